@@ -1,0 +1,24 @@
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= outputs/reproduce
+
+.PHONY: install test check reproduce clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel
+	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	mkdir -p .types && ln -sfn .. .types/sepsis_cql
+	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p sepsis_cql
+	$(BIN)/pytest
+
+reproduce: install
+	$(BIN)/sepsis-cql reproduce $(if $(MIMIC),--mimic $(MIMIC)) --out $(OUT) --force

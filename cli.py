@@ -1,0 +1,32 @@
+"""The `sepsis-cql` command."""
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sepsis_cql.commands import build, reproduce
+from sepsis_cql.errors import SepsisCQLError
+
+WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
+
+app = typer.Typer(
+    help=f"MIMIC-IV to an audited Conservative Q-Learning sepsis policy.\n\n{WARNING}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(reproduce.reproduce)
+app.command()(build.build)
+
+
+def main() -> None:
+    """Run the command; a known error prints its message and exits with code 2."""
+    try:
+        app()
+    except SepsisCQLError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", escape(str(error)))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

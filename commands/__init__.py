@@ -1,0 +1,1 @@
+"""The commands of `sepsis-cql`, one module for each stage."""

@@ -1,0 +1,1 @@
+"""Settings written as YAML, and the loader that checks them."""

@@ -1,0 +1,1 @@
+"""Off-policy evaluation: behaviour policy, estimators, diagnostics and report."""

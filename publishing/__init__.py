@@ -1,0 +1,1 @@
+"""Model card, export, push and verification of the Hub package."""

@@ -1,0 +1,1 @@
+"""A simulated sepsis ICU with known truth, and its rendering as MIMIC-IV tables."""

@@ -1,0 +1,1 @@
+"""Discrete Conservative Q-Learning: loss, loop, checkpoints, sweep and selection."""
