@@ -6,7 +6,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sepsis_cql.commands import build, reproduce
 from sepsis_cql.errors import SepsisCQLError
 
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
@@ -17,8 +16,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(reproduce.reproduce)
-app.command()(build.build)
 
 
 def main() -> None:
