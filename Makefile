@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
 
-.PHONY: install test check reproduce clean
+.PHONY: install test reproduce
 
 install: .venv/installed
 

@@ -5,7 +5,6 @@ import sys
 import typer
 from rich.console import Console
 from rich.markup import escape
-
 from sepsis_cql.errors import SepsisCQLError
 
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-
 from sepsis_cql.errors import SettingsError
 
 CONFIGS = Path(__file__).parent

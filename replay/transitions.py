@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
 from sepsis_cql.errors import ReplayError
 
 SPLITS = ("train", "validation", "test")
@@ -75,7 +74,9 @@ def load_transitions(path: Path, split: str = "train", reward_variant: str = "sp
     if path.is_file():
         return check_transitions(_from_published(_read_table(path), path), path)
     if split not in SPLITS or reward_variant not in REWARD_VARIANTS:
-        raise ReplayError(f"{split}/{reward_variant}: expected a split of {SPLITS} and a reward of {REWARD_VARIANTS}.")
+        raise ReplayError(
+            f"{split}/{reward_variant}: expected a split of {SPLITS} and a reward of {REWARD_VARIANTS}."
+        )
     file = path / f"{split}.parquet"
     if not file.is_file():
         raise ReplayError(f"{file}: not found. Expected a directory written by `sepsis-cql build`.")
@@ -88,19 +89,24 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
     Raises:
         ReplayError: naming what is wrong and in how many rows.
     """
-    problems = []
     if len(data) == 0:
         raise ReplayError(f"{source}: holds no transition.")
     last = np.r_[data.stay_id[1:] != data.stay_id[:-1], True]
-    steps = np.arange(len(data)) - np.repeat(data.episode_starts, np.diff(np.r_[data.episode_starts, len(data)]))
+    steps = np.arange(len(data)) - np.repeat(
+        data.episode_starts, np.diff(np.r_[data.episode_starts, len(data)])
+    )
     n_actions_outside = int(((data.actions < 0) | (data.actions > 24)).sum())
     checks = {
         f"{n_actions_outside} actions outside 0-24": n_actions_outside == 0,
         "rewards that are NaN or infinite": bool(np.isfinite(data.rewards).all()),
         "infinite states": not bool(np.isinf(data.states).any()),
         "NaN in normalised states": not (data.normalised and bool(np.isnan(data.states).any())),
-        "terminal flags that do not mark exactly the last step of each stay": bool((data.terminals == last).all()),
-        "step_index that does not count 0, 1, 2, ... within each stay": bool((data.step_index == steps).all()),
+        "terminal flags that do not mark exactly the last step of each stay": bool(
+            (data.terminals == last).all()
+        ),
+        "step_index that does not count 0, 1, 2, ... within each stay": bool(
+            (data.step_index == steps).all()
+        ),
         "a stay that appears twice": len(np.unique(data.stay_id)) == data.n_episodes,
     }
     problems = [problem for problem, holds in checks.items() if not holds]
@@ -145,7 +151,9 @@ def _from_published(table: pa.Table, file: Path) -> Transitions:
     required = {"reward", "done", *(f"ns_{name}" for name in names)}
     if not names or (missing := sorted(required - set(table.column_names))):
         found = missing if names else "no s_<name> column"
-        raise ReplayError(f"{file}: {found} missing; expected the published replay format (s_*, ns_*, reward, done).")
+        raise ReplayError(
+            f"{file}: {found} missing; expected the published replay format (s_*, ns_*, reward, done)."
+        )
     stay_id = _column(table, "stay_id", np.int64, file)
     return Transitions(
         states=_stack(table, [f"s_{name}" for name in names], file),
@@ -168,7 +176,9 @@ def _column(table: pa.Table, name: str, dtype: type, file: Path) -> np.ndarray:
     try:
         return pc.cast(column, pa.from_numpy_dtype(dtype)).to_numpy()
     except pa.ArrowInvalid as error:
-        raise ReplayError(f"{file}: column {name} is {column.type}, expected {dtype.__name__} ({error}).") from error
+        raise ReplayError(
+            f"{file}: column {name} is {column.type}, expected {dtype.__name__} ({error})."
+        ) from error
 
 
 def _stack(table: pa.Table, names: list[str], file: Path) -> np.ndarray:
@@ -177,4 +187,9 @@ def _stack(table: pa.Table, names: list[str], file: Path) -> np.ndarray:
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     values = column.combine_chunks()
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1).astype(np.float32, copy=False)
+    return (
+        values.flatten()
+        .to_numpy(zero_copy_only=False)
+        .reshape(len(values), -1)
+        .astype(np.float32, copy=False)
+    )
