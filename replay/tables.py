@@ -1,0 +1,179 @@
+"""MIMIC-IV on disk to a DuckDB connection with the tables, columns and items a build needs."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.errors import TableError
+from sepsis_cql.replay.raw_files import TablesSettings, convert, find_raw_files, quote
+from sepsis_cql.storage import new_file, read_json, sha256_file, sha256_json, write_json
+
+SYNTHETIC_MARK = "SYNTHETIC.json"
+
+
+@dataclass(frozen=True)
+class MimicTables:
+    """Open tables; close them, or use them as a context manager.
+
+    Attributes:
+        connection: holds one view a table: patients, admissions, icustays, chartevents, labevents, inputevents,
+            outputevents, procedureevents, prescriptions, microbiologyevents, d_items, d_labitems.
+        root: the directory they were read from.
+        source: "mimic-iv", "mimic-iv-demo" or "synthetic".
+        version: "2.2" or "3.1"; for synthetic tables what their SYNTHETIC.json says.
+        row_counts: rows of each raw file, before items are selected.
+        fingerprint: SHA-256 over the bytes of every raw file.
+        synthetic: contents of SYNTHETIC.json, or None.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    root: Path
+    source: str
+    version: str
+    row_counts: dict[str, int]
+    fingerprint: str
+    synthetic: dict[str, Any] | None
+    scratch: tempfile.TemporaryDirectory[str]
+
+    def close(self) -> None:
+        """Close the connection and delete the scratch files."""
+        self.connection.close()
+        self.scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_mimic(
+    root: Path, *, memory_limit: str | None = None, threads: int | None = None, cache: Path | None = None
+) -> MimicTables:
+    """Read every table once into a private cache of parquet files and open views over them.
+
+    A cached table is keyed by its raw file's bytes and by the columns and items read, appears whole or not at
+    all, and is used again by the next call, so that an interrupted read goes on where it stopped.
+
+    Args:
+        root: directory with `hosp` and `icu`, each table as csv.gz, csv or parquet.
+        memory_limit: most memory the engine may use, such as "8GB"; the rest spills to disk beside the cache.
+        threads: most threads the engine may use.
+        cache: directory to keep the cache in; without it the cache is temporary.
+
+    Raises:
+        TableError: the root or a file is not what it should be.
+    """
+    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    root = Path(root)
+    files = find_raw_files(root, settings)
+    if cache is not None:
+        cache = Path(cache) / "mimic-tables"
+        cache.mkdir(parents=True, exist_ok=True)
+        cache.chmod(0o700)
+    scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=cache)
+    try:
+        connection = _connect(Path(scratch.name), memory_limit, threads)
+        digests = {name: sha256_file(file) for name, file in files.items()}
+        row_counts = {
+            name: _open_table(connection, name, file, digests[name], settings, cache or Path(scratch.name))
+            for name, file in files.items()
+        }
+        source, version, synthetic = _identify(connection, root, row_counts, settings)
+        _check_stays(connection, files["icustays"])
+        if synthetic is None:
+            _check_lab_items(connection, files["d_labitems"], settings)
+    except BaseException:
+        scratch.cleanup()
+        raise
+    return MimicTables(
+        connection, root, source, version, row_counts, sha256_json(digests), synthetic, scratch
+    )
+
+
+def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> duckdb.DuckDBPyConnection:
+    """A database file in `scratch`, so that derived tables live on disk and memory stays bounded."""
+    limits = {"memory_limit": memory_limit, "threads": threads}
+    config = {name: value for name, value in limits.items() if value is not None}
+    connection = duckdb.connect(
+        str(scratch / "work.duckdb"), config={"temp_directory": str(scratch / "spill"), **config}
+    )
+    connection.execute("PRAGMA enable_profiling = 'no_output'")
+    return connection
+
+
+def _open_table(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    file: Path,
+    digest: str,
+    settings: TablesSettings,
+    cache: Path,
+) -> int:
+    """Create the view `name`, converting the raw file first unless the cache has it; return its raw rows."""
+    table = settings.tables[name]
+    key = sha256_json([digest, table.columns, table.itemids])[:16]
+    cached = cache / f"{name}-{key}.parquet"
+    counts = cached.with_suffix(".json")
+    if not cached.exists():
+        with new_file(cached) as temporary:
+            write_json(counts, {"rows": convert(connection, file, table, temporary)})
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({quote(cached)})")
+    return int(read_json(counts, expected=f"the row count of {name}; delete {cached.name} beside it")["rows"])
+
+
+def _identify(
+    connection: duckdb.DuckDBPyConnection, root: Path, row_counts: dict[str, int], settings: TablesSettings
+) -> tuple[str, str, dict[str, Any] | None]:
+    """Source, version and synthetic mark.
+
+    Only a root with exactly the demo's patients counts as the open demo: a small extract of the credentialed
+    release must never pass for it. A release is told by its number of patients, an extract of one by its
+    latest `anchor_year_group`: 2020 - 2022 came with release 3.
+    """
+    mark = root / SYNTHETIC_MARK
+    if mark.exists():
+        synthetic = read_json(mark, expected="the record `sepsis-cql synthesize` writes")
+        return "synthetic", str(synthetic.get("version", "unknown")), synthetic
+    ids = [row[0] for row in connection.execute("SELECT subject_id FROM patients ORDER BY 1").fetchall()]
+    joined = ",".join(map(str, ids)).encode()
+    if hashlib.sha256(joined).hexdigest() == settings.demo_patients_sha256:
+        return "mimic-iv-demo", "2.2", None
+    known = {rows: release for release, rows in settings.tables["patients"].rows.items() if release != "demo"}
+    if row_counts["patients"] in known:
+        return "mimic-iv", known[row_counts["patients"]], None
+    latest = connection.execute("SELECT max(anchor_year_group) FROM patients").fetchall()[0][0]
+    return "mimic-iv", "3.1" if str(latest) >= "2020" else "2.2", None
+
+
+def _check_stays(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    n_rows, n_stays, n_subjects = connection.execute(
+        "SELECT count(*), count(DISTINCT stay_id), count(subject_id) FROM icustays"
+    ).fetchall()[0]
+    if n_stays < n_rows or n_subjects < n_rows:
+        raise TableError(
+            f"{file}: column stay_id has {n_stays} different values in {n_rows} rows, expected {n_rows}; "
+            f"subject_id is given in {n_subjects}. Remove repeated or incomplete stays."
+        )
+
+
+def _check_lab_items(connection: duckdb.DuckDBPyConnection, file: Path, settings: TablesSettings) -> None:
+    """Refuse release 3.0, whose laboratory item ids mean other tests."""
+    found = dict(connection.execute("SELECT itemid, label FROM d_labitems").fetchall())
+    wrong = [
+        f"{itemid} is {found.get(itemid)!r}, expected {label!r}"
+        for itemid, label in settings.lab_labels.items()
+        if str(found.get(itemid)).strip().casefold() != label.casefold()
+    ]
+    if wrong:
+        raise TableError(
+            f"{file}: column label of {len(wrong)} laboratory items is not the official one ({wrong[0]}). "
+            "MIMIC-IV 3.0 has wrong laboratory item ids; use release 3.1 or 2.2."
+        )
