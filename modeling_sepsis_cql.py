@@ -1,0 +1,210 @@
+"""The Q-network of the sepsis policy, with its normaliser inside.
+
+Research artefact on retrospective data; never use it for patient care.
+"""
+
+import operator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_sepsis_cql import BINS, SepsisCQLConfig
+
+LARGEST = torch.finfo(torch.float32).max
+# Buffers of the normaliser and the value that makes each do nothing; finite, so that JSON can hold them.
+IDENTITY = {"clip_low": -LARGEST, "clip_high": LARGEST, "fill": 0.0, "mean": 0.0, "scale": 1.0}
+
+
+@dataclass
+class SepsisCQLOutput(ModelOutput):
+    """Estimated returns.
+
+    Attributes:
+        q_values: (batch, 25) discounted return expected after each action.
+    """
+
+    q_values: Tensor
+
+
+@dataclass(frozen=True)
+class DoseBin:
+    """One drug's part of an action: doses above `low` up to and including `high`.
+
+    Attributes:
+        bin: 0 for no dose, 1 to 4 by the quartiles of the doses given.
+        low: exclusive lower end in `unit`, 0 for bins 0 and 1; None if the edges are not known.
+        high: inclusive upper end in `unit`, 0 for bin 0; None for the open end of bin 4 or unknown edges.
+        unit: unit of `low` and `high`.
+    """
+
+    bin: int
+    low: float | None
+    high: float | None
+    unit: str
+
+    def __str__(self) -> str:
+        if self.bin == 0:
+            return "none"
+        if self.low is None:
+            return f"quartile {self.bin} of the doses given (edges not published)"
+        if self.high is None:
+            return f"> {self.low:g} {self.unit}"
+        return f"> {self.low:g} to {self.high:g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """An action id with the doses it stands for."""
+
+    action: int
+    vasopressor: DoseBin
+    fluid: DoseBin
+
+
+class SepsisCQLModel(PreTrainedModel):
+    """Linear/ReLU network from a patient's 62 state values to the value of 25 treatments.
+
+    `forward` takes clinical units with NaN for "never measured" and repeats the normalisation of training.
+    Where `config.normalisation` is "identity" (published checkpoints, whose statistics were never released)
+    it takes already normalised and imputed values and refuses NaN.
+    """
+
+    config_class = SepsisCQLConfig
+    main_input_name = "states"
+
+    def __init__(self, config: SepsisCQLConfig) -> None:
+        super().__init__(config)
+        n_states = len(config.state_names)
+        for name, value in IDENTITY.items():
+            self.register_buffer(name, torch.full((n_states,), value))
+        sizes = [n_states, *config.hidden_sizes]
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], config.n_actions))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.orthogonal_(module.weight, gain=1.0)
+            init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """Load a saved model; unlike the library's default, incomplete or foreign weights are an error."""
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if problems := {name: sorted(map(str, keys)) for name, keys in info.items() if keys}:
+            raise ValueError(
+                f"Weights do not fit {cls.__name__}: {problems}. Expected exactly the saved parameters and "
+                "buffers; download the package again."
+            )
+        return (model, info) if output_loading_info else model
+
+    def forward(self, states: Tensor) -> SepsisCQLOutput:
+        """Value of each treatment.
+
+        Args:
+            states: (batch, 62) floating point, in the order of `config.state_names`.
+        """
+        return SepsisCQLOutput(q_values=self.net(self.normalise(states)))
+
+    def normalise(self, states: Tensor) -> Tensor:
+        """(batch, 62) network inputs: clipped, missing filled with the training median, z-scored.
+
+        Args:
+            states: (batch, 62) floating point, clinical units with NaN for missing.
+        """
+        self._check_states(states)
+        states = states.to(self.mean.dtype)
+        filled = torch.where(states.isnan(), self.fill, states.clamp(self.clip_low, self.clip_high))
+        return (filled - self.mean) / self.scale
+
+    def _check_states(self, states: Tensor) -> None:
+        if not isinstance(states, Tensor) or not states.is_floating_point():
+            found = getattr(states, "dtype", type(states).__name__)
+            raise TypeError(f"states: found {found}, expected a floating point torch.Tensor.")
+        n_states = len(self.config.state_names)
+        if states.ndim != 2 or states.shape[1] != n_states:
+            raise ValueError(f"states: found shape {tuple(states.shape)}, expected (batch, {n_states}).")
+        if self.config.normalisation == "identity" and bool(states.isnan().any()):
+            raise ValueError(
+                "states: found NaN, but this model takes normalised, imputed inputs (config.normalisation is "
+                "'identity'). Impute and z-score first, or use a model with its own normaliser."
+            )
+
+    def set_normaliser(self, statistics: dict[str, list]) -> None:
+        """Take over the training split's statistics; `config.normalisation` must say where they come from.
+
+        Args:
+            statistics: names, clip_low, clip_high, fill, mean and scale, each of length 62, clinical units.
+        """
+        if self.config.normalisation == "identity":
+            raise ValueError("config.normalisation: found 'identity', expected the source of the statistics.")
+        if sorted(statistics) != sorted([*IDENTITY, "names"]):
+            raise ValueError(f"normaliser: found fields {sorted(statistics)}, expected names, {[*IDENTITY]}.")
+        if statistics["names"] != self.config.state_names:
+            raise ValueError("normaliser.names: differ from config.state_names. Rebuild the statistics.")
+        values = {name: torch.tensor(statistics[name], dtype=torch.float32) for name in IDENTITY}
+        for name, value in values.items():
+            if value.shape != self.mean.shape or not value.isfinite().all():
+                raise ValueError(f"normaliser.{name}: expected {len(self.mean)} finite numbers.")
+        if (values["scale"] <= 0).any():
+            raise ValueError("normaliser.scale: expected positive numbers.")
+        if (values["clip_low"] > values["clip_high"]).any():
+            raise ValueError("normaliser.clip_low: expected at most clip_high.")
+        for name, value in values.items():
+            getattr(self, name).copy_(value)
+
+    @torch.no_grad()
+    def greedy_action(self, states: Tensor) -> Tensor:
+        """(batch,) int64 id of the treatment with the largest value."""
+        return self.forward(states).q_values.argmax(dim=1)
+
+    @torch.no_grad()
+    def action_probabilities(self, states: Tensor, temperature: float = 1.0) -> Tensor:
+        """(batch, 25) probabilities of the softened policy, softmax(q_values / temperature).
+
+        Args:
+            states: (batch, 62), as for `forward`.
+            temperature: positive; small values approach the greedy policy, large ones the uniform policy.
+        """
+        q_values = self.forward(states).q_values
+        if not torch.finfo(q_values.dtype).tiny <= temperature < float("inf"):
+            raise ValueError(f"temperature: found {temperature}, expected a positive finite number.")
+        gaps = q_values - q_values.amax(dim=1, keepdim=True)  # subtracting first keeps q / temperature finite
+        return (gaps / temperature).softmax(dim=1)
+
+    def decode_action(self, action: int) -> Treatment:
+        """Doses that an action id stands for.
+
+        Args:
+            action: 0 to 24 = 5 * vasopressor bin + fluid bin.
+        """
+        action = operator.index(action)
+        if not 0 <= action < self.config.n_actions:
+            raise ValueError(f"action: found {action}, expected 0 to {self.config.n_actions - 1}.")
+        vasopressor, fluid = divmod(action, BINS)
+        return Treatment(
+            action=action,
+            vasopressor=_dose_bin(vasopressor, self.config.vasopressor_edges, self.config.vasopressor_unit),
+            fluid=_dose_bin(fluid, self.config.fluid_edges, self.config.fluid_unit),
+        )
+
+
+def _dose_bin(index: int, edges: list[float] | None, unit: str) -> DoseBin:
+    if index == 0:
+        return DoseBin(0, 0.0, 0.0, unit)
+    if edges is None:
+        return DoseBin(index, None, None, unit)
+    lows: list[float] = [0.0, *edges]
+    highs: list[float | None] = [*edges, None]
+    return DoseBin(index, lows[index - 1], highs[index - 1], unit)
+
+
+SepsisCQLModel.register_for_auto_class("AutoModel")

@@ -1,0 +1,64 @@
+"""Clinical rows in, the policy's treatments out, as a transformers pipeline.
+
+Research artefact on retrospective data; never use it for patient care.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+from transformers import AutoModel, BatchFeature, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+TASK = "sepsis-treatment"
+
+
+class SepsisTreatmentPipeline(Pipeline):
+    """The treatment with the largest estimated value for each clinical row.
+
+    RESEARCH ONLY. The output is what a policy learned from retrospective records would have chosen. It is not
+    a treatment recommendation, the model has never been validated prospectively, and it must not be used for
+    the care of any patient.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = True
+    _load_tokenizer = False
+
+    def __call__(self, rows: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """One answer a row.
+
+        Args:
+            rows: whatever the feature extractor takes; rows of one stay must come together, so that values
+                are carried forward.
+            kwargs: the library's own pipeline arguments.
+
+        Returns:
+            For each row: action (0 to 24), vasopressor and fluid (each bin, low, high and unit of the dose
+            range; low exclusive, high inclusive, None where open or not published), q_values (25 numbers).
+        """
+        return super().__call__({"rows": rows}, **kwargs)
+
+    def _sanitize_parameters(self) -> tuple[dict, dict, dict]:
+        return {}, {}, {}
+
+    def preprocess(self, inputs: dict[str, Any]) -> BatchFeature:
+        """States of the rows."""
+        return self.feature_extractor(inputs["rows"], return_tensors="pt")
+
+    def _forward(self, inputs: BatchFeature) -> dict[str, Tensor]:
+        return self.model(**inputs)
+
+    def postprocess(self, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
+        """Treatments and values as plain Python values."""
+        q_values = outputs["q_values"]
+        actions = q_values.argmax(dim=1).tolist()
+        return [
+            {**asdict(self.model.decode_action(action)), "q_values": row}
+            for action, row in zip(actions, q_values.tolist(), strict=True)
+        ]
+
+
+PIPELINE_REGISTRY.register_pipeline(TASK, SepsisTreatmentPipeline, pt_model=AutoModel)
