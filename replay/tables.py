@@ -21,8 +21,9 @@ class MimicTables:
     """Open tables; close them, or use them as a context manager.
 
     Attributes:
-        connection: holds one view a table: patients, admissions, icustays, chartevents, labevents, inputevents,
-            outputevents, procedureevents, prescriptions, microbiologyevents, d_items, d_labitems.
+        connection: holds one view a table: patients, admissions, icustays, chartevents, labevents,
+            inputevents, outputevents, procedureevents, prescriptions, microbiologyevents, d_items,
+            d_labitems.
         root: the directory they were read from.
         source: "mimic-iv", "mimic-iv-demo" or "synthetic".
         version: "2.2" or "3.1"; for synthetic tables what their SYNTHETIC.json says.
