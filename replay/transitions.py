@@ -115,6 +115,17 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
     return data
 
 
+def state_matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """(n, n_states) float32 of a column of equally long lists, without a copy per row."""
+    values = column.combine_chunks()
+    return (
+        values.flatten()
+        .to_numpy(zero_copy_only=False)
+        .reshape(len(values), -1)
+        .astype(np.float32, copy=False)
+    )
+
+
 def _read_table(file: Path) -> pa.Table:
     try:
         table = pq.read_table(file)
@@ -135,10 +146,10 @@ def _from_build(table: pa.Table, file: Path, reward_variant: str) -> Transitions
     if names is None:
         raise ReplayError(f"{file}: has no state_names in its metadata. Rebuild with `sepsis-cql build`.")
     return Transitions(
-        states=_matrix(table["state"]),
+        states=state_matrix(table["state"]),
         actions=_column(table, "action", np.int64, file),
         rewards=_column(table, reward, np.float64, file),
-        next_states=_matrix(table["next_state"]),
+        next_states=state_matrix(table["next_state"]),
         terminals=_column(table, "terminal", np.bool_, file),
         **{key: _column(table, key, np.int64, file) for key in KEYS},
         state_names=tuple(names.decode().split(",")),
@@ -183,13 +194,3 @@ def _column(table: pa.Table, name: str, dtype: type, file: Path) -> np.ndarray:
 
 def _stack(table: pa.Table, names: list[str], file: Path) -> np.ndarray:
     return np.stack([_column(table, name, np.float64, file) for name in names], axis=1).astype(np.float32)
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    values = column.combine_chunks()
-    return (
-        values.flatten()
-        .to_numpy(zero_copy_only=False)
-        .reshape(len(values), -1)
-        .astype(np.float32, copy=False)
-    )
