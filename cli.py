@@ -5,6 +5,7 @@ import sys
 import typer
 from rich.console import Console
 from rich.markup import escape
+from sepsis_cql.commands.build import build
 from sepsis_cql.errors import SepsisCQLError
 
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
@@ -15,6 +16,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(build)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep `sepsis-cql build` a command of its own even where it is the only one."""
 
 
 def main() -> None:

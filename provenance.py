@@ -32,7 +32,7 @@ def package_versions(*names: str) -> dict[str, str | None]:
 
 
 def code_sha256(*paths: Path) -> str:
-    """SHA-256 over the names and bytes of the given files and of the Python and SQL files of given folders."""
+    """SHA-256 over names and bytes of the given files and of the Python and SQL files of given folders."""
     digest = hashlib.sha256()
     for path in paths:
         files = [path] if path.is_file() else [*path.rglob("*.py"), *path.rglob("*.sql")]

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.build import BuildSummary, Engine, build_replay
 from sepsis_cql.replay.settings import ReplaySettings
@@ -62,8 +61,8 @@ def _print_summary(summary: BuildSummary) -> None:
     for warning in summary.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
     console.print(
-        f"Found {summary.stays:,} ICU stays, {summary.septic_stays:,} of them septic; kept {summary.episodes:,} "
-        f"episodes with {summary.transitions:,} transitions and {summary.deaths:,} deaths."
+        f"Found {summary.stays:,} ICU stays, {summary.septic_stays:,} of them septic; kept "
+        f"{summary.episodes:,} episodes with {summary.transitions:,} transitions and {summary.deaths:,} deaths."
     )
     for row in summary.attrition[1:]:
         console.print(f"  {row.stays_removed:>7,} stays excluded: not {escape(row.description)}")

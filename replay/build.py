@@ -7,7 +7,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-
 from sepsis_cql.configs.loading import CONFIGS, load_settings
 from sepsis_cql.provenance import code_sha256, git_commit, package_versions
 from sepsis_cql.replay.actions import ActionGrid, fit_action_grid
@@ -86,7 +85,7 @@ def build_replay(
         settings: cohort, trajectories, rewards and splits.
         force: replace `out` where it exists.
         engine: limits and cache of the database engine.
-        report: is called with a stage's name and an empty line when it begins, and with its result when it ends.
+        report: gets a stage's name and an empty line when it begins, its name and result when it ends.
 
     Raises:
         TableError: the tables are not usable MIMIC-IV tables.

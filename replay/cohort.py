@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 
 import duckdb
 import pandas as pd
-
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.settings import ReplaySettings
 from sepsis_cql.replay.stages import run_stage
@@ -58,8 +57,8 @@ def cohort_criteria(settings: ReplaySettings) -> list[Criterion]:
         *([first_septic_stay] if settings.one_stay_per_patient else []),
         Criterion(
             "complete_step",
-            f"at least {settings.minimum_steps} whole {settings.step_hours}-hour step alive in the ICU between "
-            f"{settings.hours_before} h before and {settings.hours_after} h after onset",
+            f"at least {settings.minimum_steps} whole {settings.step_hours}-hour step alive in the ICU from "
+            f"{settings.hours_before} h before to {settings.hours_after} h after onset",
             "stay_id in (select stay_id from candidate_steps group by stay_id "
             f"having count(*) >= {settings.minimum_steps})",
         ),

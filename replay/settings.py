@@ -3,7 +3,6 @@
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
-
 from sepsis_cql.configs.loading import Settings
 
 Source = Literal["chartevents", "labevents", "outputevents"]
@@ -62,7 +61,7 @@ class ConceptColumn(Settings):
 class Feature(Settings):
     """One clinical feature of a state; `configs/features.yaml` says what each field means."""
 
-    items: dict[Source, list[int]] = {}
+    items: dict[Source, list[int]] = Field(default_factory=dict)
     concept: ConceptColumn | None = None
     computed: str | None = None
     unit: str

@@ -3,7 +3,6 @@
 from hashlib import blake2b
 
 import numpy as np
-
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.settings import SplitShares
 from sepsis_cql.replay.transitions import SPLITS
@@ -29,8 +28,8 @@ def assign_splits(subject_ids: np.ndarray, shares: SplitShares, seed: int) -> di
     counts = {split: sum(value == split for value in splits.values()) for split in SPLITS}
     if empty := [split for split, count in counts.items() if count == 0]:
         raise CohortError(
-            f"Split {', '.join(empty)} has no patient; {len(splits)} patients fell as {counts} (expected at least 1 "
-            "each). Use more patients, or another `seed` or `split_shares` in replay.yaml."
+            f"Split {', '.join(empty)} has no patient; {len(splits)} patients fell as {counts} (expected at "
+            "least 1 each). Use more patients, or another `seed` or `split_shares` in replay.yaml."
         )
     return splits
 

@@ -1,14 +1,13 @@
 """What the training split says about the scale of the inputs; the model carries it as its normaliser."""
 
 import numpy as np
-
 from sepsis_cql.replay.settings import Features
 
 
 def fit_normaliser(states: np.ndarray, features: Features) -> tuple[dict[str, list], list[str]]:
     """Clip bounds, fill value, mean and scale of every state column.
 
-    The input of the network is `(where(isnan(x), fill, clip(x)) - mean) / scale`. Flags pass through unchanged.
+    The input of the network is `(where(isnan(x), fill, clip(x)) - mean) / scale`; flags pass unchanged.
 
     Args:
         states: (n, n_states) float32 states of the training split in clinical units, NaN where unknown.

@@ -1,8 +1,7 @@
-"""Stays of the cohort to transitions: what was known before each step, what was given in it, what followed."""
+"""Cohort to transitions: what was known before each step, what was given in it, what followed."""
 
 import duckdb
 import pyarrow as pa
-
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
 from sepsis_cql.replay.stages import run_stage
 
@@ -19,9 +18,9 @@ def build_trajectories(
         fluids: the items that count as intake.
 
     Returns:
-        Columns subject_id, hadm_id, stay_id, step_index, step_start, state, reward_sparse, reward_sofa_shaped,
-        terminal, next_state, norepinephrine_equivalent (mcg/kg/min), fluid_volume (mL), sofa, is_ventilated;
-        state and next_state are lists of 62 in clinical units, NaN where nothing is known.
+        Columns subject_id, hadm_id, stay_id, step_index, step_start, state, reward_sparse,
+        reward_sofa_shaped, terminal, next_state, norepinephrine_equivalent (mcg/kg/min), fluid_volume (mL),
+        sofa, is_ventilated; state and next_state are lists of 62 in clinical units, NaN where nothing is known.
     """
     _register_facts(connection, features, fluids)
     hours = {"step_hours": settings.step_hours, "lookback_hours": settings.lookback_hours}
@@ -47,7 +46,7 @@ def build_trajectories(
 
 
 def _register_facts(connection: duckdb.DuckDBPyConnection, features: Features, fluids: Fluids) -> None:
-    """Create the tables `feature_items`, `feature_ranges`, `carried_features`, `state_columns`, `fluid_items`."""
+    """Create feature_items, feature_ranges, carried_features, state_columns and fluid_items as tables."""
     facts = {
         "feature_items": _feature_items(features),
         "feature_ranges": [

@@ -21,3 +21,15 @@ def mimic_demo(shared: Path) -> Path:
     if not path.is_dir():
         pytest.skip("MIMIC-IV demo v2.2 not found: expected `shared/mimic-iv-demo` beside the checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_replay(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Replay directory of the MIMIC-IV demo with the shipped settings."""
+    from sepsis_cql.configs.loading import load_settings
+    from sepsis_cql.replay.build import build_replay
+    from sepsis_cql.replay.settings import ReplaySettings
+
+    out = tmp_path_factory.mktemp("demo") / "replay"
+    build_replay(mimic_demo, out, load_settings(ReplaySettings, Path("replay.yaml")))
+    return out
