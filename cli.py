@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from sepsis_cql.commands.build import build
+from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.errors import SepsisCQLError
 
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(build)
+app.command()(import_checkpoint)
 
 
 @app.callback()

@@ -45,7 +45,12 @@ class SepsisTreatmentPipeline(Pipeline):
         return {}, {}, {}
 
     def preprocess(self, inputs: dict[str, Any]) -> BatchFeature:
-        """States of the rows."""
+        """States of the rows; a model without statistics to normalise them with is refused."""
+        if self.model.config.normalisation == "identity":
+            raise ValueError(
+                "config.normalisation: found 'identity'. This model takes already normalised inputs, and the "
+                "statistics to make them from clinical rows were never released; use a model with its own."
+            )
         return self.feature_extractor(inputs["rows"], return_tensors="pt")
 
     def _forward(self, inputs: BatchFeature) -> dict[str, Tensor]:

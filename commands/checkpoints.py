@@ -1,0 +1,32 @@
+"""`sepsis-cql import-checkpoint`: a published `.pt` file to a model package."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from sepsis_cql.storage import new_directory
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Published checkpoint, `cql_epochNNNN_stepNNNNNNN.pt`.")],
+    out: Annotated[Path, typer.Option(help="Package directory to create.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
+) -> None:
+    """Turn a published checkpoint into a model package, without unpickling code."""
+    # imported here, because torch would slow down every other command
+    from sepsis_cql.packages import new_feature_extractor, save_package
+    from sepsis_cql.published_checkpoints import model_from_checkpoint, read_published_checkpoint
+
+    checkpoint = read_published_checkpoint(file)
+    model = model_from_checkpoint(checkpoint)
+    with new_directory(out, force=force) as directory:
+        save_package(model, new_feature_extractor(), directory)
+    console.print(
+        f"[green]✓[/] {escape(str(file))}: epoch {checkpoint.epoch}, step {checkpoint.global_step:,}, alpha "
+        f"{model.config.alpha}. It takes normalised inputs: a `.pt` file holds no statistics."
+    )
+    console.print(escape(str(out)))
