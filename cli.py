@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.checkpoints import import_checkpoint
+from sepsis_cql.commands.concepts import agree, concepts
 from sepsis_cql.errors import SepsisCQLError
 
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(build)
+app.command()(concepts)
+app.command()(agree)
 app.command()(import_checkpoint)
 
 

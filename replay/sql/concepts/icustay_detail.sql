@@ -17,7 +17,11 @@ SELECT
   s.intime AS icu_intime,
   s.outtime AS icu_outtime,
   ROUND(
-    CAST(DATE_DIFF('hour', DATE_TRUNC('hour', s.intime), DATE_TRUNC('hour', s.outtime)) AS DECIMAL(38, 9)) / 24,
+    CAST(
+      DATE_DIFF('day', CAST(s.intime AS DATE), CAST(s.outtime AS DATE)) * 24
+      + EXTRACT(HOUR FROM s.outtime)
+      - EXTRACT(HOUR FROM s.intime) AS DECIMAL(38, 9)
+    ) / 24,
     2
   ) AS los_icu,
   DENSE_RANK() OVER (PARTITION BY s.hadm_id ORDER BY s.intime) AS icustay_seq,

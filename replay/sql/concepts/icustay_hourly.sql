@@ -3,11 +3,12 @@
 WITH monitored AS (
   SELECT
     stay_id,
-    CASE
-      WHEN intime_hr = DATE_TRUNC('hour', intime_hr) THEN intime_hr
-      ELSE DATE_TRUNC('hour', intime_hr) + INTERVAL '1' HOUR
-    END AS first_end,
-    DATE_DIFF('hour', DATE_TRUNC('hour', intime_hr), DATE_TRUNC('hour', outtime_hr)) AS last_hr
+    DATE_TRUNC('hour', intime_hr - INTERVAL '1' MICROSECOND) + INTERVAL '1' HOUR AS first_end,
+    CAST(
+      DATE_DIFF('day', CAST(intime_hr AS DATE), CAST(outtime_hr AS DATE)) * 24
+      + EXTRACT(HOUR FROM outtime_hr)
+      - EXTRACT(HOUR FROM intime_hr) AS BIGINT
+    ) AS last_hr
   FROM icustay_times
   WHERE intime_hr IS NOT NULL
 )

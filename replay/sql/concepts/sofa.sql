@@ -1,5 +1,6 @@
 -- SOFA score (Vincent 1996) for every hour of a stay: the six components of the hour, the worst of each over
--- the last 24 hours, and their sum. A component never measured counts 0 in the sum.
+-- the last 24 hours, and their sum. A component never measured counts 0 in the sum. A measurement belongs to
+-- the hour that ends at its time rounded up to the full hour.
 WITH hours AS (
   SELECT
     h.stay_id,
@@ -20,10 +21,7 @@ WITH hours AS (
       subject_id,
       charttime,
       pao2fio2ratio,
-      CASE
-        WHEN charttime = DATE_TRUNC('hour', charttime) THEN charttime
-        ELSE DATE_TRUNC('hour', charttime) + INTERVAL '1' HOUR
-      END AS endtime
+      DATE_TRUNC('hour', charttime - INTERVAL '1' MICROSECOND) + INTERVAL '1' HOUR AS endtime
     FROM bg
     WHERE specimen = 'ART.'
   ) AS g
@@ -37,30 +35,21 @@ WITH hours AS (
 ), pressure AS (
   SELECT
     stay_id,
-    CASE
-      WHEN charttime = DATE_TRUNC('hour', charttime) THEN charttime
-      ELSE DATE_TRUNC('hour', charttime) + INTERVAL '1' HOUR
-    END AS endtime,
+    DATE_TRUNC('hour', charttime - INTERVAL '1' MICROSECOND) + INTERVAL '1' HOUR AS endtime,
     MIN(mbp) AS meanbp_min
   FROM vitalsign
   GROUP BY 1, 2
 ), coma AS (
   SELECT
     stay_id,
-    CASE
-      WHEN charttime = DATE_TRUNC('hour', charttime) THEN charttime
-      ELSE DATE_TRUNC('hour', charttime) + INTERVAL '1' HOUR
-    END AS endtime,
+    DATE_TRUNC('hour', charttime - INTERVAL '1' MICROSECOND) + INTERVAL '1' HOUR AS endtime,
     MIN(gcs) AS gcs_min
   FROM gcs
   GROUP BY 1, 2
 ), labs AS (
   SELECT
     hadm_id,
-    CASE
-      WHEN charttime = DATE_TRUNC('hour', charttime) THEN charttime
-      ELSE DATE_TRUNC('hour', charttime) + INTERVAL '1' HOUR
-    END AS endtime,
+    DATE_TRUNC('hour', charttime - INTERVAL '1' MICROSECOND) + INTERVAL '1' HOUR AS endtime,
     MAX(bilirubin_total) AS bilirubin_max,
     MAX(creatinine) AS creatinine_max,
     MIN(platelet) AS platelet_min
@@ -69,10 +58,7 @@ WITH hours AS (
 ), urine AS (
   SELECT
     stay_id,
-    CASE
-      WHEN charttime = DATE_TRUNC('hour', charttime) THEN charttime
-      ELSE DATE_TRUNC('hour', charttime) + INTERVAL '1' HOUR
-    END AS endtime,
+    DATE_TRUNC('hour', charttime - INTERVAL '1' MICROSECOND) + INTERVAL '1' HOUR AS endtime,
     -- only where about a day was observed: mL a day
     MAX(CASE WHEN uo_tm_24hr BETWEEN 22 AND 30 THEN urineoutput_24hr / uo_tm_24hr * 24 END) AS uo_24hr
   FROM urine_output_24h
@@ -170,14 +156,25 @@ WITH hours AS (
 ), worst AS (
   SELECT
     *,
-    COALESCE(MAX(respiration) OVER last_day, 0) AS respiration_24hours,
-    COALESCE(MAX(coagulation) OVER last_day, 0) AS coagulation_24hours,
-    COALESCE(MAX(liver) OVER last_day, 0) AS liver_24hours,
-    COALESCE(MAX(cardiovascular) OVER last_day, 0) AS cardiovascular_24hours,
-    COALESCE(MAX(cns) OVER last_day, 0) AS cns_24hours,
-    COALESCE(MAX(renal) OVER last_day, 0) AS renal_24hours
+    COALESCE(
+      MAX(respiration) OVER (PARTITION BY stay_id ORDER BY hr NULLS FIRST ROWS BETWEEN 23 PRECEDING AND CURRENT ROW), 0
+    ) AS respiration_24hours,
+    COALESCE(
+      MAX(coagulation) OVER (PARTITION BY stay_id ORDER BY hr NULLS FIRST ROWS BETWEEN 23 PRECEDING AND CURRENT ROW), 0
+    ) AS coagulation_24hours,
+    COALESCE(
+      MAX(liver) OVER (PARTITION BY stay_id ORDER BY hr NULLS FIRST ROWS BETWEEN 23 PRECEDING AND CURRENT ROW), 0
+    ) AS liver_24hours,
+    COALESCE(
+      MAX(cardiovascular) OVER (PARTITION BY stay_id ORDER BY hr NULLS FIRST ROWS BETWEEN 23 PRECEDING AND CURRENT ROW), 0
+    ) AS cardiovascular_24hours,
+    COALESCE(
+      MAX(cns) OVER (PARTITION BY stay_id ORDER BY hr NULLS FIRST ROWS BETWEEN 23 PRECEDING AND CURRENT ROW), 0
+    ) AS cns_24hours,
+    COALESCE(
+      MAX(renal) OVER (PARTITION BY stay_id ORDER BY hr NULLS FIRST ROWS BETWEEN 23 PRECEDING AND CURRENT ROW), 0
+    ) AS renal_24hours
   FROM scored
-  WINDOW last_day AS (PARTITION BY stay_id ORDER BY hr ROWS BETWEEN 23 PRECEDING AND CURRENT ROW)
 )
 SELECT
   *,

@@ -24,7 +24,10 @@ WITH monitored AS (
     stay_id,
     charttime,
     urineoutput,
-    DATE_DIFF('minute', DATE_TRUNC('minute', since), DATE_TRUNC('minute', charttime)) AS minutes
+    DATE_DIFF('day', CAST(since AS DATE), CAST(charttime AS DATE)) * 1440
+    + (EXTRACT(HOUR FROM charttime) - EXTRACT(HOUR FROM since)) * 60
+    + EXTRACT(MINUTE FROM charttime)
+    - EXTRACT(MINUTE FROM since) AS minutes
   FROM collected
 )
 SELECT

@@ -78,7 +78,7 @@ WITH modes AS (
     stay_id,
     charttime,
     ventilation_status,
-    DATE_TRUNC('hour', charttime) AS hour,
+    DATE_TRUNC('hour', charttime) AS charted_hour,
     DATE_TRUNC(
       'hour', LAG(charttime) OVER (PARTITION BY stay_id, ventilation_status ORDER BY charttime)
     ) AS same_status_hour,
@@ -92,15 +92,15 @@ WITH modes AS (
     charttime,
     ventilation_status,
     CASE
-      WHEN DATE_DIFF('hour', hour, DATE_TRUNC('hour', next_charttime)) < 14 THEN next_charttime
+      WHEN DATE_TRUNC('hour', next_charttime) < charted_hour + INTERVAL '14' HOUR THEN next_charttime
       ELSE charttime
     END AS lasts_until,
     SUM(
       CASE
-        WHEN last_status = ventilation_status AND DATE_DIFF('hour', same_status_hour, hour) < 14 THEN 0
+        WHEN last_status = ventilation_status AND charted_hour < same_status_hour + INTERVAL '14' HOUR THEN 0
         ELSE 1
       END
-    ) OVER (PARTITION BY stay_id ORDER BY charttime) AS episode
+    ) OVER (PARTITION BY stay_id ORDER BY charttime NULLS FIRST) AS episode
   FROM neighbours
 )
 SELECT

@@ -1,0 +1,71 @@
+"""`sepsis-cql concepts` and `agree`: the official derived tables, written and compared."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from sepsis_cql.replay.agreement import ConceptAgreement, compare_concepts
+from sepsis_cql.replay.concepts import create_concepts, write_concepts
+from sepsis_cql.replay.directory import write_private_marks
+from sepsis_cql.replay.tables import open_mimic
+from sepsis_cql.storage import new_directory
+
+console = Console(highlight=False, soft_wrap=True)
+
+Mimic = Annotated[Path, typer.Option(help="MIMIC-IV root with `hosp` and `icu` (csv.gz, csv or parquet).")]
+Cache = Annotated[Path | None, typer.Option(help="Keep the tables read from MIMIC-IV here (private).")]
+MemoryLimit = Annotated[str | None, typer.Option(help="Most memory of the database engine, as `8GB`.")]
+
+
+def concepts(
+    mimic: Mimic,
+    out: Annotated[Path, typer.Option(help="Directory to create, readable by its owner only.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
+    cache: Cache = None,
+    memory_limit: MemoryLimit = None,
+) -> None:
+    """Write the derived tables of every stay as parquet under their official names and columns."""
+    with new_directory(out, force=force, private=True) as directory:
+        with open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
+            create_concepts(tables.connection)
+            counts = write_concepts(tables.connection, directory)
+        write_private_marks(directory)
+    for name, n_rows in counts.items():
+        console.print(f"{n_rows:>11,} {name}")
+    console.print(f"Derived tables: {escape(str(out))}")
+
+
+def agree(
+    mimic: Mimic,
+    reference: Annotated[Path, typer.Option(help="Directory of `<concept>.parquet` files to compare with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    cache: Cache = None,
+    memory_limit: MemoryLimit = None,
+) -> None:
+    """Compare the derived tables with reference files; exit code 1 where something differs."""
+    with open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
+        create_concepts(tables.connection)
+        results = compare_concepts(tables.connection, reference)
+    if as_json:
+        typer.echo(json.dumps([{**asdict(result), "agrees": result.agrees} for result in results], indent=2))
+    else:
+        _print_table(results)
+    raise typer.Exit(0 if all(result.agrees for result in results) else 1)
+
+
+def _print_table(results: list[ConceptAgreement]) -> None:
+    headings = ("compared", "equal", "only ours", "only theirs", "largest difference")
+    console.print(f"{'concept':<31}" + "".join(f"{heading:>{len(heading) + 3}}" for heading in headings))
+    for result in results:
+        numbers = (result.compared, result.equal, result.only_ours, result.only_theirs)
+        cells = [f"{n:,}" for n in numbers] + [f"{result.largest_difference:g}"]
+        widths = [len(heading) + 3 for heading in headings]
+        colour = "green" if result.agrees else "red"
+        row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        console.print(f"[{colour}]{result.concept:<31}{row}[/]")
+        for column, n in result.different_columns.items():
+            console.print(f"    {column} differs in {n:,} rows")
