@@ -62,7 +62,8 @@ def _print_summary(summary: BuildSummary) -> None:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
     console.print(
         f"Found {summary.stays:,} ICU stays, {summary.septic_stays:,} of them septic; kept "
-        f"{summary.episodes:,} episodes with {summary.transitions:,} transitions and {summary.deaths:,} deaths."
+        f"{summary.episodes:,} episodes with {summary.transitions:,} transitions and "
+        f"{summary.deaths:,} deaths."
     )
     for row in summary.attrition[1:]:
         console.print(f"  {row.stays_removed:>7,} stays excluded: not {escape(row.description)}")

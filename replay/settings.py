@@ -51,18 +51,11 @@ class ReplaySettings(Settings):
         return self
 
 
-class ConceptColumn(Settings):
-    """A column of a derived table that already is the feature."""
-
-    table: Literal["gcs", "bg"]
-    column: str
-
-
 class Feature(Settings):
     """One clinical feature of a state; `configs/features.yaml` says what each field means."""
 
     items: dict[Source, list[int]] = Field(default_factory=dict)
-    concept: ConceptColumn | None = None
+    concept: Literal["glasgow", "oxygenation"] | None = None
     computed: str | None = None
     unit: str
     conversion: Literal["temperature", "oxygen_fraction", "irrigant"] | None = None
@@ -82,8 +75,8 @@ class Feature(Settings):
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
-        if self.is_measured and (bool(self.items) == bool(self.concept) or not self.reduce or not self.valid):
-            raise ValueError("needs either `computed`, or `valid`, `reduce` and one of `items` and `concept`")
+        if self.is_measured and not (self.items and self.reduce and self.valid):
+            raise ValueError("needs either `computed`, or all of `items`, `valid` and `reduce`")
         for name, bounds in (("valid", self.valid), ("clip", self.clip)):
             if bounds and bounds[0] >= bounds[1]:
                 raise ValueError(f"{name} must be [low, high] with low < high")

@@ -35,7 +35,7 @@ def fit_normaliser(states: np.ndarray, features: Features) -> tuple[dict[str, li
         "mean": np.where(is_flag, 0.0, filled.mean(axis=0)).tolist(),
         "scale": np.where(is_flag, 1.0, scale).tolist(),
     }
-    return normaliser, [name for name, never in zip(names, unmeasured, strict=True) if never]
+    return normaliser, np.array(names)[unmeasured].tolist()
 
 
 def _bounds(name: str, features: Features) -> tuple[float, float, float]:

@@ -1,5 +1,7 @@
 """Cohort to transitions: what was known before each step, what was given in it, what followed."""
 
+from typing import Any
+
 import duckdb
 import pyarrow as pa
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
@@ -20,17 +22,21 @@ def build_trajectories(
     Returns:
         Columns subject_id, hadm_id, stay_id, step_index, step_start, state, reward_sparse,
         reward_sofa_shaped, terminal, next_state, norepinephrine_equivalent (mcg/kg/min), fluid_volume (mL),
-        sofa, is_ventilated; state and next_state are lists of 62 in clinical units, NaN where nothing is known.
+        sofa, is_ventilated. State and next_state are lists of 62 in clinical units, NaN where nothing is
+        known.
     """
     _register_facts(connection, features, fluids)
+    _define_known_at(connection, settings)
     hours = {"step_hours": settings.step_hours, "lookback_hours": settings.lookback_hours}
-    availability = {"availability": settings.availability}
     run_stage(connection, "steps", alignment=settings.alignment)
     run_stage(connection, "spans", lookback_hours=settings.lookback_hours)
-    run_stage(connection, "measurements", **hours, **availability)
+    run_stage(connection, "arterial_specimens")
+    run_stage(connection, "glasgow")
+    run_stage(connection, "oxygenation")
+    run_stage(connection, "measurements", **hours)
     run_stage(connection, "window_values")
     run_stage(connection, "measured_values", **hours)
-    run_stage(connection, "weight_values", **availability)
+    run_stage(connection, "weight_values")
     run_stage(connection, "fluid_inputs")
     run_stage(connection, "cumulative_values")
     run_stage(connection, "states")
@@ -45,20 +51,19 @@ def build_trajectories(
     return connection.sql("select * from transitions order by stay_id, step_index").to_arrow_table()
 
 
+def _define_known_at(connection: duckdb.DuckDBPyConnection, settings: ReplaySettings) -> None:
+    """Create the SQL function `known_at`: a value exists once filed, and never before it was charted."""
+    rule = {"charttime": "charted", "storetime": "greatest(charted, coalesce(filed, charted))"}
+    connection.execute(
+        f"create or replace temp macro known_at(charted, filed) as {rule[settings.availability]}"
+    )
+
+
 def _register_facts(connection: duckdb.DuckDBPyConnection, features: Features, fluids: Fluids) -> None:
-    """Create feature_items, feature_ranges, carried_features, state_columns and fluid_items as tables."""
+    """Create feature_items, feature_rules, state_columns and fluid_items as tables."""
     facts = {
         "feature_items": _feature_items(features),
-        "feature_ranges": [
-            {"feature": name, "low": feature.valid[0], "high": feature.valid[1]}
-            for name, feature in features.features.items()
-            if feature.valid
-        ],
-        "carried_features": [
-            {"feature": name, "carry": feature.carry}
-            for name, feature in features.features.items()
-            if feature.is_measured or name == "shock_index"
-        ],
+        "feature_rules": _feature_rules(features),
         "state_columns": [
             {
                 "position": position,
@@ -81,28 +86,32 @@ def _register_facts(connection: duckdb.DuckDBPyConnection, features: Features, f
         connection.unregister("facts")
 
 
-def _feature_items(features: Features) -> list[dict[str, object]]:
-    """One row a feature and item id (null for a concept); preference 0 is the best, and shared in a sum."""
-    rows = []
-    for name, feature in features.features.items():
-        origins: list[tuple[str, int | None]] = [
+def _feature_items(features: Features) -> list[dict[str, Any]]:
+    """One row a feature and item id; preference 0 is the best, and shared by the items of a sum."""
+    return [
+        {
+            "feature": name,
+            "source": source,
+            "itemid": itemid,
+            "preference": 0 if feature.reduce == "sum" else rank,
+            "specimen": feature.specimen,
+        }
+        for name, feature in features.features.items()
+        if feature.concept is None
+        for rank, (source, itemid) in enumerate(
             (source, itemid) for source, itemids in feature.items.items() for itemid in itemids
-        ]
-        if feature.concept:
-            origins = [(feature.concept.table, None)]
-        for rank, (source, itemid) in enumerate(origins):
-            rows.append(
-                {
-                    "feature": name,
-                    "source": source,
-                    "itemid": itemid,
-                    "preference": 0 if feature.reduce == "sum" else rank,
-                    "prefer": feature.prefer,
-                    "conversion": feature.conversion,
-                    "specimen": feature.specimen,
-                    "reduce": feature.reduce,
-                    "low": feature.valid[0] if feature.valid else None,
-                    "high": feature.valid[1] if feature.valid else None,
-                }
-            )
-    return rows
+        )
+    ]
+
+
+def _feature_rules(features: Features) -> list[dict[str, Any]]:
+    """One row a feature: how its values are converted, accepted, reduced and carried forward."""
+    return [
+        {
+            "feature": name,
+            "low": feature.valid[0] if feature.valid else None,
+            "high": feature.valid[1] if feature.valid else None,
+            **feature.model_dump(include={"conversion", "prefer", "reduce", "carry"}),
+        }
+        for name, feature in features.features.items()
+    ]

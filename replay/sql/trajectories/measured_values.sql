@@ -6,7 +6,9 @@ with grid as (
     cross join lateral (
         select unnest(generate_series(1 - $lookback_hours // $step_hours, s.last_index)) as window_index
     ) as w
-    cross join carried_features as f
+    cross join (
+        select feature, carry from feature_rules where reduce is not null or feature = 'shock_index'
+    ) as f
 ),
 
 carried as (

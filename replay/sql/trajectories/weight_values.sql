@@ -4,10 +4,7 @@
 with weights as (
     select
         e.stay_id, f.preference, e.charttime,
-        case
-            when $availability = 'charttime' or e.storetime is null or e.storetime < e.charttime then e.charttime
-            else e.storetime
-        end as known_time,
+        known_at(e.charttime, e.storetime) as known_time,
         case e.itemid when 226531 then e.valuenum * 0.45359237 else e.valuenum end as weight
     from chartevents as e
     inner join feature_items as f
@@ -26,6 +23,6 @@ select
     first(w.weight order by w.preference, w.charttime desc, w.known_time desc, w.weight) as value
 from steps as s
 inner join weights as w on w.stay_id = s.stay_id and w.known_time < s.state_time
-inner join feature_ranges as r on r.feature = 'weight_kg'
+inner join feature_rules as r on r.feature = 'weight_kg'
 where w.weight between r.low and r.high
 group by s.stay_id, s.step_index

@@ -28,7 +28,7 @@ shock as (
     select h.stay_id, h.window_index, 'shock_index' as feature, h.value / p.value as value
     from reduced as h
     inner join reduced as p on p.stay_id = h.stay_id and p.window_index = h.window_index and p.feature = 'sbp'
-    inner join feature_ranges as r on r.feature = 'shock_index'
+    inner join feature_rules as r on r.feature = 'shock_index'
     where h.feature = 'heart_rate' and h.value / p.value between r.low and r.high
 )
 
