@@ -1,0 +1,94 @@
+"""Made-up MIMIC-IV tables: typed rows in memory, and a whole root of csv.gz files."""
+
+import csv
+import gzip
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.replay.concepts import create_concepts
+from sepsis_cql.replay.raw_files import TablesSettings
+from sepsis_cql.replay.tables import open_mimic
+
+RawRows = list[dict[str, str]]
+ANY_VALUE = {
+    "INTEGER": "1",
+    "SMALLINT": "2100",
+    "FLOAT": "1.5",
+    "DOUBLE": "1.5",
+    "VARCHAR": "text",
+    "DATE": "2100-01-02",
+    "TIMESTAMP": "2100-01-01 08:00:00",
+}
+
+
+@pytest.fixture(scope="session")
+def table_settings() -> TablesSettings:
+    return load_settings(TablesSettings, Path("tables.yaml"))
+
+
+@pytest.fixture
+def concepts_of(table_settings: TablesSettings) -> Callable[..., duckdb.DuckDBPyConnection]:
+    """A connection with every concept of the given rows; columns left out are NULL, tables left out empty."""
+
+    def build(rows: dict[str, list[dict[str, Any]]]) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect()
+        for name, table in table_settings.tables.items():
+            columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+            connection.execute(f"CREATE TABLE {name} ({columns})")
+            for row in rows.get(name, []):
+                marks = ", ".join("?" * len(row))
+                insert = f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})"
+                connection.execute(insert, list(row.values()))
+        create_concepts(connection)
+        return connection
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def demo_connection(mimic_demo: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The demo's tables and concepts; tests only read from it."""
+    with open_mimic(mimic_demo) as tables:
+        create_concepts(tables.connection)
+        yield tables.connection
+
+
+@pytest.fixture
+def small_root(tmp_path: Path, table_settings: TablesSettings) -> Path:
+    """A MIMIC-IV root with one patient, one stay and one row in each other table."""
+    root = tmp_path / "mimic"
+    for name, table in table_settings.tables.items():
+        row = {column: ANY_VALUE[kind] for column, kind in table.columns.items()}
+        row |= {"itemid": str(table.itemids[0])} if table.items else {}
+        row |= {"anchor_year_group": "2014 - 2016"} if name == "patients" else {}
+        rows = [row]
+        if name == "d_labitems":
+            rows = [
+                row | {"itemid": str(i), "label": label} for i, label in table_settings.lab_labels.items()
+            ]
+        write_table(root / table.folder / f"{name}.csv.gz", rows)
+    return root
+
+
+@pytest.fixture
+def rewrite() -> Callable[[Path, Callable[[RawRows], RawRows]], None]:
+    """Rewrites a raw table with its rows changed by a function."""
+
+    def apply(file: Path, change: Callable[[RawRows], RawRows]) -> None:
+        with gzip.open(file, "rt", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        write_table(file, change(rows))
+
+    return apply
+
+
+def write_table(file: Path, rows: RawRows) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(file, "wt", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
