@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sepsis_cql.configs.loading import load_settings, read_yaml
+from sepsis_cql.errors import SettingsError
+from sepsis_cql.replay.raw_files import TablesSettings
+from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
+
+from .made_up import replay_settings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FEATURES = load_settings(Features, Path("features.yaml"))
+FLUIDS = load_settings(Fluids, Path("fluids.yaml"))
+TABLES = load_settings(TablesSettings, Path("tables.yaml")).tables
+
+
+@pytest.fixture(scope="module")
+def facts(shared):
+    return pd.read_csv(shared / "clinical" / "features.csv", dtype=str).set_index("feature")
+
+
+def test_state_columns_are_the_published_62_in_their_order(shared):
+    published = json.loads((shared / "published" / "state_order.json").read_text())
+    assert list(FEATURES.state_names) == published["state_order"]
+    assert set(FEATURES.flags) == set(published["missing_flags"])
+
+
+def test_item_ids_are_those_of_the_clinical_facts(facts):
+    for name, feature in FEATURES.features.items():
+        listed = {int(itemid) for itemid in str(facts.loc[name, "itemids"]).split("|") if itemid.isdigit()}
+        found = {itemid for itemids in feature.items.values() for itemid in itemids}
+        extra = {"fio2_vent": {50816}, "bicarbonate": {50803}, "weight_kg": {226531}, "pf_ratio": found}
+        if found:
+            assert found == listed | extra.get(name, set()), name
+
+
+def test_clip_bounds_are_the_published_ones_but_for_age_and_saturation(facts):
+    bounds = facts["earlier_clip"].str.split(r"\.\.", expand=True).astype(float)
+    changed = {
+        name: feature.clip
+        for name, feature in FEATURES.features.items()
+        if feature.clip != tuple(bounds.loc[name])
+    }
+    assert changed == {"age_years": (18, 91), "spo2": (0, 100)}
+
+
+def test_tables_keep_every_item_the_features_and_fluids_read():
+    for name, feature in FEATURES.features.items():
+        for source, itemids in feature.items.items():
+            assert set(itemids) <= set(TABLES[source].itemids), name
+    assert {*FLUIDS.resuscitation, *FLUIDS.before_icu} <= set(TABLES["inputevents"].itemids)
+
+
+def test_labels_of_the_fluids_are_the_official_ones(mimic_demo):
+    labels = pd.read_csv(mimic_demo / "icu" / "d_items.csv.gz").set_index("itemid")["label"]
+    ours = {itemid: fluid.label for itemid, fluid in FLUIDS.resuscitation.items()} | FLUIDS.before_icu
+    assert ours == {itemid: labels[itemid] for itemid in ours}
+
+
+def test_every_shipped_setting_is_valid():
+    assert replay_settings().model_dump().keys() == read_yaml(CONFIGS / "replay.yaml").keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"onset_rule": "first_antibiotic"}, "onset_rule"),
+        ({"step_hours": 5}, "hours_before must be a multiple of step_hours"),
+        ({"split_shares": {"train": 0.7, "validation": 0.2, "test": 0.2}}, "must sum to 1"),
+        ({"mortality_days": 0}, "mortality_days"),
+        ({"alignement": "causal"}, "alignement: Extra inputs"),
+    ],
+)
+def test_a_wrong_setting_is_named(changes, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(ReplaySettings, Path("replay.yaml"), changes)
