@@ -14,7 +14,7 @@ WITH monitored AS (
 )
 SELECT
   m.stay_id,
-  h.hr,
-  m.first_end + INTERVAL '1' HOUR * h.hr AS endtime
+  hr,
+  m.first_end + INTERVAL '1' HOUR * hr AS endtime
 FROM monitored AS m
-CROSS JOIN UNNEST(GENERATE_SERIES(-24, m.last_hr)) AS h(hr)
+CROSS JOIN GENERATE_SERIES(-24, m.last_hr) AS hr(hr)
