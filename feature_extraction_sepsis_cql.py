@@ -151,8 +151,10 @@ def _carry_forward(values: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{' or '.join(KEYS)}: {n_null} rows without one. Name the stay and step of every row."
         )
-    if not pd.api.types.is_integer_dtype(keys["step_index"].infer_objects()):
-        raise ValueError(f"step_index: found {keys['step_index'].dtype} values, expected integers.")
+    steps = pd.to_numeric(keys["step_index"], errors="coerce")
+    if not (steps % 1 == 0).all():
+        raise ValueError(f"step_index: found {keys['step_index'].dtype} values, expected whole numbers.")
+    keys = keys.assign(step_index=steps)
     if n_repeated := int(keys.duplicated().sum()):
         raise ValueError(f"stay_id, step_index: {n_repeated} steps appear more than once. Keep one row each.")
     in_order = keys.sort_values(KEYS).index

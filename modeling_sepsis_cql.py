@@ -6,7 +6,7 @@ Research artefact on retrospective data; never use it for patient care.
 import operator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -180,18 +180,18 @@ class SepsisCQLModel(PreTrainedModel):
         gaps = q_values - q_values.amax(dim=1, keepdim=True)  # subtracting first keeps q / temperature finite
         return (gaps / temperature).softmax(dim=1)
 
-    def decode_action(self, action: int) -> Treatment:
+    def decode_action(self, action: SupportsIndex) -> Treatment:
         """Doses that an action id stands for.
 
         Args:
             action: 0 to 24 = 5 * vasopressor bin + fluid bin.
         """
-        action = operator.index(action)
-        if not 0 <= action < self.config.n_actions:
-            raise ValueError(f"action: found {action}, expected 0 to {self.config.n_actions - 1}.")
-        vasopressor, fluid = divmod(action, BINS)
+        index = operator.index(action)
+        if not 0 <= index < self.config.n_actions:
+            raise ValueError(f"action: found {index}, expected 0 to {self.config.n_actions - 1}.")
+        vasopressor, fluid = divmod(index, BINS)
         return Treatment(
-            action=action,
+            action=index,
             vasopressor=_dose_bin(vasopressor, self.config.vasopressor_edges, self.config.vasopressor_unit),
             fluid=_dose_bin(fluid, self.config.fluid_edges, self.config.fluid_unit),
         )

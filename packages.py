@@ -178,13 +178,12 @@ def _read_config(file: Path) -> SepsisCQLConfig:
         raise CheckpointError(f"{file}: fields {unknown} unknown. Remove them, or correct their spelling.")
     if missing := sorted(set(SepsisCQLConfig.__annotations__) - set(values)):
         raise CheckpointError(f"{file}: fields {missing} missing. Write the package again.")
+    if values.get("dtype") not in (None, "float32"):
+        raise CheckpointError(f"{file}: dtype is {values['dtype']!r}, expected 'float32'.")
     try:
-        config = SepsisCQLConfig.from_dict(values)
+        return SepsisCQLConfig.from_dict(values)
     except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: {error}") from error
-    if config.dtype not in (None, torch.float32):
-        raise CheckpointError(f"{file}: dtype is {config.dtype}, expected float32.")
-    return config
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

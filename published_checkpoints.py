@@ -24,8 +24,12 @@ KEYS = {
     "global_step": int,
     "optimizer_state_dict": Mapping,
 }
-# All that float32 weights and Adam's state need. Torch allows more, some of it able to exhaust memory.
-PICKLE_GLOBALS = {"collections OrderedDict", "torch FloatStorage", "torch._utils _rebuild_tensor_v2"}
+# All that tensors in dictionaries need. Torch itself allows more, some of it able to exhaust memory.
+PICKLE_GLOBALS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Int", "Long", "Bool")),
+}
 CODE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
 INPUTS_NOTE = (
     "The network in this file takes NORMALISED inputs, in this order: "
@@ -162,23 +166,14 @@ def write_published_checkpoint(
 
 
 def _check_archive(content: bytes, file: Path) -> None:
-    """Refuse archives that unpack to more than they hold, and pickles that name anything but weights."""
+    """Refuse archives that are damaged, unpack to more than they hold, or ask for more than weights."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
-            n_names, size = len({entry.filename for entry in entries}), sum(e.file_size for e in entries)
-            if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or size > SIZE_LIMIT:
-                raise CheckpointError(
-                    f"{file}: unpacks to {size} bytes, expected stored entries of at most {SIZE_LIMIT} bytes "
-                    "together. A checkpoint is not compressed; do not open this file."
-                )
-            if len(pickles) != 1 or n_names != len(entries):
-                raise CheckpointError(
-                    f"{file}: holds {len(pickles)} pickles and {len(entries) - n_names} repeated names, "
-                    "expected one and none."
-                )
-            opcodes = list(pickletools.genops(archive.read(pickles[0])))
+            _check_entries(archive.infolist(), file)
+            if damaged := archive.testzip():
+                raise CheckpointError(f"{file}: not an intact torch archive (checksum of {damaged}).")
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            opcodes = [opcode for name in pickles for opcode in pickletools.genops(archive.read(name))]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{file}: not an intact torch archive ({error}).") from error
     asked = {str(argument) for opcode, argument, _ in opcodes if opcode.name == "GLOBAL"} - PICKLE_GLOBALS
@@ -188,6 +183,17 @@ def _check_archive(content: bytes, file: Path) -> None:
             f"{file}: asks to load {sorted(asked)}, expected weights only. It may be malicious; do not open "
             "it with pickle or torch.load(weights_only=False)."
         )
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], file: Path) -> None:
+    size = sum(entry.file_size for entry in entries)
+    if size > SIZE_LIMIT or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"{file}: unpacks to {size} bytes, expected stored entries of at most {SIZE_LIMIT} bytes "
+            "together. A checkpoint is not compressed; do not open this file."
+        )
+    if len({entry.filename for entry in entries}) != len(entries):
+        raise CheckpointError(f"{file}: repeats a name in its archive; do not open this file.")
 
 
 def _read_manifest(file: Path, epoch: int, global_step: int) -> dict[str, Any]:
