@@ -114,8 +114,8 @@ def test_truncated_extended_or_overwritten_weights_are_refused(
 
 def test_oversized_files_are_refused_before_they_are_read(package: Path) -> None:
     with (package / "model.safetensors").open("r+b") as stream:
-        stream.truncate(2**40)  # sparse: takes no room on disk
-    with pytest.raises(CheckpointError, match=f"{2**40} bytes"):
+        stream.truncate(2**28)  # sparse: takes no room on disk
+    with pytest.raises(CheckpointError, match=f"{2**28} bytes"):
         load_package(package)
 
 
