@@ -40,7 +40,7 @@ def build(
     settings = load_settings(ReplaySettings, config, overrides)
     with console.status("build") as status:
 
-        def report(stage: str, line: str) -> None:
+        def announce(stage: str, line: str) -> None:
             status.update(f"build: {stage}")
             if line:
                 console.print(f"[green]✓[/] {stage}: {escape(line)}")
@@ -51,7 +51,7 @@ def build(
             settings,
             force=force,
             engine=Engine(cache=cache, memory_limit=memory_limit, threads=threads),
-            report=report,
+            announce=announce,
         )
     _print_summary(summary)
     return summary

@@ -5,6 +5,8 @@ import pyarrow as pa
 from sepsis_cql.replay.actions import ActionGrid
 from sepsis_cql.replay.transitions import SPLITS
 
+DOSES = ("norepinephrine_equivalent", "fluid_volume")
+
 
 def buffer_schema(state_names: tuple[str, ...]) -> pa.Schema:
     """Columns of a replay buffer; the names of the state columns ride in the metadata."""
@@ -38,9 +40,7 @@ def select_split(transitions: pa.Table, splits: dict[int, str], split: str) -> p
 
 def add_actions(transitions: pa.Table, grid: ActionGrid, state_names: tuple[str, ...]) -> pa.Table:
     """Replay buffer of transitions whose doses are binned by `grid`."""
-    actions = grid.bin_actions(
-        transitions["norepinephrine_equivalent"].to_numpy(), transitions["fluid_volume"].to_numpy()
-    )
+    actions = grid.bin_actions(*(transitions[dose].to_numpy() for dose in DOSES))
     schema = buffer_schema(state_names)
     return transitions.append_column("action", pa.array(actions)).select(schema.names).cast(schema)
 

@@ -10,10 +10,11 @@ import pyarrow as pa
 from sepsis_cql.configs.loading import CONFIGS, load_settings
 from sepsis_cql.provenance import code_sha256, git_commit, package_versions
 from sepsis_cql.replay.actions import ActionGrid, fit_action_grid
-from sepsis_cql.replay.buffers import make_buffers, select_split
+from sepsis_cql.replay.buffers import DOSES, make_buffers, select_split
 from sepsis_cql.replay.cohort import Attrition, attrition_frame, select_cohort
 from sepsis_cql.replay.concepts import create_concepts
-from sepsis_cql.replay.directory import write_private_marks, write_tables
+from sepsis_cql.replay.directory import write_private_marks, write_report, write_tables
+from sepsis_cql.replay.report import Built, build_report
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
 from sepsis_cql.replay.splits import assign_splits
 from sepsis_cql.replay.stages import run_stage
@@ -23,7 +24,7 @@ from sepsis_cql.replay.trajectories import build_trajectories
 from sepsis_cql.replay.transitions import SPLITS, state_matrix
 from sepsis_cql.storage import new_directory, sha256_json, write_json
 
-Report = Callable[[str, str], None]
+Announce = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def build_replay(
     *,
     force: bool = False,
     engine: Engine | None = None,
-    report: Report = lambda stage, line: None,
+    announce: Announce = lambda stage, line: None,
 ) -> BuildSummary:
     """Build the replay directory `out` from the MIMIC-IV tables under `root`.
 
@@ -85,7 +86,7 @@ def build_replay(
         settings: cohort, trajectories, rewards and splits.
         force: replace `out` where it exists.
         engine: limits and cache of the database engine.
-        report: gets a stage's name and an empty line when it begins, its name and result when it ends.
+        announce: gets a stage's name and an empty line when it begins, its name and result when it ends.
 
     Raises:
         TableError: the tables are not usable MIMIC-IV tables.
@@ -95,57 +96,52 @@ def build_replay(
     fluids = load_settings(Fluids, Path("fluids.yaml"))
     engine = engine or Engine()
     with new_directory(out, force=force, private=True) as directory:
-        report("tables", "")
+        announce("tables", "")
         with open_mimic(
             root, memory_limit=engine.memory_limit, threads=engine.threads, cache=engine.cache
         ) as mimic:
             fingerprint = _fingerprint(mimic, settings, features, fluids)
-            report("tables", f"{mimic.source} {mimic.version}, {sum(mimic.row_counts.values()):,} rows")
+            announce("tables", f"{mimic.source} {mimic.version}, {sum(mimic.row_counts.values()):,} rows")
 
-            report("concepts", "")
+            announce("concepts", "")
             create_concepts(mimic.connection)
-            report("concepts", "Sepsis-3, hourly SOFA, vasopressors and the other derived tables")
+            announce("concepts", "Sepsis-3, hourly SOFA, vasopressors and the other derived tables")
 
-            report("cohort", "")
+            announce("cohort", "")
             attrition = select_cohort(mimic.connection, settings)
-            report("cohort", describe_attrition(attrition))
+            announce("cohort", describe_attrition(attrition))
 
-            report("trajectories", "")
+            announce("trajectories", "")
             transitions = build_trajectories(mimic.connection, settings, features, fluids)
             splits = _split_patients(mimic.connection, settings)
             run_stage(mimic.connection, "stays")
             stays = mimic.connection.sql("select * from stays order by stay_id").to_arrow_table()
-            deaths = sum(stays["died_90d"].to_pylist())
-            report(
-                "trajectories",
-                f"{len(stays):,} episodes, {len(transitions):,} transitions, "
-                f"{deaths:,} deaths within {settings.mortality_days} days",
-            )
+            announce("trajectories", f"{len(stays):,} episodes, {len(transitions):,} transitions")
 
-            report("statistics", "")
+            announce("statistics", "")
             training = select_split(transitions, splits, "train")
-            grid = fit_action_grid(
-                training["norepinephrine_equivalent"].to_numpy(), training["fluid_volume"].to_numpy()
-            )
-            statistics, warnings = _statistics(training, grid, features, fingerprint)
+            grid = fit_action_grid(*(training[dose].to_numpy() for dose in DOSES))
+            statistics, unmeasured = _statistics(training, grid, features, fingerprint)
             buffers = make_buffers(transitions, splits, grid, features.state_names)
-            sizes = ", ".join(f"{split} {len(buffers[split]):,}" for split in SPLITS)
-            report("statistics", f"transitions by split: {sizes}")
+            announce(
+                "statistics", ", ".join(f"{split} {len(buffers[split]):,} transitions" for split in SPLITS)
+            )
 
+            announce("report", "")
+            built = Built(buffers, stays, attrition, statistics, unmeasured)
+            report = build_report(mimic, built, settings, features)
             write_private_marks(directory)
             write_tables(directory, buffers, stays, attrition_frame(attrition))
+            write_report(directory, report)
             write_json(directory / "statistics.json", statistics)
             write_json(directory / "provenance.json", _provenance(mimic, settings, fingerprint))
+            announce("report", f"{len(report['warnings'])} warnings; see build_report.md")
     return BuildSummary(
         directory=out,
-        stays=attrition[0].stays_remaining,
-        septic_stays=attrition[1].stays_remaining,
-        episodes=len(stays),
-        transitions=len(transitions),
-        deaths=deaths,
         attrition=attrition,
-        warnings=warnings,
+        warnings=report["warnings"],
         fingerprint=fingerprint,
+        **{name: count for name, count in report["cohort"].items() if name != "mortality"},
     )
 
 
@@ -180,7 +176,7 @@ def _split_patients(connection: duckdb.DuckDBPyConnection, settings: ReplaySetti
 def _statistics(
     training: pa.Table, grid: ActionGrid, features: Features, fingerprint: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Contents of statistics.json, and warnings; nothing but the training split goes in."""
+    """Contents of statistics.json, from the training split alone, and the features it never measured."""
     normaliser, unmeasured = fit_normaliser(state_matrix(training["state"]), features)
     statistics = {
         "normaliser": normaliser,
@@ -194,10 +190,7 @@ def _statistics(
         "n_train_stays": len(set(training["stay_id"].to_pylist())),
         "replay_fingerprint": fingerprint,
     }
-    warnings = [
-        f"{name} was never measured in the training split; filled with a normal value" for name in unmeasured
-    ]
-    return statistics, warnings
+    return statistics, unmeasured
 
 
 def _provenance(mimic: MimicTables, settings: ReplaySettings, fingerprint: str) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Names, notice and writers of the files of a private replay directory."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sepsis_cql.replay.report_page import draw_attrition, render_page
+from sepsis_cql.storage import write_json
 
 PRIVATE_MARK = ".private-replay"
 NOTICE = """\
@@ -33,3 +36,10 @@ def write_tables(
         pq.write_table(table, directory / f"{split}.parquet")
     pq.write_table(stays, directory / "stays.parquet")
     attrition.to_csv(directory / "attrition.csv", index=False)
+
+
+def write_report(directory: Path, report: dict[str, Any]) -> None:
+    """Write the build report as JSON and as a page with its figure."""
+    write_json(directory / "build_report.json", report)
+    (directory / "build_report.md").write_text(render_page(report), encoding="utf-8")
+    draw_attrition(report["attrition"], directory / "attrition.png")
