@@ -1,0 +1,186 @@
+"""Time and memory of a build at growing sizes, against merely decompressing and parsing the same files.
+
+    python benchmarks/build_scaling.py --mimic DEMO --out DIR --copies 1 8 64
+
+makes tables of any size from the open demo (each copy has its own patients, admissions and stays, and events
+four years later), then measures three fresh processes at each size: the floor, the tables with the derived
+concepts, and the whole `sepsis-cql build`. The result goes to DIR/scaling.json and to the screen.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.replay.concepts import create_concepts
+from sepsis_cql.replay.raw_files import TablesSettings, find_raw_files, quote
+from sepsis_cql.replay.tables import open_mimic
+from sepsis_cql.storage import write_json
+
+PATIENT_KEYS = {"subject_id", "hadm_id", "stay_id"}
+DENSE_KEYS = {"specimen_id", "micro_specimen_id", "microevent_id", "labevent_id"}  # too large to add to
+DICTIONARIES = {"d_items", "d_labitems"}
+KEY_STEP = 10_000_000  # the demo's keys span less, and 200 copies still fit 32 bits
+DAYS_STEP = 1461  # four years with their leap day, so that only the year of a date changes
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.worker:
+        WORKERS[arguments.worker](arguments)
+        return
+    results = [measure_size(arguments, copies) for copies in arguments.copies]
+    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    full = sum(table.rows["3.1"] for table in settings.tables.values())
+    largest = results[-1]
+    summary = {
+        "memory_limit": arguments.memory_limit,
+        "cores": os.cpu_count(),
+        "sizes": results,
+        "rows_of_3.1": full,
+        "extrapolated_hours_of_3.1": full / largest["build"]["rows_per_second"] / 3600,
+    }
+    write_json(arguments.out / "scaling.json", summary)
+    print(
+        f"MIMIC-IV 3.1 ({full:,} rows) at the rate of the largest size: "
+        f"{summary['extrapolated_hours_of_3.1']:.2f} h"
+    )
+
+
+def measure_size(arguments: argparse.Namespace, copies: int) -> dict:
+    """Least wall seconds, with their processor seconds and peak memory, of each task on so many copies."""
+    root = arguments.out / f"copies-{copies}"
+    if not root.exists():
+        run("multiply", arguments, arguments.mimic, root, copies)
+    tables = load_settings(TablesSettings, Path("tables.yaml")).tables
+    n_rows = sum(
+        table.rows["demo"] * (1 if name in DICTIONARIES else copies) for name, table in tables.items()
+    )
+    size = sum(file.stat().st_size for file in root.rglob("*.gz"))
+    result: dict = {"copies": copies, "rows": n_rows, "compressed_bytes": size}
+    for task in ("floor", "concepts", "build"):
+        best = min(
+            (run(task, arguments, root, arguments.out / "scratch", copies) for _ in range(arguments.repeats)),
+            key=lambda measured: measured["seconds"],
+        )
+        result[task] = best | {"rows_per_second": n_rows / best["seconds"]}
+        result[task]["times_floor"] = best["seconds"] / result["floor"]["seconds"]
+        print(
+            f"{copies:>4} copies {n_rows:>12,} rows {task:<9} {best['seconds']:8.2f} s "
+            f"({best['processor_seconds']:.2f} s of processor) {n_rows / best['seconds']:>12,.0f} rows/s "
+            f"{best['peak_mib']:>7,.0f} MiB {result[task]['times_floor']:6.2f} x floor",
+            flush=True,
+        )
+    if not arguments.keep:
+        shutil.rmtree(root)
+    return result
+
+
+def run(task: str, arguments: argparse.Namespace, root: Path, out: Path, copies: int) -> dict[str, float]:
+    """One task in a fresh process; this one stays small, because a child's peak begins at its parent's."""
+    if task != "multiply":
+        shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, __file__, "--worker", task, "--mimic", root, "--out", out, "--copies", copies]
+    started = time.perf_counter()
+    process = subprocess.Popen([*map(str, command), "--memory-limit", arguments.memory_limit])
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{task} failed on {root} (exit code {process.returncode})")
+    if task != "multiply":
+        shutil.rmtree(out, ignore_errors=True)
+    processor = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "processor_seconds": processor, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def multiply(arguments: argparse.Namespace) -> None:
+    """Write so many copies of every table of the demo, with all their columns."""
+    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    connection = duckdb.connect()
+    for name, file in find_raw_files(arguments.mimic, settings).items():
+        source = f"read_csv({quote(file)}, all_varchar = true, header = true, quote = '\"')"
+        header = [row[0] for row in connection.execute(f"DESCRIBE FROM {source}").fetchall()]
+        columns = ", ".join(f'{_shifted(column, header)} AS "{column}"' for column in header)
+        repeats = 1 if name in DICTIONARIES else arguments.copies[0]
+        target = arguments.out / settings.tables[name].folder / f"{name}.csv.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        connection.execute(
+            f"COPY (SELECT {columns} FROM range({repeats}) AS c(copy) CROSS JOIN {source} ORDER BY copy) "
+            f"TO {quote(target)} (FORMAT csv, HEADER, COMPRESSION gzip)"
+        )
+
+
+def _shifted(column: str, header: list[str]) -> str:
+    name = column.lower()
+    if name in PATIENT_KEYS:
+        return f'CAST("{column}" AS INTEGER) + copy * {KEY_STEP}'
+    if name in DENSE_KEYS:
+        dense = f'DENSE_RANK() OVER (ORDER BY CAST("{column}" AS INTEGER), copy)'
+        return f'CASE WHEN "{column}" IS NOT NULL THEN {dense} END'
+    if name == "anchor_year":
+        return f'CAST("{column}" AS INTEGER) + 4 * copy'
+    if name.endswith(("time", "date")) or name == "dod":
+        kind = "TIMESTAMP" if name.endswith("time") or "chartdate" in name else "DATE"
+        return f'CAST(CAST("{column}" AS {kind}) + to_days(CAST(copy * {DAYS_STEP} AS INTEGER)) AS {kind})'
+    return f'"{column}"'
+
+
+def parse_only(arguments: argparse.Namespace) -> None:
+    """The floor: the same engine decompresses every file and parses the columns that a build reads."""
+    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    connection = duckdb.connect(config={"memory_limit": arguments.memory_limit})
+    for name, file in find_raw_files(arguments.mimic, settings).items():
+        kinds = settings.tables[name].columns
+        sniffed = f"read_csv({quote(file)}, all_varchar = true, header = true)"
+        header = [row[0] for row in connection.execute(f"DESCRIBE FROM {sniffed}").fetchall()]
+        columns = [f"{quote(column)}: {quote(kinds.get(column.lower(), 'VARCHAR'))}" for column in header]
+        reader = (
+            f"read_csv({quote(file)}, columns = {{{', '.join(columns)}}}, header = true, "
+            "auto_detect = false, delim = ',', quote = '\"', escape = '\"')"
+        )
+        counts = ", ".join(f"count({column})" for column in kinds)
+        connection.execute(f"SELECT {counts} FROM {reader}").fetchall()
+
+
+def derive_concepts(arguments: argparse.Namespace) -> None:
+    """Tables and derived concepts, without trajectories."""
+    arguments.out.mkdir()
+    with open_mimic(arguments.mimic, memory_limit=arguments.memory_limit, cache=arguments.out) as tables:
+        create_concepts(tables.connection)
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """The whole command, in place of this process."""
+    command = str(Path(sys.executable).parent / "sepsis-cql")
+    options = ["--mimic", arguments.mimic, "--out", arguments.out / "replay", "--cache", arguments.out]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.execv(command, [command, "build", *map(str, options), "--memory-limit", arguments.memory_limit])
+
+
+WORKERS = {"multiply": multiply, "floor": parse_only, "concepts": derive_concepts, "build": build}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mimic", type=Path, required=True, help="root of the MIMIC-IV demo")
+    parser.add_argument("--out", type=Path, required=True, help="directory for tables and results")
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--memory-limit", default="2GB", help="of the database engine")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="runs of each task, of which the fastest counts"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the multiplied tables for the next run")
+    parser.add_argument("--worker", choices=sorted(WORKERS), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
