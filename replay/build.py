@@ -100,7 +100,7 @@ def build_replay(
         with open_mimic(
             root, memory_limit=engine.memory_limit, threads=engine.threads, cache=engine.cache
         ) as mimic:
-            fingerprint = _fingerprint(mimic, settings, features, fluids)
+            fingerprint = replay_fingerprint(mimic.fingerprint, settings)
             announce("tables", f"{mimic.source} {mimic.version}, {sum(mimic.row_counts.values()):,} rows")
 
             announce("concepts", "")
@@ -151,17 +151,15 @@ def describe_attrition(attrition: list[Attrition]) -> str:
     return f"{attrition[-1].stays_remaining:,} of {attrition[0].stays_remaining:,} ICU stays: {removed}"
 
 
-def _fingerprint(mimic: MimicTables, settings: ReplaySettings, features: Features, fluids: Fluids) -> str:
-    """SHA-256 of everything the replay depends on, so that nothing stale passes for it."""
-    return sha256_json(
-        {
-            "tables": mimic.fingerprint,
-            "settings": settings.model_dump(),
-            "features": features.model_dump(),
-            "fluids": fluids.model_dump(),
-            "code": code_sha256(Path(__file__).parent, CONFIGS / "tables.yaml"),
-        }
-    )
+def replay_fingerprint(tables: str, settings: ReplaySettings) -> str:
+    """SHA-256 of everything a replay depends on, so that nothing stale passes for it.
+
+    Args:
+        tables: fingerprint of the raw files.
+        settings: of the build; features, fluids and the code are read from where they are shipped.
+    """
+    shipped = [CONFIGS / name for name in ("features.yaml", "fluids.yaml", "tables.yaml")]
+    return sha256_json([tables, settings.model_dump(), code_sha256(Path(__file__).parent, *shipped)])
 
 
 def _split_patients(connection: duckdb.DuckDBPyConnection, settings: ReplaySettings) -> dict[int, str]:

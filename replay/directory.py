@@ -10,6 +10,7 @@ from sepsis_cql.replay.report_page import draw_attrition, render_page
 from sepsis_cql.storage import write_json
 
 PRIVATE_MARK = ".private-replay"
+ROW_GROUP = 16384  # transitions; the share of a split that one process can take
 NOTICE = """\
 This directory holds patient-level data derived from MIMIC-IV tables.
 
@@ -33,7 +34,7 @@ def write_tables(
 ) -> None:
     """Write one parquet file a split, the stays and the attrition table."""
     for split, table in buffers.items():
-        pq.write_table(table, directory / f"{split}.parquet")
+        pq.write_table(table, directory / f"{split}.parquet", row_group_size=ROW_GROUP)
     pq.write_table(stays, directory / "stays.parquet")
     attrition.to_csv(directory / "attrition.csv", index=False)
 

@@ -17,7 +17,8 @@ def render_page(report: dict[str, Any]) -> str:
         f"Replay fingerprint: `{report['fingerprint']}`.",
         "",
         f"{cohort['stays']:,} ICU stays, {cohort['septic_stays']:,} septic; {cohort['episodes']:,} episodes "
-        f"with {cohort['transitions']:,} transitions; {cohort['deaths']:,} deaths ({cohort['mortality']:.1%}).",
+        f"with {cohort['transitions']:,} transitions; {cohort['deaths']:,} deaths "
+        f"({cohort['mortality']:.1%}).",
         "",
         "## Warnings",
         "",

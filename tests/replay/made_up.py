@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 from collections import defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -163,10 +164,12 @@ class MadeUpMimic:
         for name, table in TABLES.tables.items():
             folder = root / table.folder
             folder.mkdir(parents=True, exist_ok=True)
-            with gzip.open(folder / f"{name}.csv.gz", "wt", newline="", compresslevel=1) as stream:
-                writer = csv.DictWriter(stream, fieldnames=list(table.columns), extrasaction="raise")
-                writer.writeheader()
-                writer.writerows(self.rows[name])
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, fieldnames=list(table.columns))
+            writer.writeheader()
+            writer.writerows(self.rows[name])
+            packed = gzip.compress(text.getvalue().encode(), compresslevel=1, mtime=0)
+            (folder / f"{name}.csv.gz").write_bytes(packed)
         return root
 
     def _keys(self, stay_id: int) -> dict[str, int]:

@@ -1,0 +1,215 @@
+import json
+import stat
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sepsis_cql import cli
+from sepsis_cql.errors import CohortError, SepsisCQLError
+from sepsis_cql.replay.transitions import SPLITS, load_transitions
+
+from .made_up import MadeUpMimic, at, build, read_steps, subject_ids
+
+FILES = {
+    *(f"{split}.parquet" for split in SPLITS),
+    *("stays.parquet", "statistics.json", "provenance.json", "attrition.csv", "attrition.png"),
+    *("build_report.json", "build_report.md", "DATA_USE_NOTICE.txt", ".private-replay"),
+}
+
+
+def read(replay, name):
+    return json.loads((replay / f"{name}.json").read_text())
+
+
+def run_cli(monkeypatch, *arguments):
+    """Exit code of the command."""
+    monkeypatch.setattr("sys.argv", ["sepsis-cql", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return exit_.value.code
+
+
+def test_a_replay_directory_is_complete_private_and_marked(demo_replay):
+    assert {path.name for path in demo_replay.iterdir()} == FILES
+    assert stat.S_IMODE(demo_replay.stat().st_mode) == 0o700
+    assert "Data Use Agreement" in (demo_replay / "DATA_USE_NOTICE.txt").read_text()
+
+
+def test_the_demo_has_the_counts_of_its_official_sepsis3_stays(demo_replay):
+    cohort = read(demo_replay, "build_report")["cohort"]
+    assert (cohort["stays"], cohort["septic_stays"], cohort["episodes"]) == (140, 62, 47)
+    assert cohort["transitions"] == sum(len(load_transitions(demo_replay, split)) for split in SPLITS)
+
+
+def test_columns_have_the_agreed_types(demo_replay):
+    schema = pq.read_schema(demo_replay / "train.parquet")
+    state = pa.list_(pa.float32(), 62)
+    assert dict(zip(schema.names, schema.types, strict=True)) == {
+        "subject_id": pa.int64(),
+        "hadm_id": pa.int64(),
+        "stay_id": pa.int64(),
+        "step_index": pa.int32(),
+        "step_start": pa.timestamp("us"),
+        "state": state,
+        "action": pa.int64(),
+        "reward_sparse": pa.float32(),
+        "reward_sofa_shaped": pa.float32(),
+        "terminal": pa.bool_(),
+        "next_state": state,
+        "norepinephrine_equivalent": pa.float32(),
+        "fluid_volume": pa.float32(),
+        "sofa": pa.int32(),
+        "is_ventilated": pa.bool_(),
+    }
+    assert len(schema.metadata[b"state_names"].decode().split(",")) == 62
+
+
+def test_the_same_tables_give_the_same_bytes(mimic, tmp_path):
+    first, second = build(mimic, tmp_path / "a"), build(mimic, tmp_path / "b")
+    for name in FILES - {"attrition.png"}:
+        assert (first.directory / name).read_bytes() == (second.directory / name).read_bytes(), name
+
+
+def test_another_setting_is_another_fingerprint(mimic, tmp_path):
+    first = build(mimic, tmp_path / "a")
+    second = build(mimic, tmp_path / "b", mortality_days=30)
+    assert first.fingerprint != second.fingerprint
+    assert read(second.directory, "provenance")["settings"]["mortality_days"] == 30
+    assert read(second.directory, "statistics")["replay_fingerprint"] == second.fingerprint
+
+
+def test_synthetic_tables_say_so_in_the_provenance(mimic, tmp_path):
+    mark = {"generator": "made up for this test", "version": "1"}
+    root = mimic.write(tmp_path / "mimic")
+    (root / "SYNTHETIC.json").write_text(json.dumps(mark))
+    provenance = read(build(mimic, tmp_path).directory, "provenance")
+    assert provenance["source"] == {"name": "synthetic", "version": "1"}
+    assert provenance["synthetic"] == mark
+
+
+def test_real_tables_do_not_claim_to_be_synthetic_or_the_demo(mimic, tmp_path):
+    provenance = read(build(mimic, tmp_path).directory, "provenance")
+    assert provenance["source"]["name"] == "mimic-iv"
+    assert provenance["synthetic"] is None
+
+
+def test_the_stays_file_describes_every_episode(demo_replay):
+    stays = pd.read_parquet(demo_replay / "stays.parquet")
+    counts = read_steps(demo_replay).groupby("stay_id")["step_index"].count()
+    assert stays.set_index("stay_id")["n_steps"].to_dict() == counts.to_dict()
+    assert (stays["age"] >= 18).all() and (stays["sofa_at_onset"] >= 2).all()
+    assert set(stays["split"]) == set(SPLITS)
+
+
+def test_a_report_compares_tables_with_the_published_counts(demo_replay, mimic, tmp_path):
+    demo = read(demo_replay, "build_report")
+    assert demo["tables"]["chartevents"] == {"rows": 668862, "published": 668862}
+    assert not any("rows" in warning for warning in demo["warnings"])
+    extract = read(build(mimic, tmp_path).directory, "build_report")
+    assert extract["tables"]["icustays"] == {"rows": 6, "published": 73181}
+    assert "icustays has 6 rows; MIMIC-IV 2.2 has 73,181" in extract["warnings"]
+
+
+def test_a_report_counts_every_step_under_its_action(demo_replay):
+    report = read(demo_replay, "build_report")
+    for split in SPLITS:
+        counts = report["action_grid"]["counts"][split]
+        assert sum(map(sum, counts)) == report["splits"][split]["transitions"]
+        actions = load_transitions(demo_replay, split).actions
+        assert counts[2][3] == (actions == 13).sum()
+
+
+def test_a_report_warns_of_a_wrong_unit(mimic, tmp_path):
+    for row in mimic.rows["icustays"]:
+        mimic.chart(row["stay_id"], 226512, 250, -1)  # pounds entered as kilograms
+    warnings = read(build(mimic, tmp_path).directory, "build_report")["warnings"]
+    assert "median weight_kg is 250, expected 55 to 110: wrong unit or item?" in warnings
+
+
+def test_the_published_alignment_is_reported_as_a_comparison_only(mimic, tmp_path):
+    report = read(build(mimic, tmp_path, alignment="concurrent").directory, "build_report")
+    assert any("for comparison only" in warning for warning in report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: [row.update(anchor_age=12) for row in m.rows["patients"]], "`adult`"),
+        (lambda m: [row.update(outtime=at(3)) for row in m.rows["icustays"]], "`complete_step`"),
+        (lambda m: [row.update(drug="Paracetamol") for row in m.rows["prescriptions"]], "`sepsis3`"),
+        (
+            lambda m: [row.update(itemid=221653) for row in m.rows["inputevents"] if row["itemid"] == 221906],
+            "training steps have any vasopressor",
+        ),
+    ],
+    ids=["children", "no time in the ICU", "no antibiotic", "no vasopressor"],
+)
+def test_an_unusable_cohort_is_an_error_and_leaves_nothing_behind(mimic, tmp_path, spoil, message):
+    spoil(mimic)
+    with pytest.raises(CohortError, match=message):
+        build(mimic, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mimic"]
+
+
+def test_a_split_without_patients_ends_the_command_with_its_reason(tmp_path, monkeypatch, capsys):
+    mimic = MadeUpMimic()
+    for subject_id in subject_ids("train", 3):
+        mimic.septic_stay(subject_id)
+    root = mimic.write(tmp_path / "mimic")
+    assert run_cli(monkeypatch, "build", "--mimic", root, "--out", tmp_path / "out") == 2
+    assert "Split validation, test has no patient; 3 patients" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_it_found_and_what_it_excluded(tmp_path, monkeypatch, capsys, mimic):
+    mimic.stay(3000)
+    root = mimic.write(tmp_path / "mimic")
+    assert run_cli(monkeypatch, "build", "--mimic", root, "--out", tmp_path / "out", "--seed", "42") == 0
+    printed = capsys.readouterr().out
+    assert "Found 7 ICU stays, 6 of them septic; kept 6 episodes with 72 transitions and 0 deaths." in printed
+    assert "1 stays excluded: not Sepsis-3" in printed
+    for stage in ("tables", "concepts", "cohort", "trajectories", "statistics", "report"):
+        assert f"✓ {stage}: " in printed
+
+
+def test_an_existing_directory_is_replaced_only_by_force(mimic, tmp_path, monkeypatch, capsys):
+    root = mimic.write(tmp_path / "mimic")
+    arguments = ("build", "--mimic", root, "--out", tmp_path / "out")
+    assert run_cli(monkeypatch, *arguments) == 0
+    assert run_cli(monkeypatch, *arguments) == 2
+    assert "Use --force" in capsys.readouterr().err
+    assert run_cli(monkeypatch, *arguments, "--force") == 0
+
+
+def test_an_unknown_option_value_names_the_setting(mimic, tmp_path, monkeypatch, capsys):
+    root = mimic.write(tmp_path / "mimic")
+    arguments = ("build", "--mimic", root, "--out", tmp_path / "out", "--onset-rule", "culture")
+    assert run_cli(monkeypatch, *arguments) == 2
+    assert "onset_rule" in capsys.readouterr().err
+
+
+def test_a_second_build_reads_the_cached_tables(mimic, tmp_path, monkeypatch):
+    root = mimic.write(tmp_path / "mimic")
+    arguments = (
+        "build",
+        "--mimic",
+        root,
+        "--cache",
+        tmp_path / "cache",
+        "--threads",
+        "1",
+        "--memory-limit",
+        "1GB",
+    )
+    assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "a") == 0
+    monkeypatch.setattr("sepsis_cql.replay.tables.convert", lambda *_: pytest.fail("read a raw file again"))
+    assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "b") == 0
+    assert (tmp_path / "a" / "train.parquet").read_bytes() == (tmp_path / "b" / "train.parquet").read_bytes()
+
+
+def test_transitions_refuse_a_replay_with_a_broken_episode(mimic, tmp_path):
+    file = build(mimic, tmp_path).directory / "train.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(SepsisCQLError, match="step_index that does not count"):
+        load_transitions(tmp_path / "replay", "train")
