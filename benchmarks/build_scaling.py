@@ -20,7 +20,7 @@ from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.concepts import create_concepts
 from sepsis_cql.replay.raw_files import TablesSettings, find_raw_files, quote
 from sepsis_cql.replay.tables import open_mimic
-from sepsis_cql.storage import write_json
+from sepsis_cql.storage import sha256_file, write_json
 
 PATIENT_KEYS = {"subject_id", "hadm_id", "stay_id"}
 DENSE_KEYS = {"specimen_id", "micro_specimen_id", "microevent_id", "labevent_id"}  # too large to add to
@@ -114,6 +114,8 @@ def multiply(arguments: argparse.Namespace) -> None:
             f"COPY (SELECT {columns} FROM range({repeats}) AS c(copy) CROSS JOIN {source} ORDER BY copy) "
             f"TO {quote(target)} (FORMAT csv, HEADER, COMPRESSION gzip)"
         )
+    sums = [f"{sha256_file(file)}  {file.relative_to(arguments.out)}" for file in arguments.out.rglob("*.gz")]
+    (arguments.out / "SHA256SUMS.txt").write_text("\n".join(sums) + "\n")  # as every release has
 
 
 def _shifted(column: str, header: list[str]) -> str:

@@ -60,24 +60,43 @@ def find_raw_files(root: Path, settings: TablesSettings) -> dict[str, Path]:
     return {name: _find(root / table.folder, name) for name, table in settings.tables.items()}
 
 
-def convert(connection: duckdb.DuckDBPyConnection, file: Path, table: TableSettings, target: Path) -> int:
-    """Write the needed columns and items of one raw file to `target` and return the raw file's row count.
-
-    A gzip file is checked against its own checksum at the same time, because a damaged one can still read
-    as well-formed rows.
+def read_header(connection: duckdb.DuckDBPyConnection, file: Path, table: TableSettings) -> list[str]:
+    """Column names in file order, in lower case (the demo has ORIGINALAMOUNT among lower-case names).
 
     Raises:
-        TableError: a column is missing or unreadable, the file is damaged or holds no row.
+        TableError: the file is unreadable, or a column that is needed is missing.
     """
-    header = _header(connection, file)
+    header = _parquet_header(connection, file) if file.suffix == ".parquet" else _csv_header(file)
     if missing := sorted(set(table.columns) - set(header)):
         raise TableError(
             f"{file}: column {', '.join(missing)} not found. Found {', '.join(header)}. {GET_A_FRESH_COPY}"
         )
+    return header
+
+
+def convert(
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    header: list[str],
+    table: TableSettings,
+    target: Path,
+    *,
+    is_intact: bool = False,
+) -> int:
+    """Write the needed columns and items of one raw file to `target` and return the raw file's row count.
+
+    A gzip file is checked against its own checksum at the same time, because a damaged one can still read
+    as well-formed rows; `is_intact` says that this is known already.
+
+    Raises:
+        TableError: the file is damaged, holds a value of another type, or no row.
+    """
     with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(_check_gzip, file) if file.suffix == ".gz" else None
+        check = pool.submit(_check_gzip, file) if file.suffix == ".gz" and not is_intact else None
         try:
             connection.execute(_copy_statement(file, header, table, target))
+        except duckdb.OutOfMemoryException:
+            raise
         except duckdb.Error as error:
             if check:
                 check.result()
@@ -107,14 +126,15 @@ def _find(folder: Path, name: str) -> Path:
     )
 
 
-def _header(connection: duckdb.DuckDBPyConnection, file: Path) -> list[str]:
-    """Column names in file order, in lower case (the demo has ORIGINALAMOUNT among lower-case names)."""
-    if file.suffix == ".parquet":
-        try:
-            rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({quote(file)})").fetchall()
-        except duckdb.Error:
-            raise TableError(f"{file}: not a readable parquet file. {GET_A_FRESH_COPY}") from None
-        return [row[0].casefold() for row in rows]
+def _parquet_header(connection: duckdb.DuckDBPyConnection, file: Path) -> list[str]:
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({quote(file)})").fetchall()
+    except duckdb.Error:
+        raise TableError(f"{file}: not a readable parquet file. {GET_A_FRESH_COPY}") from None
+    return [row[0].casefold() for row in rows]
+
+
+def _csv_header(file: Path) -> list[str]:
     opener = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:

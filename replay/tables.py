@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -9,11 +10,19 @@ from typing import Any, Self
 
 import duckdb
 from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.errors import TableError
-from sepsis_cql.replay.raw_files import TablesSettings, convert, find_raw_files, quote
+from sepsis_cql.errors import SettingsError, TableError
+from sepsis_cql.replay.raw_files import (
+    TableSettings,
+    TablesSettings,
+    convert,
+    find_raw_files,
+    quote,
+    read_header,
+)
 from sepsis_cql.storage import new_file, read_json, sha256_file, sha256_json, write_json
 
 SYNTHETIC_MARK = "SYNTHETIC.json"
+CHECKED_FIRST = ("patients", "admissions", "icustays", "d_labitems")
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,10 @@ def open_mimic(
 
     Raises:
         TableError: the root or a file is not what it should be.
+        SettingsError: the engine does not understand a limit.
     """
     settings = load_settings(TablesSettings, Path("tables.yaml"))
-    root = Path(root)
-    files = find_raw_files(root, settings)
+    files = find_raw_files(Path(root), settings)
     if cache is not None:
         cache = Path(cache) / "mimic-tables"
         cache.mkdir(parents=True, exist_ok=True)
@@ -82,52 +91,85 @@ def open_mimic(
     scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=cache)
     try:
         connection = _connect(Path(scratch.name), memory_limit, threads)
-        digests = {name: sha256_file(file) for name, file in files.items()}
-        row_counts = {
-            name: _open_table(connection, name, file, digests[name], settings, cache or Path(scratch.name))
-            for name, file in files.items()
-        }
-        source, version, synthetic = _identify(connection, root, row_counts, settings)
-        _check_stays(connection, files["icustays"])
-        if synthetic is None:
-            _check_lab_items(connection, files["d_labitems"], settings)
+        return _load(connection, Path(root), files, settings, cache or Path(scratch.name), scratch)
     except BaseException:
         scratch.cleanup()
         raise
-    return MimicTables(
-        connection, root, source, version, row_counts, sha256_json(digests), synthetic, scratch
-    )
 
 
 def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> duckdb.DuckDBPyConnection:
     """A database file in `scratch`, so that derived tables live on disk and memory stays bounded."""
     limits = {"memory_limit": memory_limit, "threads": threads}
     config = {name: value for name, value in limits.items() if value is not None}
-    connection = duckdb.connect(
-        str(scratch / "work.duckdb"), config={"temp_directory": str(scratch / "spill"), **config}
-    )
-    connection.execute("PRAGMA enable_profiling = 'no_output'")
+    try:
+        connection = duckdb.connect(
+            str(scratch / "work.duckdb"), config={"temp_directory": str(scratch / "spill"), **config}
+        )
+    except duckdb.Error as error:
+        raise SettingsError(
+            f"memory limit {memory_limit!r}, threads {threads!r}: {str(error).splitlines()[0]} "
+            "Expected a size such as 8GB and a number of at least 1."
+        ) from None
+    connection.execute("PRAGMA enable_profiling = 'no_output'")  # counts the rows a statement reads
     return connection
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    files: dict[str, Path],
+    settings: TablesSettings,
+    directory: Path,
+    scratch: tempfile.TemporaryDirectory[str],
+) -> MimicTables:
+    """Open every table: first all headers and the small tables, so that a wrong root fails at once."""
+    headers = {name: read_header(connection, file, settings.tables[name]) for name, file in files.items()}
+    digests = {name: sha256_file(file) for name, file in files.items()}
+    published = _published_digests(root)
+    row_counts: dict[str, int] = {}
+
+    def open_tables(names: Iterable[str]) -> None:
+        for name in names:
+            table = settings.tables[name]
+            key = sha256_json([digests[name], table.columns, table.itemids])
+            cached = directory / f"{name}-{key[:16]}.parquet"
+            is_intact = digests[name] in published
+            row_counts[name] = _open_table(connection, files[name], headers[name], table, cached, is_intact)
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({quote(cached)})")
+
+    open_tables(CHECKED_FIRST)
+    source, version, synthetic = _identify(connection, root, row_counts, settings)
+    _check_stays(connection, files["icustays"])
+    if synthetic is None:
+        _check_lab_items(connection, files["d_labitems"], settings)
+    open_tables(name for name in files if name not in CHECKED_FIRST)
+    return MimicTables(
+        connection, root, source, version, row_counts, sha256_json(digests), synthetic, scratch
+    )
+
+
+def _published_digests(root: Path) -> set[str]:
+    """SHA-256 of every file as released, where the release's list is beside the tables."""
+    listing = root / "SHA256SUMS.txt"
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
+    return {line.split()[0] for line in lines if line.strip()}
 
 
 def _open_table(
     connection: duckdb.DuckDBPyConnection,
-    name: str,
     file: Path,
-    digest: str,
-    settings: TablesSettings,
-    cache: Path,
+    header: list[str],
+    table: TableSettings,
+    cached: Path,
+    is_intact: bool,
 ) -> int:
-    """Create the view `name`, converting the raw file first unless the cache has it; return its raw rows."""
-    table = settings.tables[name]
-    key = sha256_json([digest, table.columns, table.itemids])[:16]
-    cached = cache / f"{name}-{key}.parquet"
+    """Convert a raw file to `cached` unless that is there already; return the raw file's rows."""
     counts = cached.with_suffix(".json")
     if not cached.exists():
         with new_file(cached) as temporary:
-            write_json(counts, {"rows": convert(connection, file, table, temporary)})
-    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({quote(cached)})")
-    return int(read_json(counts, expected=f"the row count of {name}; delete {cached.name} beside it")["rows"])
+            n_rows = convert(connection, file, header, table, temporary, is_intact=is_intact)
+            write_json(counts, {"rows": n_rows})
+    return int(read_json(counts, expected=f"the row count of {file.name}; delete {cached} too")["rows"])
 
 
 def _identify(

@@ -4,9 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from sepsis_cql.errors import TableError
-from sepsis_cql.replay import tables
+from sepsis_cql.errors import SettingsError, TableError
+from sepsis_cql.replay import raw_files, tables
 from sepsis_cql.replay.tables import open_mimic
+from sepsis_cql.storage import sha256_file
 
 
 def test_the_demo_is_recognised_and_counted(mimic_demo, table_settings):
@@ -160,6 +161,16 @@ def test_damaged_files_are_refused(small_root, case):
     _assert_refused(small_root, ["icu", *expected])
 
 
+def test_a_file_as_released_is_not_checked_twice(small_root, monkeypatch):
+    files = sorted(small_root.rglob("*.gz"))
+    lines = [f"{sha256_file(file)}  {file.relative_to(small_root)}" for file in files[1:]]
+    (small_root / "SHA256SUMS.txt").write_text("\n".join(lines) + "\n")
+    checked = []
+    monkeypatch.setattr(raw_files, "_check_gzip", checked.append)
+    open_mimic(small_root).close()
+    assert checked == files[:1]
+
+
 @pytest.mark.parametrize(
     ("file", "database"),
     [
@@ -193,7 +204,7 @@ def test_the_cache_is_private_and_saves_every_second_read(small_root, tmp_path, 
     with open_mimic(small_root, cache=cache) as mimic:
         first = mimic.connection.execute("FROM chartevents").fetchall()
     assert (cache / "mimic-tables").stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(tables, "convert", lambda *_: pytest.fail("a cached table was read again"))
+    monkeypatch.setattr(tables, "convert", lambda *_, **__: pytest.fail("a cached table was read again"))
     with open_mimic(small_root, cache=cache) as mimic:
         assert mimic.connection.execute("FROM chartevents").fetchall() == first
         assert mimic.row_counts["chartevents"] == 1
@@ -202,12 +213,12 @@ def test_the_cache_is_private_and_saves_every_second_read(small_root, tmp_path, 
 def test_an_interrupted_read_goes_on_where_it_stopped(small_root, tmp_path, monkeypatch, table_settings):
     read = []
 
-    def convert_until_outputevents(connection, file, table, target):
+    def convert_until_outputevents(connection, file, *arguments, **options):
         if file.name.startswith("outputevents") and "outputevents" not in read:
             read.append("outputevents")
             raise KeyboardInterrupt
         read.append(file.name.split(".")[0])
-        return convert(connection, file, table, target)
+        return convert(connection, file, *arguments, **options)
 
     convert = tables.convert
     monkeypatch.setattr(tables, "convert", convert_until_outputevents)
@@ -224,6 +235,26 @@ def test_changed_bytes_are_read_again_and_change_the_fingerprint(small_root, rew
     with open_mimic(small_root, cache=tmp_path / "cache") as mimic:
         assert mimic.fingerprint != before
         assert mimic.connection.execute("SELECT valuenum FROM chartevents").fetchall() == [(2.5,)]
+
+
+def test_a_wrong_root_fails_before_a_large_table_is_read(small_root, rewrite, monkeypatch):
+    rewrite(small_root / "hosp/d_labitems.csv.gz", _first(label="Bleeding Time"))
+    read = []
+    convert = tables.convert
+    monkeypatch.setattr(
+        tables,
+        "convert",
+        lambda _, file, *rest, **options: read.append(file.name) or convert(_, file, *rest, **options),
+    )
+    with pytest.raises(TableError):
+        open_mimic(small_root)
+    assert not {"chartevents.csv.gz", "labevents.csv.gz"} & set(read)
+
+
+@pytest.mark.parametrize("limits", [{"memory_limit": "lots"}, {"threads": 0}])
+def test_a_limit_the_engine_does_not_understand_is_refused(small_root, limits):
+    with pytest.raises(SettingsError, match="8GB"):
+        open_mimic(small_root, **limits)
 
 
 def test_closing_removes_the_scratch_files(small_root):
