@@ -38,6 +38,15 @@ def fit_normaliser(states: np.ndarray, features: Features) -> tuple[dict[str, li
     return normaliser, np.array(names)[unmeasured].tolist()
 
 
+def normalise_states(states: np.ndarray, normaliser: dict[str, list]) -> np.ndarray:
+    """(n, n_states) float32 inputs of the network from states in clinical units with NaN for "unknown"."""
+    low, high, fill, mean, scale = (
+        np.array(normaliser[name]) for name in ("clip_low", "clip_high", "fill", "mean", "scale")
+    )
+    known = np.where(np.isnan(states), fill, np.clip(states, low, high))
+    return ((known - mean) / scale).astype(np.float32)
+
+
 def _bounds(name: str, features: Features) -> tuple[float, float, float]:
     if name in features.flags:
         return 0.0, 1.0, 0.0
