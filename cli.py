@@ -8,6 +8,7 @@ from rich.markup import escape
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
+from sepsis_cql.commands.train import train
 from sepsis_cql.errors import SepsisCQLError
 
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(build)
 app.command()(concepts)
 app.command()(agree)
+app.command()(train)
 app.command()(import_checkpoint)
 
 

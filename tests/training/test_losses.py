@@ -1,0 +1,73 @@
+"""The loss and its written-out gradient are those of the method."""
+
+import pytest
+import torch
+from sepsis_cql.training.losses import conservative_loss, cql_gradient, td_loss, td_targets
+from sepsis_cql.training.network import TrainableNetwork
+from torch import nn
+
+from .made_up import CPU
+
+
+def build(layers: dict) -> nn.Sequential:
+    """The golden network: linear layers W1, W2, W3 with rectifiers between, in double precision."""
+    modules = []
+    for index in (1, 2, 3):
+        weight = torch.tensor(layers[f"W{index}"], dtype=torch.float64)
+        linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+        linear.weight.data, linear.bias.data = weight, torch.tensor(layers[f"b{index}"], dtype=torch.float64)
+        modules += [linear, nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
+
+
+@pytest.fixture
+def case(golden):
+    given = golden["inputs"]["C"]
+    rewards, states, next_states = (
+        torch.tensor(given[name], dtype=torch.float64) for name in ("r", "s", "s2")
+    )
+    next_q_values = build(given["target"])(next_states).detach()
+    targets = td_targets(rewards, torch.tensor(given["done"]).bool(), next_q_values, given["gamma"])
+    expected = {name: entry["value"] for name, entry in golden["expected"]["C"].items()}
+    return build(given["online"]), states, torch.tensor(given["a"]), targets, given["alpha"], expected
+
+
+def test_losses_equal_the_golden_numbers(case):
+    network, states, actions, targets, alpha, expected = case
+    q_values = network(states).detach()
+    td, conservative = td_loss(q_values, actions, targets), conservative_loss(q_values, actions)
+    expected_q = torch.tensor(expected["q"], dtype=torch.float64)
+    torch.testing.assert_close(q_values, expected_q, rtol=1e-9, atol=0)
+    assert float(td) == pytest.approx(expected["td_mse_dqn"], rel=1e-9)
+    assert float(conservative) == pytest.approx(expected["conservative"], rel=1e-9)
+    assert float(td + alpha * conservative) == pytest.approx(expected["total_mse_dqn"], rel=1e-9)
+
+
+def test_one_clipped_adam_step_equals_the_golden_numbers(case):
+    module, states, actions, targets, alpha, expected = case
+    network = TrainableNetwork([module], [1e-4], grad_clip=10.0, device=CPU)
+    values = network.forward(states)
+    norm = network.descend(values, cql_gradient(values[-1], actions, targets, alpha))
+    assert float(norm) == pytest.approx(expected["grad_norm_mse_dqn"], rel=1e-9)
+    assert network.weights[-3:].tolist() == pytest.approx(
+        expected["b3_after_1_adam_step_lr1e-4_clip10"], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "a stack"])
+def test_the_written_gradient_equals_automatic_differentiation(models):
+    generator = torch.Generator().manual_seed(1)
+    q_values = torch.randn(*models, 50, 25, generator=generator, dtype=torch.float64) * 5
+    q_values.requires_grad_()
+    actions = torch.randint(0, 25, (*models, 50), generator=generator)
+    targets = torch.randn(*models, 50, generator=generator, dtype=torch.float64) * 9
+    alpha = torch.tensor([0.05, 0.5, 5.0], dtype=torch.float64)[: 3 if models else 1].view(models)
+    loss = td_loss(q_values, actions, targets) + alpha * conservative_loss(q_values, actions)
+    loss.sum().backward()
+    written = cql_gradient(q_values.detach(), actions, targets, alpha.view(*models, 1, 1))
+    torch.testing.assert_close(written, q_values.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_nothing_follows_a_terminal_step():
+    rewards, next_q_values = torch.tensor([15.0, 0.0]), torch.tensor([[9.0, 2.0], [9.0, 2.0]])
+    assert td_targets(rewards, torch.tensor([True, False]), next_q_values, 0.5).tolist() == [15.0, 4.5]

@@ -1,0 +1,205 @@
+"""The one loop that trains every learner: epochs, log lines, checkpoints."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from sepsis_cql.errors import TrainingError
+from sepsis_cql.storage import new_file
+from sepsis_cql.training.buffer import epoch_order
+from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from sepsis_cql.training.graphs import GraphedUpdate
+from sepsis_cql.training.settings import TrainingSettings
+from torch import Tensor
+
+
+class Learner(Protocol):
+    """A loss and an update, for one model or a stack of them."""
+
+    def update(self, rows: Tensor) -> Any:
+        """One optimizer step on the (..., batch) given transitions; a frozen dataclass of (...) losses."""
+        ...
+
+    def end_epoch(self, epoch: int) -> None:
+        """What the learner does between epochs."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors that a resumed run needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        epoch: epochs done.
+        epochs: epochs to do.
+        global_step: optimizer steps done.
+        losses: mean of each loss over the epoch, for each model.
+        steps_per_second: in this epoch.
+        remaining_seconds: at the rate of this process so far.
+    """
+
+    epoch: int
+    epochs: int
+    global_step: int
+    losses: list[dict[str, float]]
+    steps_per_second: float
+    remaining_seconds: float
+
+
+@dataclass(frozen=True)
+class LoopFiles:
+    """Where a run writes.
+
+    Attributes:
+        checkpoints: directory of checkpoints, of all models together.
+        metrics: one file of JSON lines for each model.
+        identity: what makes the run this run; a checkpoint with another one is refused.
+    """
+
+    checkpoints: Path
+    metrics: Sequence[Path]
+    identity: dict[str, Any]
+
+
+@dataclass
+class LoopResult:
+    """How a run ended.
+
+    Attributes:
+        global_step: optimizer steps done.
+        resumed_from_epoch: 0 for a run in one piece.
+        losses: of the last epoch, for each model.
+        failed: reason for each model whose loss became NaN or infinite.
+    """
+
+    global_step: int = 0
+    resumed_from_epoch: int = 0
+    losses: list[dict[str, float]] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def run_epochs(
+    learner: Learner,
+    settings: TrainingSettings,
+    *,
+    seeds: Sequence[int],
+    n_transitions: int,
+    device: torch.device,
+    files: LoopFiles,
+    report: Callable[[Progress], None],
+) -> LoopResult:
+    """Train to the last epoch, from the newest checkpoint if there is one.
+
+    Args:
+        learner: one model or a stack.
+        settings: schedule; the models of a stack share it.
+        seeds: one for each model, of its order of transitions.
+        n_transitions: size of the training split.
+        device: where the learner computes.
+        files: where to log and to save.
+        report: called after every epoch.
+
+    Raises:
+        TrainingError: every model's loss became NaN, or a file could not be written.
+        CheckpointError: the newest checkpoint is damaged or foreign.
+    """
+    result = _resume(learner, files)
+    update = GraphedUpdate(learner.update) if device.type == "cuda" else learner.update
+    began, first = time.perf_counter(), result.resumed_from_epoch + 1
+    for epoch in range(first, settings.epochs + 1):
+        epoch_began = time.perf_counter()
+        order = torch.stack([epoch_order(seed, epoch, n_transitions) for seed in seeds]).to(device)
+        batches = (order if len(seeds) > 1 else order[0]).split(settings.batch_size, dim=-1)
+        result.losses = _mean_losses([update(rows) for rows in batches], n_models=len(seeds))
+        result.global_step += len(batches)
+        _note_failures(result, epoch, files)
+        learner.end_epoch(epoch)
+        now = time.perf_counter()
+        progress = Progress(
+            epoch=epoch,
+            epochs=settings.epochs,
+            global_step=result.global_step,
+            losses=result.losses,
+            steps_per_second=len(batches) / (now - epoch_began),
+            remaining_seconds=(now - began) / (epoch - first + 1) * (settings.epochs - epoch),
+        )
+        _write(progress, learner, settings, files, result.failed)
+        report(progress)
+    return result
+
+
+def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
+    """Load the newest checkpoint, and cut from the logs what came after it."""
+    for leftover in files.checkpoints.glob(".epoch_*"):  # of a process killed while writing
+        leftover.unlink()
+    result = LoopResult()
+    if saved := list_checkpoints(files.checkpoints):
+        checkpoint = load_checkpoint(saved[-1], files.identity)
+        learner.load_state_dict(checkpoint.tensors)
+        result = LoopResult(global_step=checkpoint.global_step, resumed_from_epoch=checkpoint.epoch)
+    for path in files.metrics:
+        if path.exists():
+            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[: result.resumed_from_epoch]
+            with new_file(path) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+    return result
+
+
+def _mean_losses(steps: list[Any], n_models: int) -> list[dict[str, float]]:
+    """Mean of each loss over an epoch for each model; the only wait for the device in an epoch."""
+    names = [loss.name for loss in fields(steps[0])]
+    table = torch.stack([torch.stack([getattr(step, name) for step in steps]).mean(dim=0) for name in names])
+    columns = table.view(len(names), n_models).T.tolist()
+    return [dict(zip(names, column, strict=True)) for column in columns]
+
+
+def _note_failures(result: LoopResult, epoch: int, files: LoopFiles) -> None:
+    for model, losses in enumerate(result.losses):
+        if model not in result.failed and not all(math.isfinite(value) for value in losses.values()):
+            found = ", ".join(f"{name} {value}" for name, value in losses.items() if not math.isfinite(value))
+            result.failed[model] = f"found {found} in epoch {epoch} (expected finite losses)"
+    if len(result.failed) == len(result.losses):
+        raise TrainingError(
+            f"{files.checkpoints.parent}: {result.failed[0]}. Lower learning_rate, or check the rewards and "
+            f"states. {_last_good(files)}"
+        )
+
+
+def _write(
+    progress: Progress, learner: Learner, settings: TrainingSettings, files: LoopFiles, failed: dict[int, str]
+) -> None:
+    try:
+        for model, (path, losses) in enumerate(zip(files.metrics, progress.losses, strict=True)):
+            if model in failed:
+                continue
+            line = {"epoch": progress.epoch, "global_step": progress.global_step, **losses}
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line | {"steps_per_second": progress.steps_per_second}) + "\n")
+        if progress.epoch % settings.checkpoint_epochs == 0 or progress.epoch == settings.epochs:
+            checkpoint = Checkpoint(progress.epoch, progress.global_step, learner.state_dict())
+            save_checkpoint(files.checkpoints, checkpoint, files.identity, keep=settings.keep_checkpoints)
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or files.checkpoints}: cannot write after epoch {progress.epoch} "
+            f"({error.strerror}). Free space, or correct permissions, then continue with --resume. "
+            f"{_last_good(files)}"
+        ) from error
+
+
+def _last_good(files: LoopFiles) -> str:
+    saved = list_checkpoints(files.checkpoints)
+    return f"The last good checkpoint is {saved[-1]}." if saved else "No checkpoint was written yet."

@@ -1,0 +1,32 @@
+"""What a training run is told: the study's hyper-parameters, and what it may use of the machine."""
+
+from typing import Literal
+
+from pydantic import Field
+from sepsis_cql.configs.loading import Settings
+
+
+class TrainingSettings(Settings):
+    """Hyper-parameters of one run; `configs/cql.yaml` says what each means."""
+
+    reward_variant: Literal["sparse", "sofa_shaped"]
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    alpha: float = Field(ge=0, allow_inf_nan=False)
+    gamma: float = Field(ge=0, le=1)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    target_update_epochs: int = Field(ge=1)
+    grad_clip: float = Field(gt=0)
+    hidden_sizes: list[int] = Field(min_length=1)
+    seed: int = Field(ge=0, lt=2**31)
+    checkpoint_epochs: int = Field(ge=1)
+    keep_checkpoints: int = Field(ge=1)
+
+
+class RuntimeSettings(Settings):
+    """Where and how a run computes; `configs/runtime.*.yaml` hold the choice for each kind of device."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: int | None = Field(default=None, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    stack: int = Field(default=1, ge=1)
