@@ -30,7 +30,7 @@ def concepts(
 ) -> None:
     """Write the derived tables of every stay as parquet under their official names and columns."""
     with new_directory(out, force=force, private=True) as directory:
-        with open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
+        with open_mimic(mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory) as tables:
             create_concepts(tables.connection)
             counts = write_concepts(tables.connection, directory)
         write_private_marks(directory)

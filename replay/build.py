@@ -98,7 +98,11 @@ def build_replay(
     with new_directory(out, force=force, private=True) as directory:
         announce("tables", "")
         with open_mimic(
-            root, memory_limit=engine.memory_limit, threads=engine.threads, cache=engine.cache
+            root,
+            memory_limit=engine.memory_limit,
+            threads=engine.threads,
+            cache=engine.cache,
+            scratch_parent=directory,
         ) as mimic:
             fingerprint = replay_fingerprint(mimic.fingerprint, settings)
             announce("tables", f"{mimic.source} {mimic.version}, {sum(mimic.row_counts.values()):,} rows")

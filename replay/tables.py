@@ -65,7 +65,12 @@ class MimicTables:
 
 
 def open_mimic(
-    root: Path, *, memory_limit: str | None = None, threads: int | None = None, cache: Path | None = None
+    root: Path,
+    *,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+    cache: Path | None = None,
+    scratch_parent: Path | None = None,
 ) -> MimicTables:
     """Read every table once into a private cache of parquet files and open views over them.
 
@@ -77,6 +82,8 @@ def open_mimic(
         memory_limit: most memory the engine may use, such as "8GB"; the rest spills to disk beside the cache.
         threads: most threads the engine may use.
         cache: directory to keep the cache in; without it the cache is temporary.
+        scratch_parent: where a temporary cache goes, several GB for a whole release; by default the system's
+            directory for temporary files.
 
     Raises:
         TableError: the root or a file is not what it should be.
@@ -88,7 +95,7 @@ def open_mimic(
         cache = Path(cache) / "mimic-tables"
         cache.mkdir(parents=True, exist_ok=True)
         cache.chmod(0o700)
-    scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=cache)
+    scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=cache or scratch_parent)
     try:
         connection = _connect(Path(scratch.name), memory_limit, threads)
         return _load(connection, Path(root), files, settings, cache or Path(scratch.name), scratch)

@@ -257,8 +257,8 @@ def test_a_limit_the_engine_does_not_understand_is_refused(small_root, limits):
         open_mimic(small_root, **limits)
 
 
-def test_closing_removes_the_scratch_files(small_root):
-    mimic = open_mimic(small_root)
-    scratch = mimic.scratch.name
+def test_scratch_files_lie_where_asked_and_closing_removes_them(small_root, tmp_path):
+    mimic = open_mimic(small_root, scratch_parent=tmp_path)
+    assert Path(mimic.scratch.name).parent == tmp_path
     mimic.close()
-    assert not Path(scratch).exists()
+    assert not Path(mimic.scratch.name).exists()
