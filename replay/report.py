@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from sepsis_cql.configs.loading import Settings, load_settings
 from sepsis_cql.replay.actions import N_BINS
+from sepsis_cql.replay.buffers import DOSES
 from sepsis_cql.replay.cohort import Attrition
 from sepsis_cql.replay.raw_files import TablesSettings
 from sepsis_cql.replay.settings import Features, ReplaySettings
@@ -144,7 +145,7 @@ def _warnings(
             warnings.append(
                 f"{name} has {rows['rows']:,} rows; MIMIC-IV {mimic.version} has {rows['published']:,}"
             )
-    for name, value in _checked_counts(report).items():
+    for name, value in _checked_counts(report, built).items():
         low, high = plausible.counts[name].range
         if not low <= value <= high:
             warnings.append(
@@ -161,7 +162,7 @@ def _warnings(
     return warnings
 
 
-def _checked_counts(report: dict[str, Any]) -> dict[str, float]:
+def _checked_counts(report: dict[str, Any], built: Built) -> dict[str, float]:
     cohort = report["cohort"]
     grid = np.sum(list(report["action_grid"]["counts"].values()), axis=0)
     return {
@@ -170,5 +171,9 @@ def _checked_counts(report: dict[str, Any]) -> dict[str, float]:
         "steps_per_episode": cohort["transitions"] / cohort["episodes"],
         "vasopressor_share": float(grid[1:].sum() / grid.sum()),
         "fluid_share": float(grid[:, 1:].sum() / grid.sum()),
+        **{
+            f"largest_{name}": max(max(buffer[dose].to_numpy()) for buffer in built.buffers.values())
+            for name, dose in zip(("vasopressor_dose", "fluid_volume"), DOSES, strict=True)
+        },
         "unknown_vital_signs": max(report["features"][name]["unknown"] for name in VITAL_SIGNS),
     }

@@ -117,6 +117,7 @@ DOSES = {
     "epinephrine": ([infuse(221289, 6, 7, 0.1, "mcg/kg/min")], 1, "vasopressor", 0.1),
     "phenylephrine in mcg/min of 80 kg": ([infuse(221749, 6, 7, 80, "mcg/min")], 1, "vasopressor", 0.1),
     "phenylephrine in mcg/kg/min": ([infuse(221749, 6, 7, 1, "mcg/kg/min")], 1, "vasopressor", 0.1),
+    "a dose by weight of no known weight": ([infuse(221749, 6, 7, 80, "mcg/min", patientweight=0)], 1, "vasopressor", 0),
     "dopamine": ([infuse(221662, 6, 7, 10, "mcg/kg/min")], 1, "vasopressor", 0.1),
     "vasopressin in units/hour": ([infuse(222315, 6, 7, 2.4, "units/hour")], 1, "vasopressor", 0.1),
     "vasopressin in units/min": ([infuse(222315, 6, 7, 0.04, "units/min")], 1, "vasopressor", 0.1),

@@ -15,7 +15,7 @@ SELECT
   linkorderid,
   CASE
     WHEN itemid = 221906 AND rateuom = 'mg/kg/min' AND COALESCE(patientweight, 0) <> 1 THEN rate * 1000
-    WHEN itemid = 221749 AND rateuom = 'mcg/min' THEN rate / patientweight
+    WHEN itemid = 221749 AND rateuom = 'mcg/min' THEN rate / NULLIF(patientweight, 0)
     WHEN itemid = 222315 AND rateuom = 'units/min' THEN rate * 60
     ELSE rate
   END AS vaso_rate,
