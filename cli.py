@@ -26,11 +26,6 @@ app.command()(train)
 app.command()(import_checkpoint)
 
 
-@app.callback()
-def _commands() -> None:
-    """Keep `sepsis-cql build` a command of its own even where it is the only one."""
-
-
 def main() -> None:
     """Run the command; a known error prints its message and exits with code 2."""
     try:
