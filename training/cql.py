@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from sepsis_cql.training.buffer import ResidentBuffer
-from sepsis_cql.training.losses import conservative_loss, cql_gradient, td_loss, td_targets
+from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
 from torch import Tensor
 from torch.nn import functional
@@ -22,7 +22,7 @@ class CQLLosses:
         conservative_loss: logsumexp gap.
         total_loss: td_loss + alpha * conservative_loss.
         gradient_norm: before clipping.
-        mean_q: mean value of the doses that were given.
+        mean_q: mean value of all doses.
     """
 
     td_loss: Tensor
@@ -75,16 +75,13 @@ class ConservativeQLearning:
         actions = self._buffer.actions[rows]
         targets = self._targets.gather(-1, rows)
         values = self.network.forward(functional.embedding(rows, self._buffer.states))
-        q_values = values[-1]
-        td = td_loss(q_values, actions, targets)
-        conservative = conservative_loss(q_values, actions)
-        norm = self.network.descend(values, cql_gradient(q_values, actions, targets, self._alpha))
+        td, conservative, gradient = cql_losses_and_gradient(values[-1], actions, targets, self._alpha)
         return CQLLosses(
             td_loss=td,
             conservative_loss=conservative,
             total_loss=td + self._alpha.view(td.shape) * conservative,
-            gradient_norm=norm,
-            mean_q=q_values.gather(-1, actions.unsqueeze(-1)).mean(dim=(-2, -1)),
+            gradient_norm=self.network.descend(values, gradient),
+            mean_q=values[-1].mean(dim=(-2, -1)),
         )
 
     def end_epoch(self, epoch: int) -> None:

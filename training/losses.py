@@ -18,44 +18,30 @@ def td_targets(rewards: Tensor, terminals: Tensor, next_q_values: Tensor, gamma:
     return rewards + gamma * next_q_values.amax(dim=-1).masked_fill(terminals, 0.0)
 
 
-def td_loss(q_values: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
-    """(...) mean squared Bellman error of the doses that were given.
+def cql_losses_and_gradient(
+    q_values: Tensor, actions: Tensor, targets: Tensor, alpha: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """TD loss (...), conservative loss (...) and the gradient of td + alpha * conservative.
+
+    The TD loss is the mean squared Bellman error of the doses that were given. The conservative loss,
+    logsumexp Q(s, a) - Q(s, a_given), is minus the log share of the given dose in softmax Q(s, .), so its
+    gradient pushes every dose down by its share and the given dose up by one.
 
     Args:
         q_values: (..., batch, n_actions) estimated returns.
         actions: (..., batch) int64, the clinician's action.
         targets: (..., batch) one-step returns.
-    """
-    return (_given(q_values, actions) - targets).square().mean(dim=-1)
-
-
-def conservative_loss(q_values: Tensor, actions: Tensor) -> Tensor:
-    """(...) gap between the soft maximum over all doses and the dose that was given (CQL, eq. 4).
-
-    Args:
-        q_values: (..., batch, n_actions) estimated returns.
-        actions: (..., batch) int64, the clinician's action.
-    """
-    return (q_values.logsumexp(dim=-1) - _given(q_values, actions)).mean(dim=-1)
-
-
-def cql_gradient(q_values: Tensor, actions: Tensor, targets: Tensor, alpha: float | Tensor) -> Tensor:
-    """(..., batch, n_actions) gradient of td_loss + alpha * conservative_loss with respect to the Q-values.
-
-    The conservative loss pushes every dose down by its softmax share and the given dose up by one; the
-    Bellman error moves the given dose only.
-
-    Args:
-        q_values: (..., batch, n_actions).
-        actions: (..., batch) int64.
-        targets: (..., batch).
         alpha: weight of the conservative loss; for several models (models, 1, 1).
+
+    Returns:
+        The two losses, and the (..., batch, n_actions) gradient with respect to the Q-values.
     """
-    weight = alpha / q_values.shape[-2]
-    gradient = q_values.softmax(dim=-1).mul_(weight)
-    error = _given(q_values, actions).sub_(targets).unsqueeze_(-1)  # (..., batch, 1)
-    return gradient.scatter_add_(-1, actions.unsqueeze(-1), error.mul_(2 / q_values.shape[-2]).sub_(weight))
-
-
-def _given(q_values: Tensor, actions: Tensor) -> Tensor:
-    return q_values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    given = actions.unsqueeze(-1)  # (..., batch, 1)
+    error = q_values.gather(-1, given).squeeze(-1) - targets
+    log_shares = q_values.log_softmax(dim=-1)
+    td_loss = error.square().mean(dim=-1)
+    conservative_loss = -log_shares.gather(-1, given).mean(dim=(-2, -1))
+    weight = alpha / targets.shape[-1]
+    given_gradient = error.unsqueeze(-1) * (2 / targets.shape[-1]) - weight
+    gradient = log_shares.exp_().mul_(weight).scatter_add_(-1, given, given_gradient)
+    return td_loss, conservative_loss, gradient

@@ -39,6 +39,10 @@ class TrainableNetwork:
         flat = flat.to(device)
         self.weights = flat if len(networks) > 1 else flat[0]
         self.inputs_dtype = torch.bfloat16 if reduced_precision else flat.dtype
+        self._rounded = self.weights.to(
+            self.inputs_dtype
+        )  # the weights themselves unless precision is reduced
+        self._rounded_layers = self._layers(self._rounded)
         self._gradient = torch.zeros_like(self.weights)
         self._gradient_layers = self._layers(self._gradient)
         self._grad_clip = grad_clip
@@ -57,7 +61,7 @@ class TrainableNetwork:
         Args:
             inputs: (..., batch, n_inputs) of type `inputs_dtype`.
         """
-        values = run_layers(self._layers(self.weights.to(self.inputs_dtype)), inputs)
+        values = run_layers(self._rounded_layers, inputs)
         values[-1] = values[-1].to(self.weights.dtype)
         return values
 
@@ -72,20 +76,20 @@ class TrainableNetwork:
             values: what `forward` returned.
             output_gradient: (..., batch, n_actions) gradient of the loss with respect to the outputs.
         """
-        layers = self._layers(self.weights.to(self.inputs_dtype))
         gradient = output_gradient.to(self.inputs_dtype)
-        for depth in reversed(range(len(layers))):
+        for depth in reversed(range(len(self._gradient_layers))):
             weight_slot, bias_slot = self._gradient_layers[depth]
             weight_slot.copy_(weight_gradient(gradient, values[depth]))
             bias_slot.copy_(gradient.sum(dim=-2))
             if depth:
-                gradient = input_gradient(gradient, layers[depth][0])
+                gradient = input_gradient(gradient, self._rounded_layers[depth][0])
                 gradient = torch.ops.aten.threshold_backward(
                     gradient, values[depth], 0
                 )  # where the unit was on
         norm = torch.linalg.vector_norm(self._gradient, dim=-1, keepdim=True)
         self._gradient.mul_((self._grad_clip / (norm + 1e-6)).clamp_(max=1.0))
         self._optimizer.step()
+        self._round()
         return norm.squeeze(-1)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -103,12 +107,17 @@ class TrainableNetwork:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken."""
         self.weights.copy_(state["weights"])
+        self._round()
         for index, row in enumerate(self._rows):
             for name in ("exp_avg", "exp_avg_sq"):
                 self._optimizer.state[row][name] = (
                     state[name].view(len(self._rows), -1)[index].to(row.device).clone()
                 )
             self._optimizer.state[row]["step"] = state["step"].clone()
+
+    def _round(self) -> None:
+        if self.inputs_dtype != self.weights.dtype:
+            self._rounded.copy_(self.weights)
 
     def _layers(self, flat: Tensor) -> Layers:
         """Weight (..., n_out, n_in) and bias (..., n_out) of each layer, as views of a flat tensor."""

@@ -8,6 +8,7 @@ Tensors of several models (three dimensions), other devices and other precisions
 import torch
 from torch import Tensor
 
+MANY_ROWS = 1024  # from here on oneDNN's own weight gradient is faster than a product of transposed matrices
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -20,7 +21,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tenso
         bias: (..., n_out).
         relu: whether the layer is followed by a rectifier.
     """
-    if _suits_onednn(inputs):
+    if _suits_onednn(inputs, torch.float32, torch.bfloat16):
         return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "relu" if relu else "none", [], "")
     outputs = (inputs @ weight.mT).add_(bias.unsqueeze(-2))
     return outputs.relu_() if relu else outputs
@@ -28,17 +29,26 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tenso
 
 def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """(..., batch, n_in) from the (..., batch, n_out) gradient of a layer's outputs."""
-    if _suits_onednn(gradient):
+    if _suits_onednn(gradient, torch.float32):
         return torch.ops.mkldnn._linear_pointwise(gradient, weight.mT, None, "none", [], "")
     return gradient @ weight
 
 
 def weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
     """(..., n_out, n_in) from the (..., batch, n_out) gradient of a layer's outputs and its inputs."""
-    if _suits_onednn(gradient):
-        return torch.ops.mkldnn._linear_pointwise(gradient.mT, inputs.mT, None, "none", [], "")
-    return gradient.mT @ inputs
+    if not _suits_onednn(gradient, torch.float32):
+        return gradient.mT @ inputs
+    if len(gradient) >= MANY_ROWS:
+        shape = gradient.new_empty(gradient.shape[1], inputs.shape[1])  # only its shape is read
+        return torch.ops.aten.mkldnn_linear_backward_weights(
+            gradient.to_mkldnn(), inputs.to_mkldnn(), shape, False
+        )[0]
+    if (
+        inputs.shape[1] < gradient.shape[1]
+    ):  # the first operand is copied to transpose it: let it be the narrow one
+        return weight_gradient(inputs, gradient).mT
+    return torch.ops.mkldnn._linear_pointwise(gradient.mT, inputs.mT, None, "none", [], "")
 
 
-def _suits_onednn(matrix: Tensor) -> bool:
-    return _HAS_ONEDNN and matrix.device.type == "cpu" and matrix.dtype == torch.float32 and matrix.ndim == 2
+def _suits_onednn(matrix: Tensor, *types: torch.dtype) -> bool:
+    return _HAS_ONEDNN and matrix.device.type == "cpu" and matrix.dtype in types and matrix.ndim == 2

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sepsis_cql.training.losses import conservative_loss, cql_gradient, td_loss, td_targets
+from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
 from torch import nn
 
@@ -35,7 +35,7 @@ def case(golden):
 def test_losses_equal_the_golden_numbers(case):
     network, states, actions, targets, alpha, expected = case
     q_values = network(states).detach()
-    td, conservative = td_loss(q_values, actions, targets), conservative_loss(q_values, actions)
+    td, conservative, _ = cql_losses_and_gradient(q_values, actions, targets, alpha)
     expected_q = torch.tensor(expected["q"], dtype=torch.float64)
     torch.testing.assert_close(q_values, expected_q, rtol=1e-9, atol=0)
     assert float(td) == pytest.approx(expected["td_mse_dqn"], rel=1e-9)
@@ -47,7 +47,7 @@ def test_one_clipped_adam_step_equals_the_golden_numbers(case):
     module, states, actions, targets, alpha, expected = case
     network = TrainableNetwork([module], [1e-4], grad_clip=10.0, device=CPU)
     values = network.forward(states)
-    norm = network.descend(values, cql_gradient(values[-1], actions, targets, alpha))
+    norm = network.descend(values, cql_losses_and_gradient(values[-1], actions, targets, alpha)[2])
     assert float(norm) == pytest.approx(expected["grad_norm_mse_dqn"], rel=1e-9)
     assert network.weights[-3:].tolist() == pytest.approx(
         expected["b3_after_1_adam_step_lr1e-4_clip10"], rel=1e-9
@@ -62,10 +62,13 @@ def test_the_written_gradient_equals_automatic_differentiation(models):
     actions = torch.randint(0, 25, (*models, 50), generator=generator)
     targets = torch.randn(*models, 50, generator=generator, dtype=torch.float64) * 9
     alpha = torch.tensor([0.05, 0.5, 5.0], dtype=torch.float64)[: 3 if models else 1].view(models)
-    loss = td_loss(q_values, actions, targets) + alpha * conservative_loss(q_values, actions)
-    loss.sum().backward()
-    written = cql_gradient(q_values.detach(), actions, targets, alpha.view(*models, 1, 1))
-    torch.testing.assert_close(written, q_values.grad, rtol=1e-12, atol=1e-14)
+    given = q_values.gather(-1, actions[..., None]).squeeze(-1)
+    td_loss = (given - targets).square().mean(dim=-1)
+    conservative_loss = (q_values.logsumexp(dim=-1) - given).mean(dim=-1)
+    (td_loss + alpha * conservative_loss).sum().backward()
+    written = cql_losses_and_gradient(q_values.detach(), actions, targets, alpha.view(*models, 1, 1))
+    for found, expected in zip(written, (td_loss, conservative_loss, q_values.grad), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_nothing_follows_a_terminal_step():
