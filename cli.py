@@ -5,6 +5,7 @@ import sys
 import typer
 from rich.console import Console
 from rich.markup import escape
+
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts

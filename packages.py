@@ -9,6 +9,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
+from torch import Tensor
+from transformers.utils import logging
+
 from sepsis_cql.configs.loading import Settings, load_settings
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.errors import CheckpointError, SettingsError
@@ -17,8 +20,6 @@ from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
 from sepsis_cql.pipeline_sepsis_cql import TASK, SepsisTreatmentPipeline
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.storage import read_json
-from torch import Tensor
-from transformers.utils import logging
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 SIZE_LIMIT = 64 * 2**20  # bytes; the published network has 0.35 MB

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
+
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.errors import CheckpointError
 from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
 from sepsis_cql.packages import SIZE_LIMIT, check_weights, read_small_file
 from sepsis_cql.storage import new_file, read_json, write_json
-from torch import Tensor
 
 KEYS = {
     "model_state_dict": Mapping,

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import duckdb
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.concepts import create_concepts
 from sepsis_cql.replay.raw_files import TablesSettings, find_raw_files, quote

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.build import BuildSummary, Engine, build_replay
 from sepsis_cql.replay.settings import ReplaySettings

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+
 from sepsis_cql.storage import new_directory
 
 console = Console(highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+
 from sepsis_cql.replay.agreement import ConceptAgreement, compare_concepts
 from sepsis_cql.replay.concepts import create_concepts, write_concepts
 from sepsis_cql.replay.directory import write_private_marks

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from sepsis_cql.configs.loading import load_settings
 
 console = Console(highlight=False, soft_wrap=True)

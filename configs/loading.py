@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
 from sepsis_cql.errors import SettingsError
 
 CONFIGS = Path(__file__).parent

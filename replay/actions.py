@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from sepsis_cql.errors import CohortError
 
 N_BINS = 5

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+
 from sepsis_cql.errors import TableError
 from sepsis_cql.replay.concepts import OfficialConcept, load_official_concepts
 from sepsis_cql.replay.raw_files import quote

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+
 from sepsis_cql.replay.actions import ActionGrid
 from sepsis_cql.replay.transitions import SPLITS
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+
 from sepsis_cql.configs.loading import CONFIGS, load_settings
 from sepsis_cql.provenance import code_sha256, git_commit, package_versions
 from sepsis_cql.replay.actions import ActionGrid, fit_action_grid

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 import duckdb
 import pandas as pd
+
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.settings import ReplaySettings
 from sepsis_cql.replay.stages import run_stage

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import duckdb
+
 from sepsis_cql.configs.loading import CONFIGS, Settings, read_yaml
 from sepsis_cql.replay.raw_files import quote
 

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.errors import ReplayError
 from sepsis_cql.replay.actions import ACTION_NAMES

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from sepsis_cql.replay.report_page import draw_attrition, render_page
 from sepsis_cql.storage import write_json
 

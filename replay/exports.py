@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from sepsis_cql.replay.actions import ACTION_NAMES
 from sepsis_cql.replay.directory import write_private_marks
 from sepsis_cql.replay.statistics import normalise_states

@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 from pydantic import Field
+
 from sepsis_cql.configs.loading import Settings
 from sepsis_cql.errors import TableError
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from sepsis_cql.configs.loading import Settings, load_settings
 from sepsis_cql.replay.actions import N_BINS
 from sepsis_cql.replay.buffers import DOSES

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
 from sepsis_cql.replay.transitions import SPLITS
 
 

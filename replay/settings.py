@@ -3,6 +3,7 @@
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
+
 from sepsis_cql.configs.loading import Settings
 
 Source = Literal["chartevents", "labevents", "outputevents"]

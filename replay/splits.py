@@ -3,6 +3,7 @@
 from hashlib import blake2b
 
 import numpy as np
+
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.settings import SplitShares
 from sepsis_cql.replay.transitions import SPLITS

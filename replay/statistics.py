@@ -1,6 +1,7 @@
 """What the training split says about the scale of the inputs; the model carries it as its normaliser."""
 
 import numpy as np
+
 from sepsis_cql.replay.settings import Features
 
 

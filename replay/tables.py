@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.errors import SettingsError, TableError
 from sepsis_cql.replay.raw_files import (

@@ -4,6 +4,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
 from sepsis_cql.replay.stages import run_stage
 

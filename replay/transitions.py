@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
 from sepsis_cql.errors import ReplayError
 
 SPLITS = ("train", "validation", "test")

@@ -8,9 +8,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
+
 from sepsis_cql.errors import CheckpointError, TrainingError
 from sepsis_cql.storage import new_file
-from torch import Tensor
 
 KEY = "sepsis_cql_checkpoint"  # of the file's metadata
 FORMAT = 1

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from sepsis_cql.training.buffer import ResidentBuffer
 from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
-from torch import Tensor
-from torch.nn import functional
 
 CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
 

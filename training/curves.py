@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+
 from sepsis_cql.storage import new_file
 
 matplotlib.use("Agg")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.transitions import Transitions, load_transitions

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.errors import SettingsError
 from sepsis_cql.training.settings import RuntimeSettings

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+
 from sepsis_cql.errors import TrainingError
 from sepsis_cql.storage import new_file
 from sepsis_cql.training.buffer import epoch_order
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from sepsis_cql.training.graphs import GraphedUpdate
 from sepsis_cql.training.settings import TrainingSettings
-from torch import Tensor
 
 
 class Learner(Protocol):

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from sepsis_cql.training.products import input_gradient, linear, weight_gradient
 from torch import Tensor, nn
+
+from sepsis_cql.training.products import input_gradient, linear, weight_gradient
 
 Layers = list[tuple[Tensor, Tensor]]
 

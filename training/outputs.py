@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.packages import WEIGHTS, new_feature_extractor, save_package
 from sepsis_cql.provenance import git_commit, package_versions
@@ -12,7 +14,6 @@ from sepsis_cql.published_checkpoints import write_published_checkpoint
 from sepsis_cql.storage import new_directory, sha256_file, write_json
 from sepsis_cql.training.curves import draw_curves
 from sepsis_cql.training.settings import TrainingSettings
-from torch import Tensor, nn
 
 RECORD = "training.json"  # written last: its presence says that the run is complete
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import yaml
+
 from sepsis_cql.errors import TrainingError
 from sepsis_cql.provenance import git_commit
 from sepsis_cql.storage import new_file, read_json

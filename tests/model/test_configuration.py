@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
+
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 
 NAMES = SepsisCQLConfig().state_names

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.errors import CheckpointError
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.packages import load_package, save_package
-from torch import Tensor
 
 
 def edit_config(package: Path, **changes: Any) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
+
 from sepsis_cql.cli import app
 from sepsis_cql.errors import CheckpointError
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
@@ -14,7 +16,6 @@ from sepsis_cql.published_checkpoints import (
     read_published_checkpoint,
     write_published_checkpoint,
 )
-from typer.testing import CliRunner
 
 NAME = "cql_epoch0002_step0000010.pt"
 

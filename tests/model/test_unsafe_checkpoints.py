@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from sepsis_cql.errors import CheckpointError
 from sepsis_cql.published_checkpoints import model_from_checkpoint, read_published_checkpoint
 

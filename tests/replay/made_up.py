@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.build import BuildSummary, build_replay
 from sepsis_cql.replay.raw_files import TablesSettings

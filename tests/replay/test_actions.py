@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.actions import ACTION_NAMES, ActionGrid, bin_doses, fit_action_grid
 

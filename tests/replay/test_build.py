@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from sepsis_cql import cli
 from sepsis_cql.errors import CohortError, SepsisCQLError
 from sepsis_cql.replay.transitions import SPLITS, load_transitions

@@ -1,6 +1,7 @@
 from datetime import date
 
 import pytest
+
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.cohort import attrition_frame, select_cohort
 from sepsis_cql.replay.concepts import create_concepts

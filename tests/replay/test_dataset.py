@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+
 from sepsis_cql.errors import ReplayError
 from sepsis_cql.replay.dataset import load_replay, replay_builder
 from sepsis_cql.replay.transitions import SPLITS, load_transitions

@@ -3,6 +3,7 @@ import stat
 
 import numpy as np
 import pytest
+
 from sepsis_cql.replay.exports import to_d3rlpy, to_minari
 from sepsis_cql.replay.statistics import normalise_states
 from sepsis_cql.replay.transitions import load_transitions

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from sepsis_cql.configs.loading import load_settings, read_yaml
 from sepsis_cql.errors import SettingsError
 from sepsis_cql.replay.raw_files import TablesSettings

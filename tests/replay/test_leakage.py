@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.replay.transitions import SPLITS

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.settings import SplitShares
 from sepsis_cql.replay.splits import assign_splits, uniform_hash

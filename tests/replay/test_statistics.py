@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.replay.statistics import fit_normaliser

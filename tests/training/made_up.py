@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.training.data import TrainingData, sha256_transitions

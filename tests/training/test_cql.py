@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from sepsis_cql.benchmarks.published_recipe import PublishedRecipe, q_network
 from sepsis_cql.training.buffer import ResidentBuffer, epoch_order
 from sepsis_cql.training.cql import ConservativeQLearning

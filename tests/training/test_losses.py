@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+
 from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
-from torch import nn
 
 from .made_up import CPU
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+
 from sepsis_cql.errors import CheckpointError, SettingsError, TrainingError
 from sepsis_cql.packages import load_package
 from sepsis_cql.published_checkpoints import model_from_checkpoint, read_published_checkpoint

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.concepts import create_concepts
 from sepsis_cql.replay.raw_files import TablesSettings

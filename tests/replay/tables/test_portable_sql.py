@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import sqlglot
+from sqlglot import exp
+
 from sepsis_cql.replay.agreement import compare_relations
 from sepsis_cql.replay.concepts import ORDER, SQL, load_official_concepts, read_query
-from sqlglot import exp
 
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "pg_ctl", "psql")

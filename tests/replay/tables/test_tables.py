@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from sepsis_cql.errors import SettingsError, TableError
 from sepsis_cql.replay import raw_files, tables
 from sepsis_cql.replay.tables import open_mimic
