@@ -1,0 +1,196 @@
+"""An export to the Hugging Face Hub and back: one commit, checked by downloading it, then a tag."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+)
+
+from sepsis_cql.errors import PublishingError
+from sepsis_cql.publishing.guard import check_export
+from sepsis_cql.publishing.manifest import MANIFEST, export_files, manifest_differences, read_manifest
+
+MADE_BY_THE_HUB = {".gitattributes", "README.md"}
+ADVICE = {
+    401: "Log in with `hf auth login`, with a token that may write to it.",
+    403: "Your token may not write there: ask its owner, or use a token with write permission.",
+    404: "No such repository or revision, or your token may not see it. Check the name.",
+    409: "It exists already. Choose another name.",
+    412: "Somebody else changed the repository meanwhile; nothing was overwritten. Look at it, then push again.",
+    413: "The Hub refuses files of this size.",
+    429: "The Hub limits the rate of requests. Wait a few minutes, then push again.",
+}
+DOWNLOAD_CACHE = ".cache"  # what the client leaves in a download directory
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where an export now is.
+
+    Attributes:
+        commit: full id of the commit that holds it.
+        url: of the commit or of the pull request.
+        is_new: false where the repository held exactly these files before.
+    """
+
+    commit: str
+    url: str
+    is_new: bool
+
+
+def push(
+    directory: Path,
+    repository: str,
+    *,
+    private: bool = False,
+    pull_request: bool = False,
+    tag: str | None = None,
+    api: HfApi | None = None,
+) -> Published:
+    """Make `repository` hold exactly the files of an export.
+
+    The files pass the privacy guard, go up in one commit on top of the revision that was looked at, are
+    downloaded again and compared with the manifest, and only then tagged. A push that was interrupted left the
+    repository as it was or with the whole commit; running it again finishes it.
+
+    Args:
+        directory: written by `sepsis-cql export`.
+        repository: Hub id, OWNER/NAME; created if it does not exist.
+        private: create it as a private repository.
+        pull_request: open a pull request instead of changing the main branch.
+        tag: name for the new revision; an existing tag is never moved.
+        api: client with its endpoint and token; by default the Hub with the stored login.
+
+    Raises:
+        PublishingError: the guard, the state of the repository or the Hub says no.
+    """
+    if pull_request and tag:
+        raise PublishingError("--pr and --tag: a pull request is tagged after it is merged. Use one of them.")
+    check_export(directory)
+    api = api or HfApi()
+    with explained(repository):
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        parent = api.repo_info(repository, revision="main").sha
+        obsolete = _obsolete_files(api, repository, parent, directory)
+        _check_tag_is_free(api, repository, tag, parent, directory)
+        commit = api.create_commit(
+            repository,
+            [CommitOperationAdd(name, directory / name) for name in export_files(directory)]
+            + [CommitOperationDelete(name) for name in obsolete],
+            commit_message=_message(directory),
+            parent_commit=parent,
+            create_pr=pull_request,
+        )
+        _check_published(api, repository, commit.oid, directory)
+        if tag and tag not in _tags(api, repository):
+            api.create_tag(repository, tag=tag, revision=commit.oid)
+    return Published(commit.oid, commit.pr_url or commit.commit_url, is_new=commit.oid != parent)
+
+
+def download(repository: str, revision: str | None, directory: Path, api: HfApi | None = None) -> str:
+    """Download a revision into `directory` and return its commit id.
+
+    Raises:
+        PublishingError: the Hub says no.
+    """
+    api = api or HfApi()
+    with explained(repository):
+        commit = api.repo_info(repository, revision=revision).sha
+        api.snapshot_download(repository, revision=commit, local_dir=directory)
+    _drop_client_files(directory)
+    return commit
+
+
+@contextmanager
+def explained(repository: str) -> Iterator[None]:
+    """Turn the client's errors into a `PublishingError` with advice and without secrets."""
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise PublishingError(f"{repository}: not logged in. {ADVICE[401]}") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        advice = ADVICE.get(status, "The Hub failed; nothing is half-written. Try again later.")
+        raise PublishingError(f"{repository}: the Hub answered {status}. {advice}") from error
+    except HFValidationError as error:
+        raise PublishingError(f"{repository}: not a Hub id. Expected OWNER/NAME.") from error
+    except (httpx2.HTTPError, ConnectionError) as error:
+        raise PublishingError(
+            f"{repository}: the connection failed ({type(error).__name__}). The repository is as before or holds "
+            "the whole commit; run the same command again."
+        ) from error
+
+
+def _obsolete_files(api: HfApi, repository: str, parent: str, directory: Path) -> list[str]:
+    """Files of the earlier export that the new one lacks; files nobody here exported are an error."""
+    remote = set(api.list_repo_files(repository, revision=parent))
+    ours = set(export_files(directory))
+    earlier: set[str] = set()
+    if MANIFEST in remote:
+        with tempfile.TemporaryDirectory() as folder:
+            api.hf_hub_download(repository, MANIFEST, revision=parent, local_dir=folder)
+            earlier = {MANIFEST, *read_manifest(Path(folder)).files}
+    if foreign := sorted(remote - ours - earlier - MADE_BY_THE_HUB):
+        raise PublishingError(
+            f"{repository}: holds files that no export wrote: {foreign[:10]}. Delete them first "
+            "(`hf repos delete-files`), or push to another repository."
+        )
+    return sorted((remote & earlier) - ours)
+
+
+def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, directory: Path) -> None:
+    target = _tags(api, repository).get(tag) if tag else None
+    if target is None:
+        return
+    if target != parent or not _holds_same_manifest(api, repository, parent, directory):
+        raise PublishingError(
+            f"{repository}: tag {tag} already names revision {target[:8]}. Tags are never moved; choose another."
+        )
+
+
+def _holds_same_manifest(api: HfApi, repository: str, revision: str, directory: Path) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            remote = api.hf_hub_download(repository, MANIFEST, revision=revision, local_dir=folder)
+        except EntryNotFoundError:
+            return False
+        return Path(remote).read_bytes() == (directory / MANIFEST).read_bytes()
+
+
+def _check_published(api: HfApi, repository: str, commit: str, directory: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        download(repository, commit, Path(folder), api)
+        same_manifest = (Path(folder) / MANIFEST).read_bytes() == (directory / MANIFEST).read_bytes()
+        differences = list(manifest_differences(Path(folder)))
+    if differences or not same_manifest:
+        raise PublishingError(
+            f"{repository}: revision {commit[:8]} downloads differently from what was sent "
+            f"({'; '.join(differences[:5]) or MANIFEST}). Do not use it; push again."
+        )
+
+
+def _drop_client_files(directory: Path) -> None:
+    for path in sorted((directory / DOWNLOAD_CACHE).rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    if (directory / DOWNLOAD_CACHE).is_dir():
+        (directory / DOWNLOAD_CACHE).rmdir()
+    (directory / ".gitattributes").unlink(missing_ok=True)
+
+
+def _tags(api: HfApi, repository: str) -> dict[str, str]:
+    return {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
+
+
+def _message(directory: Path) -> str:
+    checkpoint = next((name for name in export_files(directory) if re.search(r"\.pt$", name)), "package")
+    return f"Publish {Path(checkpoint).stem}"
