@@ -18,7 +18,7 @@ test: install
 	$(BIN)/lint-imports
 	mkdir -p .types && ln -sfn .. .types/sepsis_cql
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p sepsis_cql
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 reproduce: install
 	$(BIN)/sepsis-cql reproduce $(if $(MIMIC),--mimic $(MIMIC)) --out $(OUT) --force
