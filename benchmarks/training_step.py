@@ -31,6 +31,7 @@ N_TRANSITIONS, N_STATES, N_ACTIONS = 140_635, 62, 25  # the published training s
 CPU = torch.device("cpu")
 SQUARE = 2048  # side of the matrices whose product gives the sgemm rate
 Step = Callable[[], object]
+Columns = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
             print(f"  {name:44} {value}")
 
 
-def made_up_columns() -> tuple[torch.Tensor, ...]:
+def made_up_columns() -> Columns:
     """Random transitions of the published size: states, actions, rewards, next states, terminals."""
     generator = torch.Generator().manual_seed(0)
     states, next_states = torch.randn(2, N_TRANSITIONS, N_STATES, generator=generator)
@@ -65,7 +66,7 @@ def made_up_columns() -> tuple[torch.Tensor, ...]:
     return states, actions, rewards, next_states, terminals
 
 
-def measure(columns: tuple[torch.Tensor, ...], batch_size: int, rounds: int) -> dict[str, Any]:
+def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
     """Milliseconds a step of each contender, the products' rates, and ratios of medians."""
     contenders = {
         "published recipe": published(columns, batch_size),
@@ -117,12 +118,12 @@ def random_rows(batch_size: int) -> Callable[[], torch.Tensor]:
     return lambda: batches[next(position) % len(batches)]
 
 
-def published(columns: tuple[torch.Tensor, ...], batch_size: int) -> Step:
+def published(columns: Columns, batch_size: int) -> Step:
     recipe, rows = PublishedRecipe(q_network(N_STATES, 0), columns), random_rows(batch_size)
     return lambda: recipe.update(rows())
 
 
-def ours(columns: tuple[torch.Tensor, ...], batch_size: int, *, reduced_precision: bool) -> Step:
+def ours(columns: Columns, batch_size: int, *, reduced_precision: bool) -> Step:
     states, actions, rewards, next_states, terminals = columns
     network = TrainableNetwork(
         [q_network(N_STATES, 0)], [1e-4], grad_clip=10.0, device=CPU, reduced_precision=reduced_precision
@@ -135,7 +136,7 @@ def ours(columns: tuple[torch.Tensor, ...], batch_size: int, *, reduced_precisio
     return torch.no_grad()(lambda: learner.update(rows()))
 
 
-def d3rlpy_cql(columns: tuple[torch.Tensor, ...], batch_size: int) -> Step | None:
+def d3rlpy_cql(columns: Columns, batch_size: int) -> Step | None:
     """One update of d3rlpy's DiscreteCQL, its sampling included; None where d3rlpy is not installed."""
     try:
         import d3rlpy
