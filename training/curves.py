@@ -7,11 +7,10 @@ from pathlib import Path
 import matplotlib
 
 from sepsis_cql.storage import new_file
+from sepsis_cql.training.loop import AXES
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # the backend has to be chosen first
-
-AXES = ("epoch", "global_step", "steps_per_second")  # fields of a log line that are not losses
 
 
 def draw_curves(logs: Sequence[Path], file: Path) -> None:

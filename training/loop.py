@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from sepsis_cql.training.buffer import epoch_order
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from sepsis_cql.training.graphs import GraphedUpdate
 from sepsis_cql.training.settings import TrainingSettings
+
+AXES = ("epoch", "global_step", "steps_per_second")  # fields of a log line that are not losses
 
 
 class Learner(Protocol):
@@ -144,7 +147,7 @@ def run_epochs(
 
 
 def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
-    """Load the newest checkpoint, and cut from the logs what came after it."""
+    """Load the newest checkpoint, cut from the logs what came after it, and read the last losses there."""
     for leftover in files.checkpoints.glob(".epoch_*"):  # of a process killed while writing
         leftover.unlink()
     result = LoopResult()
@@ -157,7 +160,19 @@ def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
             kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[: result.resumed_from_epoch]
             with new_file(path) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
+    if saved:
+        _read_logs(result, files)
     return result
+
+
+def _read_logs(result: LoopResult, files: LoopFiles) -> None:
+    """Losses of the epoch a run resumes from; the log of a model that failed ends earlier."""
+    for model, path in enumerate(files.metrics):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if len(lines) < result.resumed_from_epoch:
+            result.failed[model] = f"{path}: no loss in epoch {len(lines) + 1} (expected finite losses)"
+        last = json.loads(lines[-1]) if lines else {}
+        result.losses.append({name: value for name, value in last.items() if name not in AXES})
 
 
 def _mean_losses(steps: list[Any], n_models: int) -> list[dict[str, float]]:
@@ -176,14 +191,14 @@ def _note_failures(result: LoopResult, epoch: int, files: LoopFiles) -> None:
     if len(result.failed) == len(result.losses):
         raise TrainingError(
             f"{files.checkpoints.parent}: {result.failed[0]}. Lower learning_rate, or check the rewards and "
-            f"states. {_last_good(files)}"
+            f"states. {_last_good(files.checkpoints)}"
         )
 
 
 def _write(
     progress: Progress, learner: Learner, settings: TrainingSettings, files: LoopFiles, failed: dict[int, str]
 ) -> None:
-    try:
+    with explain_write_errors(files.checkpoints):
         for model, (path, losses) in enumerate(zip(files.metrics, progress.losses, strict=True)):
             if model in failed:
                 continue
@@ -193,14 +208,20 @@ def _write(
         if progress.epoch % settings.checkpoint_epochs == 0 or progress.epoch == settings.epochs:
             checkpoint = Checkpoint(progress.epoch, progress.global_step, learner.state_dict())
             save_checkpoint(files.checkpoints, checkpoint, files.identity, keep=settings.keep_checkpoints)
+
+
+@contextmanager
+def explain_write_errors(checkpoints: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into an error that says where the run can continue."""
+    try:
+        yield
     except OSError as error:
         raise TrainingError(
-            f"{error.filename or files.checkpoints}: cannot write after epoch {progress.epoch} "
-            f"({error.strerror}). Free space, or correct permissions, then continue with --resume. "
-            f"{_last_good(files)}"
+            f"{error.filename or checkpoints.parent}: cannot write ({error.strerror or error}). Free space "
+            f"or correct permissions, then continue with --resume. {_last_good(checkpoints)}"
         ) from error
 
 
-def _last_good(files: LoopFiles) -> str:
-    saved = list_checkpoints(files.checkpoints)
+def _last_good(checkpoints: Path) -> str:
+    saved = list_checkpoints(checkpoints)
     return f"The last good checkpoint is {saved[-1]}." if saved else "No checkpoint was written yet."

@@ -1,8 +1,8 @@
 """The frozen choice of a policy, and the ledger of who has seen the test split.
 
 A policy is chosen on validation data. The choice is written down before the test split is read, and the
-ledger beside the replay remembers every policy that was scored on it: the second is refused unless someone says
-why.
+ledger beside the replay remembers every policy that was scored on it: the second is refused unless someone
+says why.
 """
 
 from dataclasses import asdict, dataclass, replace

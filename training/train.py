@@ -18,7 +18,7 @@ from sepsis_cql.training.checkpoint import list_differences
 from sepsis_cql.training.cql import ConservativeQLearning
 from sepsis_cql.training.data import TrainingData, load_training_data, new_model
 from sepsis_cql.training.devices import describe_device, open_device
-from sepsis_cql.training.loop import LoopFiles, Progress, run_epochs
+from sepsis_cql.training.loop import LoopFiles, Progress, explain_write_errors, run_epochs
 from sepsis_cql.training.network import TrainableNetwork
 from sepsis_cql.training.outputs import RECORD, write_outputs
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
@@ -131,8 +131,8 @@ def train_runs(
         if index in result.failed:
             records.append({"failed": result.failed[index]})
             continue
-        records.append(
-            write_outputs(
+        with explain_write_errors(checkpoints):
+            record = write_outputs(
                 run.out,
                 model,
                 learner.model_state(index),
@@ -140,7 +140,7 @@ def train_runs(
                 identity=identities[index],
                 facts=facts | {"losses": result.losses[index]},
             )
-        )
+        records.append(record)
     return records
 
 

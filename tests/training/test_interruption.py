@@ -1,0 +1,185 @@
+"""Whatever ends a run early, it continues to the very same weights."""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sepsis_cql.errors import TrainingError
+from sepsis_cql.storage import read_json
+from sepsis_cql.training import checkpoint, outputs
+from sepsis_cql.training.train import Run, train_runs
+
+from .made_up import RUNTIME, SETTINGS, make_data, make_transitions
+
+NEW_PROCESS = multiprocessing.get_context("fork")
+
+
+def train(out, report=lambda progress: None):
+    run = Run(SETTINGS, out)
+    return train_runs([run], make_data(), RUNTIME, checkpoints=out / "checkpoints", report=report)[0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    torch.set_num_threads(1)
+    return train(tmp_path_factory.mktemp("whole") / "run")["weights_sha256"]
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_written_checkpoint(monkeypatch):
+    write = Path.write_bytes
+
+    def write_half(path, content):
+        write(path, content[: len(content) // 2])
+        if "epoch_0004" in path.name:
+            die()
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+
+
+def checkpoint_before_its_rename(monkeypatch):
+    move = Path.replace
+    monkeypatch.setattr(
+        Path, "replace", lambda path, to: die() if "epoch_0004" in path.name else move(path, to)
+    )
+
+
+def before_old_checkpoints_are_removed(monkeypatch):
+    listed = checkpoint.list_checkpoints
+
+    def list_and_die(directory):
+        files = listed(directory)
+        return die() if len(files) == 3 else files
+
+    monkeypatch.setattr(checkpoint, "list_checkpoints", list_and_die)
+
+
+def before_the_package(monkeypatch):
+    monkeypatch.setattr(outputs, "save_package", lambda *args: die())
+
+
+def before_the_record(monkeypatch):
+    monkeypatch.setattr(outputs, "write_json", lambda *args: die())
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        half_written_checkpoint,
+        checkpoint_before_its_rename,
+        before_old_checkpoints_are_removed,
+        before_the_package,
+        before_the_record,
+    ],
+    ids=lambda moment: moment.__name__,
+)
+def test_a_run_killed_at_this_moment_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment):
+    with monkeypatch.context() as patched:
+        moment(patched)
+        process = NEW_PROCESS.Process(target=train, args=(tmp_path / "run",))
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "training.json").exists()
+    record = train(tmp_path / "run")
+    assert record["weights_sha256"] == whole
+    assert record["losses"]["td_loss"] > 0
+    assert record["resumed_from_epoch"] >= 2
+    left = sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir())
+    assert left[-2:] == ["epoch_0004.safetensors", "epoch_0006.safetensors"]
+
+
+@pytest.mark.parametrize("delay", [random.uniform(0.0, 0.3) for _ in range(6)], ids=lambda delay: "")
+def test_a_run_killed_at_a_random_time_resumes_to_the_same_weights(whole, tmp_path, delay):
+    process = NEW_PROCESS.Process(target=train, args=(tmp_path / "run",))
+    process.start()
+    time.sleep(delay)
+    process.kill()
+    process.join()
+    assert train(tmp_path / "run")["weights_sha256"] == whole, f"killed after {delay} s"
+
+
+def limit_file_size(out):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
+
+
+def fill_the_device_of_the_log(out):
+    (out / "metrics.jsonl").rename(out / "kept.jsonl")
+    (out / "metrics.jsonl").symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("fill", "message"),
+    [(limit_file_size, "File too large"), (fill_the_device_of_the_log, "No space left on device")],
+)
+def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, message):
+    out = tmp_path / "run"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(TrainingError, match=rf"cannot write \({message}\).*--resume.*epoch_0002"):
+            train(out, report=lambda progress: fill(out) if progress.epoch == 3 else None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (newest,) = (out / "checkpoints").iterdir()
+    assert load_file(newest)["weights"].isfinite().all()
+    if (out / "kept.jsonl").exists():
+        (out / "kept.jsonl").replace(out / "metrics.jsonl")
+    assert train(out)["weights_sha256"] == whole
+
+
+def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
+    replay = write_published_replay(tmp_path / "replay.parquet")
+    options = ["--batch-size=4", "--epochs=120", "--threads=1", "--device=cpu", f"--replay={replay}"]
+    command = [Path(sys.executable).with_name("sepsis-cql"), "train", *options]
+
+    def start(*more):
+        return subprocess.Popen(
+            [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    whole = start(f"--out={tmp_path / 'whole'}")
+    assert whole.wait() == 0, whole.stdout.read()
+    out = tmp_path / "run"
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        process = start(f"--out={out}", "--resume")
+        before = checkpoint.list_checkpoints(out / "checkpoints")
+        while process.poll() is None and checkpoint.list_checkpoints(out / "checkpoints") == before:
+            time.sleep(0.02)
+        process.send_signal(stop)
+        text, _ = process.communicate()
+        if stop is signal.SIGINT:
+            assert process.returncode == 130, text
+            assert "Continue with --resume" in text
+        else:
+            assert process.returncode == -signal.SIGKILL
+    last = start(f"--out={out}", "--resume")
+    assert last.wait() == 0, last.stdout.read()
+    records = [read_json(path / "training.json", expected="") for path in (tmp_path / "whole", out)]
+    assert records[0]["weights_sha256"] == records[1]["weights_sha256"]
+    assert records[1]["resumed_from_epoch"] > 0
+
+
+def write_published_replay(path):
+    data = make_transitions()
+    columns = {"stay_id": data.stay_id, "step_index": data.step_index, "action": data.actions}
+    columns |= {"reward": data.rewards, "done": data.terminals}
+    for prefix, states in (("s_", data.states), ("ns_", data.next_states)):
+        columns |= {f"{prefix}{name}": states[:, i] for i, name in enumerate(data.state_names)}
+    pq.write_table(pa.table(columns), path)
+    return path
