@@ -96,6 +96,14 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
     return Checkpoint(facts["epoch"], facts["global_step"], tensors)
 
 
+def tensors_of_model(tensors: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    """State of one model of a stack, (n_parameters,) each; its step count is that of all."""
+    return {
+        name: value if value.ndim == 0 else value.view(-1, value.shape[-1])[index]
+        for name, value in tensors.items()
+    }
+
+
 def list_differences(found: Any, expected: Any, name: str = "") -> list[str]:
     """One line for each leaf in which two nested values differ: `settings.alpha: was 0.05, now 0.5`."""
     if isinstance(found, dict) and isinstance(expected, dict):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sepsis_cql.training.buffer import ResidentBuffer
+from sepsis_cql.training.checkpoint import tensors_of_model
 from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
 
@@ -93,10 +94,7 @@ class ConservativeQLearning:
 
     def model_state(self, index: int) -> dict[str, Tensor]:
         """Weights and Adam's moments of one model, (n_parameters,) each, and its step count."""
-        return {
-            name: value if value.ndim == 0 else value.view(-1, value.shape[-1])[index]
-            for name, value in self.network.state_dict().items()
-        }
+        return tensors_of_model(self.network.state_dict(), index)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors that a resumed run needs."""

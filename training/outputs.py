@@ -35,7 +35,7 @@ def write_outputs(
         tensors: weights, exp_avg, exp_avg_sq (n_parameters,) and step of this run.
         settings: of the run.
         identity: settings, data and device of the run.
-        facts: global_step, losses, seconds and resumed_from_epoch.
+        facts: epochs, global_step, losses, seconds and more.
     """
     nn.utils.vector_to_parameters(tensors["weights"].cpu(), model.net.parameters())
     with new_directory(out / "package", force=True) as package:
@@ -44,7 +44,7 @@ def write_outputs(
         write_published_checkpoint(
             model,
             directory,
-            epoch=settings.epochs,
+            epoch=facts["epochs"],
             global_step=facts["global_step"],
             optimizer_state=_adam_state(model, tensors, settings.learning_rate),
             facts={"metrics": facts["losses"], "device_meta": identity["runtime"], "timestamp": time.time()},
@@ -54,7 +54,6 @@ def write_outputs(
         "algorithm": "cql",
         **identity,
         **facts,
-        "epochs": settings.epochs,
         "weights_sha256": sha256_file(out / "package" / WEIGHTS),
         "git_commit": git_commit(),
         "versions": package_versions("numpy", "safetensors", "torch", "transformers"),

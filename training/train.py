@@ -100,7 +100,7 @@ def train_runs(
         The record of each run; one whose loss became NaN has only the field `failed`, with the reason.
     """
     device = open_device(runtime)
-    identities = [_identity(run, data, device, runtime) for run in runs]
+    identities = run_identities(runs, data, device, runtime)
     for run, identity in zip(runs, identities, strict=True):
         _open_directory(run.out, identity)
     if all((run.out / RECORD).exists() for run in runs):
@@ -117,11 +117,12 @@ def train_runs(
         files=LoopFiles(
             checkpoints,
             [run.out / "metrics.jsonl" for run in runs],
-            {"runs": identities} if runs[1:] else identities[0],
+            stack_identity(identities),
         ),
         report=report,
     )
     facts = {
+        "epochs": runs[0].settings.epochs,
         "global_step": result.global_step,
         "resumed_from_epoch": result.resumed_from_epoch,
         "seconds": time.perf_counter() - began,
@@ -144,13 +145,23 @@ def train_runs(
     return records
 
 
-def _identity(run: Run, data: TrainingData, device: torch.device, runtime: RuntimeSettings) -> dict[str, Any]:
-    """What makes a run this run: with the same values it ends with the same weights."""
-    return {
-        "settings": run.settings.model_dump(),
-        "data": data.facts(),
-        "runtime": describe_device(device, runtime),
-    }
+def run_identities(
+    runs: Sequence[Run], data: TrainingData, device: torch.device, runtime: RuntimeSettings
+) -> list[dict[str, Any]]:
+    """What makes each run that run: with the same values it ends with the same weights."""
+    return [
+        {
+            "settings": run.settings.model_dump(),
+            "data": data.facts(),
+            "runtime": describe_device(device, runtime),
+        }
+        for run in runs
+    ]
+
+
+def stack_identity(identities: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the checkpoints of a stack say they belong to; one run alone is its own stack."""
+    return {"runs": identities} if identities[1:] else identities[0]
 
 
 def _open_directory(out: Path, identity: dict[str, Any]) -> None:
