@@ -9,6 +9,7 @@ from rich.markup import escape
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
+from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
 from sepsis_cql.errors import SepsisCQLError
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(synthesize)
 app.command()(build)
 app.command()(concepts)
 app.command()(agree)
