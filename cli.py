@@ -9,6 +9,8 @@ from rich.markup import escape
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
+from sepsis_cql.commands.doctor import doctor
+from sepsis_cql.commands.sweep import sweep
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
 from sepsis_cql.errors import SepsisCQLError
@@ -26,7 +28,9 @@ app.command()(build)
 app.command()(concepts)
 app.command()(agree)
 app.command()(train)
+app.command()(sweep)
 app.command()(import_checkpoint)
+app.command()(doctor)
 
 
 def main() -> None:
