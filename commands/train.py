@@ -36,7 +36,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
     seed: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
 ) -> dict[str, Any]:
-    """Train a Conservative Q-Learning policy on the training split of a replay."""
+    """Train a policy by Conservative Q-Learning, or whatever --config names, on the training split."""
     # imported here, because torch would slow down every other command
     from sepsis_cql.training.devices import load_runtime
     from sepsis_cql.training.settings import TrainingSettings
@@ -72,8 +72,7 @@ def train(
     losses = record["losses"]
     console.print(
         f"[green]✓[/] train: {record['global_step']:,} steps, {settings.epochs} epochs in "
-        f"{record['seconds']:.1f} s on {record['runtime']['device']}, td_loss {losses['td_loss']:.3f}, "
-        f"conservative_loss {losses['conservative_loss']:.3f}"
+        f"{record['seconds']:.1f} s on {record['runtime']['device']}, {describe_losses(losses)}"
     )
     console.print(escape(str(out / "package")))
     return record
@@ -94,8 +93,9 @@ def new_progress_bar() -> Progress:
 
 def describe(progress: Any) -> str:
     """Losses and speed of an epoch in one line; of the first model of a stack."""
-    losses = progress.losses[0]
-    return (
-        f"td {losses['td_loss']:.3f}  conservative {losses['conservative_loss']:.3f}  "
-        f"{progress.steps_per_second:.0f} steps/s"
-    )
+    return f"{describe_losses(progress.losses[0])}  {progress.steps_per_second:.0f} steps/s"
+
+
+def describe_losses(losses: dict[str, float]) -> str:
+    """The first two losses of a learner."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in list(losses.items())[:2])

@@ -51,7 +51,7 @@ def write_outputs(
         )
     draw_curves([out / "metrics.jsonl"], out / "curves.png")
     record = {
-        "algorithm": "cql",
+        "algorithm": settings.algorithm,
         **identity,
         **facts,
         "weights_sha256": sha256_file(out / "package" / WEIGHTS),

@@ -10,6 +10,7 @@ from sepsis_cql.configs.loading import Settings
 class TrainingSettings(Settings):
     """Hyper-parameters of one run; `configs/cql.yaml` says what each means."""
 
+    algorithm: Literal["cql", "behavior_cloning"] = "cql"
     reward_variant: Literal["sparse", "sofa_shaped"]
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
     alpha: float = Field(ge=0, allow_inf_nan=False)

@@ -13,6 +13,7 @@ import yaml
 from sepsis_cql.errors import TrainingError
 from sepsis_cql.provenance import git_commit
 from sepsis_cql.storage import new_file, read_json
+from sepsis_cql.training.behavior_cloning import BehaviorCloning
 from sepsis_cql.training.buffer import resident_buffer
 from sepsis_cql.training.checkpoint import list_differences
 from sepsis_cql.training.cql import ConservativeQLearning
@@ -191,7 +192,7 @@ def _new_learner(
     data: TrainingData,
     device: torch.device,
     runtime: RuntimeSettings,
-) -> ConservativeQLearning:
+) -> ConservativeQLearning | BehaviorCloning:
     """A learner with the initial weights of `models`; a single run has no model dimension."""
     shared = {run.settings.model_dump_json(exclude=OF_EACH_MODEL) for run in runs}
     if len(shared) != 1:
@@ -206,13 +207,16 @@ def _new_learner(
         device=device,
         reduced_precision=runtime.precision == "bf16",
     )
+    buffer = resident_buffer(data.transitions, models[0], device, network.inputs_dtype)
+    if settings.algorithm == "behavior_cloning":
+        return BehaviorCloning(network, buffer)
     rewards = torch.stack(
         [torch.tensor(data.rewards[run.settings.reward_variant], dtype=torch.float32) for run in runs]
     )
     rewards = rewards.to(device)
     return ConservativeQLearning(
         network,
-        resident_buffer(data.transitions, models[0], device, network.inputs_dtype),
+        buffer,
         rewards if len(runs) > 1 else rewards[0],
         alphas=[run.settings.alpha for run in runs],
         gamma=settings.gamma,
