@@ -8,6 +8,9 @@ from sepsis_cql.replay.actions import N_BINS, ActionGrid, bin_doses
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.synthetic.settings import ClinicianSettings, DrugHabit
 
+CONTINUED_HALF = 0.3  # cumulative dose, mcg/kg/min x h, at which the habit of continuing is half as strong
+KNOWN = ("map", "lactate", "urine_output_4h", "cum_vasopressor_dose_nor_equiv")
+
 
 @dataclass(frozen=True)
 class DoseLaw:
@@ -51,7 +54,7 @@ class DoseLaw:
 
 
 class Clinicians:
-    """What every dose depends on: last known pressure, lactate and urine, nothing that is hidden.
+    """What every dose depends on: last known pressure, lactate and urine, and the vasopressor given so far.
 
     Args:
         settings: habits for both drugs.
@@ -60,9 +63,7 @@ class Clinicians:
 
     def __init__(self, settings: ClinicianSettings, features: Features) -> None:
         self.settings = settings
-        self.columns = {
-            name: features.state_names.index(name) for name in ("map", "lactate", "urine_output_4h")
-        }
+        self.columns = {name: features.state_names.index(name) for name in KNOWN}
         self.normal = {name: features.features[name].normal for name in self.columns}
 
     def laws(self, states: np.ndarray) -> tuple[DoseLaw, DoseLaw]:
@@ -103,6 +104,8 @@ class Clinicians:
         lactate = np.clip(self._known("lactate", states) - reference.lactate, -2, 8)
         urine = np.clip(1 - self._known("urine_output_4h", states) / reference.urine, -1, 1)
         logit = habit.base + habit.pressure * pressure + habit.lactate * lactate + habit.urine * urine
+        earlier = self._known("cum_vasopressor_dose_nor_equiv", states)
+        logit = logit + habit.continued * earlier / (earlier + CONTINUED_HALF)
         given = np.clip(1 / (1 + np.exp(-logit)), habit.at_least, 1 - habit.at_least)
         doses = dose_menu(habit)
         centre = np.log(habit.dose) + habit.dose_pressure * pressure + habit.dose_lactate * lactate

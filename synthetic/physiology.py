@@ -42,7 +42,7 @@ class Latent:
     """The unseen state, arrays of (n,): all zero in health, organ dysfunction from 0 to 3.
 
     `deficit` and `edema` are litres, `pressure` mmHg, `perfusion` the debt of recent steps, `vasopressor` the
-    dose running, mcg/kg/min.
+    dose that acts, which follows the dose given, mcg/kg/min.
     """
 
     infection: np.ndarray
@@ -131,7 +131,8 @@ def progress(
     edema = settings.edema.kept * latent.edema + np.maximum(0, -balance) + settings.edema.share * litres
     pull = settings.tone.gain * (settings.tone.onset * latent.infection - latent.tone)
     tone = np.maximum(0, latent.tone + pull + settings.tone.noise * latent.infection * rng.standard_normal(n))
-    pressure = _pressure(patients, tone, deficit, vasopressor, settings)
+    acting = settings.pressure.kept * latent.vasopressor + (1 - settings.pressure.kept) * vasopressor
+    pressure = _pressure(patients, tone, deficit, acting, settings)
     pressure = np.clip(pressure + settings.pressure.noise * rng.standard_normal(n), 35, 140)
     short = settings.shortfall
     shortfall = np.logaddexp(0, (short.target - pressure) / short.width) * short.width / short.scale
@@ -154,7 +155,7 @@ def progress(
         edema=np.minimum(edema, 12),
         pressure=pressure,
         perfusion=0.5 * latent.perfusion + shortfall + 0.3 * deficit,
-        vasopressor=vasopressor,
+        vasopressor=acting,
         **organs,
     )
 

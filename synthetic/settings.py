@@ -74,12 +74,13 @@ class Edema(Settings):
 
 
 class Pressure(Settings):
-    """Fall of pressure by tone and deficit, and the saturating rise by vasopressor, mmHg."""
+    """Fall of pressure by tone and deficit, saturating rise by vasopressor, mmHg; share of its effect kept."""
 
     tone: float
     deficit: float
     gain: float
     half: float
+    kept: float
     noise: float
 
 
@@ -153,6 +154,7 @@ class DrugHabit(Settings):
     pressure: float
     lactate: float
     urine: float
+    continued: float = 0.0
     dose: float
     dose_pressure: float
     dose_lactate: float

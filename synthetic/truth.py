@@ -1,12 +1,16 @@
 """True values of policies by rollouts in the simulated ICU: what every off-policy estimate can be held against."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.errors import EvaluationError
 from sepsis_cql.replay.actions import N_BINS, ActionGrid
+from sepsis_cql.replay.settings import Features
+from sepsis_cql.synthetic.clinicians import Clinicians
 from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.synthetic.simulator import SimulatedICU
 
@@ -43,13 +47,12 @@ class TrueValue:
 class TrueBehavior:
     """The clinicians' own probabilities for a replay's action grid: the behavior policy without estimation."""
 
-    settings: SyntheticSettings
+    clinicians: Clinicians
     grid: ActionGrid
 
     def probabilities(self, states: np.ndarray) -> np.ndarray:
         """(n, 25) probabilities for (n, 62) states in clinical units."""
-        icu = SimulatedICU(self.settings, 1, 0)
-        return icu.clinicians.probabilities(states, self.grid)
+        return self.clinicians.probabilities(states, self.grid)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def clinician_probabilities(
 
 def true_behavior(record: dict[str, Any], action_grid: dict[str, Any]) -> TrueBehavior:
     """The clinicians as a policy on a replay's action grid."""
-    return TrueBehavior(read_record(record), read_grid(action_grid))
+    clinicians = Clinicians(read_record(record).clinicians, load_settings(Features, Path("features.yaml")))
+    return TrueBehavior(clinicians, read_grid(action_grid))
 
 
 def read_record(record: dict[str, Any]) -> SyntheticSettings:

@@ -1,0 +1,77 @@
+"""The simulated ICU as a gymnasium environment: one stay, 4-hour steps, 25 actions."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.replay.actions import N_BINS, ActionGrid
+from sepsis_cql.replay.settings import Features
+from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_settings
+from sepsis_cql.synthetic.simulator import SimulatedICU
+from sepsis_cql.synthetic.truth import TERMINAL_REWARD
+
+
+class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """One simulated stay.
+
+    The observation holds the 62 state features in clinical units; because an environment may not observe
+    NaN, a feature nobody has measured yet shows its mid-normal value; `state` is the same with NaN, as the
+    replay has it. Actions are 5 * vasopressor bin + fluid bin. The only reward comes with the
+    last step: +15 if the patient is alive on day 90, else -15. `info` also gives the doses of the step.
+
+    Args:
+        settings: of the simulator; the shipped ones by default.
+        grid: dose edges of the action bins; those of the settings by default.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, settings: SyntheticSettings | None = None, grid: ActionGrid | None = None) -> None:
+        self.settings = settings or load_synthetic_settings()
+        edges = self.settings.action_grid
+        self.grid = grid or ActionGrid(tuple(edges.vasopressor_edges), tuple(edges.fluid_edges))
+        self.action_space = gymnasium.spaces.Discrete(N_BINS**2)
+        self.features = load_settings(Features, Path("features.yaml"))
+        n_states = len(self.features.state_names)
+        self.observation_space = gymnasium.spaces.Box(-1e5, 1e5, (n_states,), np.float32)
+        self.icu: SimulatedICU | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Admit the next patient; `options` are not used."""
+        super().reset(seed=seed)
+        self.icu = SimulatedICU(self.settings, 1, int(self.np_random.integers(2**63)))
+        return self._observe(), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Give the doses of `action` for 4 hours; an episode ends, it is never truncated."""
+        if self.icu is None or not self.icu.active[0]:
+            raise gymnasium.error.ResetNeeded(
+                "The episode is over (expected one that runs): call reset() first."
+            )
+        icu = self.icu
+        vasopressor, fluid = icu.clinicians.doses_of(np.array([action]), icu.states, self.grid, icu.rng)
+        over = bool(icu.step(vasopressor, fluid)[0])
+        reward = 0.0
+        if over:
+            reward = -TERMINAL_REWARD if icu.died[0] else TERMINAL_REWARD
+        doses = {"norepinephrine_equivalent": float(vasopressor[0]), "fluid_volume": float(fluid[0])}
+        return self._observe(), reward, over, False, doses
+
+    @property
+    def state(self) -> np.ndarray:
+        """(62,) state in clinical units, NaN where nothing is known."""
+        if self.icu is None:
+            raise gymnasium.error.ResetNeeded("No patient is admitted: call reset() first.")
+        return self.icu.states[0]
+
+    def _observe(self) -> np.ndarray:
+        normal = [
+            0.0 if name.endswith("_missing") else self.features.features[name].normal
+            for name in self.features.state_names
+        ]
+        return np.where(np.isnan(self.state), normal, self.state).astype(np.float32)
