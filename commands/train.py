@@ -1,5 +1,6 @@
 """`sepsis-cql train`: a replay directory to a trained model package."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,13 @@ from sepsis_cql.configs.loading import load_settings
 
 console = Console(highlight=False, soft_wrap=True)
 OVERRIDES = "Overrides the setting of that name."
+
+
+class Tracker(StrEnum):
+    """Where losses can go besides metrics.jsonl."""
+
+    TENSORBOARD = "tensorboard"
+    TRACKIO = "trackio"
 
 
 def train(
@@ -29,6 +37,10 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     threads: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    log_to: Annotated[
+        Tracker | None,
+        typer.Option(help="Also send losses to this tracker; metrics.jsonl is written anyway."),
+    ] = None,
     reward_variant: Annotated[str | None, typer.Option(help=OVERRIDES)] = None,
     learning_rate: Annotated[float | None, typer.Option(help=OVERRIDES)] = None,
     alpha: Annotated[float | None, typer.Option(help=OVERRIDES)] = None,
@@ -40,6 +52,7 @@ def train(
     # imported here, because torch would slow down every other command
     from sepsis_cql.training.devices import load_runtime
     from sepsis_cql.training.settings import TrainingSettings
+    from sepsis_cql.training.tracking import open_tracker
     from sepsis_cql.training.train import train_from_replay
 
     overrides = {
@@ -52,8 +65,13 @@ def train(
     }
     settings = load_settings(TrainingSettings, config, overrides)
     runtime_settings = load_runtime(runtime, {"device": device, "threads": threads, "precision": precision})
-    with new_progress_bar() as bar:
+    with open_tracker(log_to.value if log_to else None, out) as log, new_progress_bar() as bar:
         task = bar.add_task("train", total=settings.epochs, facts="")
+
+        def report(progress: Any) -> None:
+            log(progress)
+            bar.update(task, completed=progress.epoch, facts=describe(progress))
+
         try:
             record = train_from_replay(
                 replay,
@@ -62,7 +80,7 @@ def train(
                 runtime_settings,
                 resume=resume,
                 force=force,
-                report=lambda progress: bar.update(task, completed=progress.epoch, facts=describe(progress)),
+                report=report,
             )
         except KeyboardInterrupt:
             console.print(
