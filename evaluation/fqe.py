@@ -1,112 +1,206 @@
-"""Fitted Q evaluation with given features and closed-form heads, for one data set or many bootstrapped ones at once.
+"""Fitted Q evaluation of a policy: value, refitted interval, and the Q-function doubly robust estimators need.
 
-Q(s, a) = phi(s) . (w + w_a): a part shared by all actions and a deviation for each, both by ridge regression, so a
-rare action falls back on the shared part. One sweep of fitted Q evaluation regresses
-y = r + gamma * sum_a' pi(a'|s') Q(s', a') on the actions taken; all regressions share their Gram matrices between
-sweeps and their large products between data sets, which is what makes a hundred refits affordable.
+The evaluator is fitted on training transitions by squared error; the value is scored at the initial states of other
+episodes. The interval refits it on bootstrapped training episodes and resamples the scored episodes with them:
+resampling initial states alone covers nothing, because the error of the evaluator is what is uncertain.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import Field
+from scipy.stats import norm
 from torch import Tensor
 
-N_ACTIONS = 25
+from sepsis_cql.configs.loading import Settings
+from sepsis_cql.evaluation.bootstrap import resample_counts
+from sepsis_cql.evaluation.fqe_solver import FqeData, FqeHeads, solve_heads
+from sepsis_cql.replay.transitions import Transitions
+
+REFITS_AT_ONCE = 10  # bounds memory: each holds one Gram matrix an action
+
+
+class FqeSettings(Settings):
+    """How the evaluator is fitted.
+
+    Attributes:
+        n_features: random rectified features beside the inputs themselves and a constant.
+        ridge: penalty, in transitions.
+        max_sweeps: sweeps of fitted Q evaluation after which to stop in any case.
+        tolerance: stop when the mean target changes by less, in units of the bound.
+        gamma: discount of one step.
+        bound: largest attainable absolute return.
+        level: coverage the interval aims at.
+    """
+
+    n_features: int = Field(default=192, ge=0)
+    ridge: float = Field(default=1.0, gt=0)
+    max_sweeps: int = Field(default=300, ge=1)
+    tolerance: float = Field(default=1e-3, gt=0)
+    gamma: float = Field(default=0.99, gt=0, le=1)
+    bound: float = Field(default=15.0, gt=0)
+    level: float = Field(default=0.95, gt=0, lt=1)
 
 
 @dataclass(frozen=True)
-class FqeData:
-    """Training transitions as the evaluator needs them.
+class FqeResult:
+    """What fitted Q evaluation says of one policy.
 
     Attributes:
-        features: (n, k) float32 of each state, with a constant column.
-        next_features: (n, k) of each next state.
-        actions: (n,) int64.
-        rewards: (n,) in units of the attainable bound.
-        continues: (n,) 0 on terminal steps, gamma elsewhere.
-        next_policy: (n, 25) probabilities of the evaluated policy in the next state.
+        value: mean of sum_a pi(a|s_0) Q(s_0, a) over the scored episodes, targets bounded.
+        lower, upper: normal interval from `standard_error`.
+        standard_error: standard deviation of `refit_values`.
+        refit_values: (R,) values of the refitted evaluators.
+        unbounded_value: the same without bounding targets.
+        sweeps: sweeps until convergence.
+        change: mean change of the targets in the last sweep, in units of reward.
     """
 
-    features: Tensor
-    next_features: Tensor
-    actions: Tensor
-    rewards: Tensor
-    continues: Tensor
-    next_policy: Tensor
-
-
-@dataclass(frozen=True)
-class FqeHeads:
-    """Solutions for B data sets.
-
-    Attributes:
-        weights: (B, k, 25); Q = features @ weights.
-        sweeps: how many sweeps were made.
-        change: largest change of any head's mean target in the last sweep, in units of the bound.
-    """
-
-    weights: Tensor
+    value: float
+    lower: float
+    upper: float
+    standard_error: float
+    refit_values: np.ndarray
+    unbounded_value: float
     sweeps: int
     change: float
+    _heads: Tensor
+    _basis: "Basis"
+    _bound: float
+
+    def q_values(self, inputs: np.ndarray) -> np.ndarray:
+        """(n, d) network inputs to (n, 25) float64 values inside the attainable range."""
+        q_values = self._basis(inputs) @ self._heads
+        return (q_values.clamp(-1, 1) * self._bound).double().numpy()
 
 
-def solve_heads(
-    data: FqeData,
-    counts: Tensor,
+@dataclass(frozen=True)
+class Basis:
+    """Features of a state: a constant, the inputs, and random rectified projections of them.
+
+    Attributes:
+        directions: (d, n_features) projections.
+        offsets: (n_features,) thresholds.
+    """
+
+    directions: Tensor
+    offsets: Tensor
+
+    def __call__(self, inputs: np.ndarray) -> Tensor:
+        """(n, d) inputs to (n, 1 + d + n_features) float32."""
+        x = torch.as_tensor(inputs, dtype=torch.float32)
+        return torch.cat([torch.ones(len(x), 1), x, torch.relu(x @ self.directions + self.offsets)], dim=1)
+
+
+def new_basis(n_inputs: int, n_features: int, seed: int) -> Basis:
+    """Directions of unit expected variance and thresholds of the same spread, from a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(n_inputs, n_features, generator=generator) / n_inputs**0.5
+    return Basis(directions, torch.randn(n_features, generator=generator))
+
+
+def fit_fqe(
+    inputs: np.ndarray,
+    next_inputs: np.ndarray,
+    transitions: Transitions,
+    next_probabilities: np.ndarray,
+    initial_inputs: np.ndarray,
+    initial_probabilities: np.ndarray,
+    settings: FqeSettings,
     *,
-    bounded: bool,
-    ridge: float,
-    max_sweeps: int = 200,
-    tolerance: float = 1e-4,
-    start: Tensor | None = None,
-) -> FqeHeads:
-    """Iterate fitted Q evaluation to convergence for B weightings of the same transitions.
+    n_refits: int,
+    seed: int,
+) -> FqeResult:
+    """Fit the evaluator on training transitions and value the policy at the scored episodes' first states.
 
     Args:
-        data: the transitions.
-        counts: (B, n) how often each transition is in each data set.
-        bounded: clip targets to [-1, 1], the attainable range.
-        ridge: penalty, in transitions.
-        max_sweeps: sweeps after which to stop in any case.
-        tolerance: stop when no target's mean absolute change exceeds it.
-        start: (k, 25) heads to start from.
+        inputs: (n, d) network inputs of the training states, without NaN.
+        next_inputs: (n, d) of their next states.
+        transitions: the training transitions, sorted by stay and step.
+        next_probabilities: (n, 25) of the evaluated policy in the next states.
+        initial_inputs: (m, d) first states of the scored episodes.
+        initial_probabilities: (m, 25) of the evaluated policy there.
+        settings: how to fit.
+        n_refits: bootstrap data sets for the interval; 0 gives an interval of NaN.
+        seed: of the features and of both bootstraps.
     """
-    order = torch.argsort(data.actions)
-    bounds = np.searchsorted(data.actions[order].numpy(), np.arange(N_ACTIONS + 1))
-    groups = [order[bounds[a] : bounds[a + 1]] for a in range(N_ACTIONS)]
-    k = data.features.shape[1]
-    n_sets = len(counts)
-    grams = torch.zeros(n_sets, N_ACTIONS, k, k)
-    for a, rows in enumerate(groups):
-        h = data.features[rows]
-        for b in range(n_sets):
-            grams[b, a] = h.T @ (h * counts[b, rows, None])
-    penalty = ridge * torch.eye(k, dtype=torch.float64)
-    shared = torch.linalg.inv(grams.sum(1).double() + penalty).float()
-    each = torch.linalg.inv(grams.double() + penalty).float()
-    live = (data.continues > 0).nonzero()[:, 0]
-    next_live, policy_live = data.next_features[live], data.next_policy[live]
-    weights = torch.zeros(n_sets, k, N_ACTIONS) if start is None else start.expand(n_sets, -1, -1).clone()
-    targets = data.rewards.repeat(n_sets, 1)
-    change = float("inf")
-    sweep = 0
-    for sweep in range(1, max_sweeps + 1):
-        values = (next_live @ weights.permute(1, 0, 2).reshape(k, -1)).reshape(len(live), n_sets, N_ACTIONS)
-        values = torch.einsum("nba,na->bn", values, policy_live) * data.continues[live]
-        updated = data.rewards.repeat(n_sets, 1)
-        updated[:, live] += values
-        if bounded:
-            updated = updated.clamp(-1, 1)
-        change = float((updated - targets).abs().mean(1).max()) if sweep > 1 else float("inf")
-        targets = updated
-        weighted = targets * counts
-        moments = torch.stack([data.features[rows].T @ weighted[:, rows].T for rows in groups])  # (A, k, B)
-        moments = moments.permute(2, 0, 1)  # (B, A, k)
-        w = shared @ moments.sum(1)[..., None]  # (B,k,1)
-        residual = moments[..., None] - grams @ w[:, None]
-        w_a = (each @ residual)[..., 0]
-        weights = (w[:, None, :, 0] + w_a).transpose(1, 2)
-        if change < tolerance:
-            break
-    return FqeHeads(weights, sweep, change)
+    basis = new_basis(inputs.shape[1], settings.n_features, seed)
+    data = FqeData(
+        features=basis(inputs),
+        next_features=basis(next_inputs),
+        actions=torch.as_tensor(transitions.actions),
+        rewards=torch.as_tensor(transitions.rewards / settings.bound, dtype=torch.float32),
+        continues=torch.as_tensor(settings.gamma * ~transitions.terminals, dtype=torch.float32),
+        next_policy=torch.as_tensor(next_probabilities, dtype=torch.float32),
+    )
+    initial = basis(initial_inputs)
+    policy = torch.as_tensor(initial_probabilities, dtype=torch.float32)
+    once = torch.ones(1, len(inputs))
+    bounded = _solve(data, once, settings, bounded=True)
+    unbounded = _solve(data, once, settings, bounded=False)
+    refits = _refit(data, transitions, initial, policy, bounded, settings, n_refits, seed)
+    value = float(_initial_values(initial, policy, bounded.weights).mean()) * settings.bound
+    error = float(refits.std(ddof=1)) if n_refits > 1 else float("nan")
+    margin = float(norm.ppf((1 + settings.level) / 2)) * error
+    return FqeResult(
+        value=value,
+        lower=value - margin,
+        upper=value + margin,
+        standard_error=error,
+        refit_values=refits,
+        unbounded_value=float(_initial_values(initial, policy, unbounded.weights).mean()) * settings.bound,
+        sweeps=bounded.sweeps,
+        change=bounded.change * settings.bound,
+        _heads=bounded.weights[0].float(),
+        _basis=basis,
+        _bound=settings.bound,
+    )
+
+
+def _solve(
+    data: FqeData, counts: Tensor, settings: FqeSettings, *, bounded: bool, start: Tensor | None = None
+) -> FqeHeads:
+    return solve_heads(
+        data,
+        counts,
+        bounded=bounded,
+        ridge=settings.ridge,
+        max_sweeps=settings.max_sweeps,
+        tolerance=settings.tolerance,
+        start=start,
+    )
+
+
+def _refit(
+    data: FqeData,
+    transitions: Transitions,
+    initial: Tensor,
+    policy: Tensor,
+    point: FqeHeads,
+    settings: FqeSettings,
+    n_refits: int,
+    seed: int,
+) -> np.ndarray:
+    """(n_refits,) values, each from its own training episodes and its own scored episodes."""
+    if n_refits == 0:
+        return np.empty(0)
+    stay = np.cumsum(np.r_[False, transitions.stay_id[1:] != transitions.stay_id[:-1]])
+    training = np.concatenate(list(resample_counts(int(stay[-1]) + 1, n_refits, seed)))
+    scored = torch.as_tensor(
+        np.concatenate(list(resample_counts(len(initial), n_refits, seed + 1))), dtype=torch.float32
+    )
+    values = []
+    for first in range(0, n_refits, REFITS_AT_ONCE):
+        part = slice(first, first + REFITS_AT_ONCE)
+        counts = torch.as_tensor(training[part][:, stay], dtype=torch.float32)
+        heads = _solve(data, counts, settings, bounded=True, start=point.weights[0])
+        each = _initial_values(initial, policy, heads.weights)  # (B, m)
+        values.append((each * scored[part]).mean(dim=1))
+    return torch.cat(values).double().numpy() * settings.bound
+
+
+def _initial_values(initial: Tensor, policy: Tensor, weights: Tensor) -> Tensor:
+    """(B, m) values of the first states, inside the attainable range."""
+    q_values = torch.einsum("mk,bka->bma", initial, weights.float()).clamp(-1, 1)
+    return (q_values * policy).sum(dim=2)

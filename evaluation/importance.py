@@ -94,7 +94,7 @@ def doubly_robust(episodes: Episodes, rho: np.ndarray, q: np.ndarray, v: np.ndar
 
 def weighted_doubly_robust(episodes: Episodes, rho: np.ndarray, q: np.ndarray, v: np.ndarray) -> SumEstimator:
     """WDR (Thomas & Brunskill 2016): DR with the weights of each step self-normalised; arguments as for DR."""
-    discounts, horizon = episodes.discounts, rho.shape[1]
+    discounts = episodes.discounts
     previous = _previous(rho)
     rows = np.concatenate([rho * (episodes.rewards - q), previous * v, rho, previous], axis=1)
 
