@@ -29,11 +29,6 @@ class Normaliser:
         return ((np.where(np.isnan(states), self.fill, clipped) - self.mean) / self.scale).astype(np.float32)
 
 
-def identity(states: np.ndarray) -> np.ndarray:
-    """States that are normalised already."""
-    return states
-
-
 def load_normaliser(replay: Path) -> Normaliser:
     """The training-split statistics of a replay directory."""
     statistics: dict[str, Any] = read_json(

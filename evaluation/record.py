@@ -127,11 +127,13 @@ class ReliabilityBin(Settings):
 
 
 class Behavior(Settings):
-    """The behaviour policy: which model, against which others, how well calibrated."""
+    """The behaviour policy: which model, against which others, how well calibrated on the scored decisions."""
 
     chosen: str
     temperature: float
+    marginal_share: float
     candidates: list[Candidate]
+    scored_log_likelihood: float
     reliability: list[ReliabilityBin]
 
 
@@ -146,7 +148,7 @@ class Evaluation(Settings):
     n_transitions: Count
     n_patients: Count
     test_split_uses: int | None
-    published: dict[str, float | int] | None
+    published: dict[str, float | int | str] | None
     policies: list[PolicyRecord]
     behavior: Behavior | None
     diagnostics: dict[str, Any]

@@ -1,0 +1,166 @@
+"""The clinicians' policy, estimated: the denominator of every weight.
+
+Candidates are fitted on training decisions, compared by likelihood on decisions of other patients, and calibrated
+there. Calibration divides log-probabilities by a temperature and mixes in the overall action frequencies, both
+chosen by likelihood; so every action keeps a positive probability however few decisions there are.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+
+from sepsis_cql.evaluation.episodes import select_rows
+from sepsis_cql.evaluation.policies import N_ACTIONS
+from sepsis_cql.evaluation.record import Behavior, Candidate, ReliabilityBin
+from sepsis_cql.evaluation.settings import BehaviorSettings
+
+FLOOR = 1e-6  # of a candidate's probability before calibration
+BINS = 10
+SMALLEST_BIN = 10  # decisions
+
+
+@dataclass(frozen=True)
+class BehaviorPolicy:
+    """A fitted and calibrated model of what clinicians do.
+
+    Attributes:
+        name: of the kind of model.
+        classifier: gives probabilities of the actions it has seen.
+        temperature: divides log-probabilities.
+        marginal: (25,) overall action frequencies, all positive.
+        marginal_share: their weight.
+        candidates: all kinds of models compared.
+    """
+
+    name: str
+    classifier: Any
+    temperature: float
+    marginal: np.ndarray
+    marginal_share: float
+    candidates: tuple[Candidate, ...]
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """(n, d) network inputs to (n, 25) probabilities, all positive."""
+        logs = _log_probabilities(self.classifier, inputs)
+        return _calibrate(logs, self.temperature, self.marginal, self.marginal_share)
+
+
+def fit_behavior(
+    inputs: np.ndarray,
+    actions: np.ndarray,
+    held_inputs: np.ndarray,
+    held_actions: np.ndarray,
+    settings: BehaviorSettings,
+    seed: int,
+) -> BehaviorPolicy:
+    """Choose, fit and calibrate a model of the clinicians.
+
+    Args:
+        inputs: (n, d) network inputs of training decisions.
+        actions: (n,) what clinicians did.
+        held_inputs: (m, d) of other patients, who choose and calibrate the model.
+        held_actions: (m,) theirs.
+        settings: candidates and calibration grid.
+        seed: of the models.
+    """
+    rng = np.random.default_rng(seed)
+    marginal = (np.bincount(actions, minlength=N_ACTIONS) + 1.0) / (len(actions) + N_ACTIONS)
+    few = rng.permutation(len(actions))[: settings.selection_rows]
+    few_held = rng.permutation(len(held_actions))[: settings.selection_rows]
+    candidates, fitted = [], {}
+    for name in settings.models:
+        fitted[name] = _fit(name, inputs[few], actions[few], seed)
+        logs = _log_probabilities(fitted[name], held_inputs[few_held])
+        *calibration, likelihood = _choose_calibration(logs, held_actions[few_held], marginal, settings)
+        probabilities = _calibrate(logs, calibration[0], marginal, calibration[1])
+        error = calibration_error(reliability(probabilities, held_actions[few_held], smallest=1))
+        candidates.append(Candidate(name=name, log_likelihood=likelihood, calibration_error=error))
+    best = max(candidates, key=lambda candidate: candidate.log_likelihood).name
+    classifier = fitted[best] if len(few) == len(actions) else _fit(best, inputs, actions, seed)
+    logs = _log_probabilities(classifier, held_inputs)
+    temperature, share, _ = _choose_calibration(logs, held_actions, marginal, settings)
+    return BehaviorPolicy(best, classifier, temperature, marginal, share, tuple(candidates))
+
+
+def describe_behavior(policy: BehaviorPolicy, probabilities: np.ndarray, actions: np.ndarray) -> Behavior:
+    """The record of the behaviour policy, with its reliability on the scored decisions."""
+    return Behavior(
+        chosen=policy.name,
+        temperature=policy.temperature,
+        marginal_share=policy.marginal_share,
+        candidates=list(policy.candidates),
+        scored_log_likelihood=float(np.log(select_rows(probabilities, actions)).mean()),
+        reliability=reliability(probabilities, actions),
+    )
+
+
+def reliability(
+    probabilities: np.ndarray, actions: np.ndarray, smallest: int = SMALLEST_BIN
+) -> list[ReliabilityBin]:
+    """How often the likeliest action was given, by how likely the model held it; small bins are left out."""
+    predicted = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == actions
+    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    return [
+        ReliabilityBin(
+            predicted=float(predicted[inside].mean()),
+            observed=float(right[inside].mean()),
+            n=int(inside.sum()),
+        )
+        for inside in (bins == k for k in range(BINS))
+        if inside.sum() >= smallest
+    ]
+
+
+def calibration_error(bins: list[ReliabilityBin]) -> float:
+    """Mean distance of predicted and observed frequency over decisions (expected calibration error)."""
+    total = sum(cell.n for cell in bins)
+    return sum(cell.n * abs(cell.predicted - cell.observed) for cell in bins) / total
+
+
+def _fit(name: str, inputs: np.ndarray, actions: np.ndarray, seed: int) -> Any:
+    model = {
+        "multinomial logistic": LogisticRegression(C=0.1, max_iter=200, tol=1e-3),
+        "multilayer perceptron": MLPClassifier((64,), alpha=1e-2, max_iter=15, random_state=seed),
+        "gradient boosting": HistGradientBoostingClassifier(
+            max_iter=20, max_leaf_nodes=15, learning_rate=0.15, early_stopping=False, random_state=seed
+        ),
+        "nearest neighbours": KNeighborsClassifier(min(100, max(1, len(actions) // 10))),
+    }[name]
+    if len(np.unique(actions)) == 1:
+        model = KNeighborsClassifier(1)  # the others refuse a single class
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # likelihood on other patients decides
+        return model.fit(inputs, actions)
+
+
+def _log_probabilities(classifier: Any, inputs: np.ndarray) -> np.ndarray:
+    """(n, 25) log-probabilities; actions the classifier never saw get the floor."""
+    probabilities = np.full((len(inputs), N_ACTIONS), FLOOR)
+    probabilities[:, classifier.classes_] = np.maximum(classifier.predict_proba(inputs), FLOOR)
+    return np.log(probabilities)
+
+
+def _calibrate(logs: np.ndarray, temperature: float, marginal: np.ndarray, share: float) -> np.ndarray:
+    return (1 - share) * softmax(logs / temperature, axis=1) + share * marginal
+
+
+def _choose_calibration(
+    logs: np.ndarray, actions: np.ndarray, marginal: np.ndarray, settings: BehaviorSettings
+) -> tuple[float, float, float]:
+    """Temperature and share of the marginal with the largest mean log-likelihood, and that likelihood."""
+    best = (1.0, 1.0, -np.inf)
+    for temperature in settings.temperatures:
+        own = select_rows(softmax(logs / temperature, axis=1), actions)
+        for share in settings.marginal_shares:
+            likelihood = float(np.log((1 - share) * own + share * marginal[actions]).mean())
+            best = max(best, (temperature, share, likelihood), key=lambda choice: choice[2])
+    return best
