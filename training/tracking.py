@@ -49,7 +49,7 @@ def _open_tensorboard(out: Path) -> tuple[Log, Callable[[], None]]:
         for name, value in progress.losses[0].items():
             writer().add_scalar(name, value, progress.epoch)
 
-    return log, lambda: writer().close()
+    return log, lambda: writer().close() if writer.cache_info().currsize else None
 
 
 def _open_trackio(out: Path) -> tuple[Log, Callable[[], None]]:
