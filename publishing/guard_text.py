@@ -14,7 +14,47 @@ SHIFTED_YEAR = r"2(?:1\d\d|2[0-2]\d)"
 MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 
 ROW_KEYS = frozenset(
-    ["subjectid", "hadmid", "stayid", "transferid", "noteid", "pharmacyid", "emarid", "poeid", "specimenid", "microspecimenid", "labeventid", "orderid", "linkorderid", "caregiverid", "providerid", "orderproviderid", "admitproviderid", "enterproviderid", "charttime", "chartdate", "storetime", "starttime", "stoptime", "endtime", "intime", "outtime", "admittime", "dischtime", "deathtime", "edregtime", "edouttime", "onsettime", "dod", "anchoryear", "anchoryeargroup", "anchorage", "dateofbirth", "dateofdeath", "mrn"]
+    [
+        "subjectid",
+        "hadmid",
+        "stayid",
+        "transferid",
+        "noteid",
+        "pharmacyid",
+        "emarid",
+        "poeid",
+        "specimenid",
+        "microspecimenid",
+        "labeventid",
+        "orderid",
+        "linkorderid",
+        "caregiverid",
+        "providerid",
+        "orderproviderid",
+        "admitproviderid",
+        "enterproviderid",
+        "charttime",
+        "chartdate",
+        "storetime",
+        "starttime",
+        "stoptime",
+        "endtime",
+        "intime",
+        "outtime",
+        "admittime",
+        "dischtime",
+        "deathtime",
+        "edregtime",
+        "edouttime",
+        "onsettime",
+        "dod",
+        "anchoryear",
+        "anchoryeargroup",
+        "anchorage",
+        "dateofbirth",
+        "dateofdeath",
+        "mrn",
+    ]
 )
 
 PATTERNS = {

@@ -23,7 +23,7 @@ Count = Annotated[Annotated[int, Field(ge=0)] | Literal["<10"], AfterValidator(_
 class AttritionRow(Settings):
     """Stays that one criterion, or several pooled ones, removed, and those that remained."""
 
-    criterion: str = Field(pattern=r"^[\w ,;:.'()<>=≥≤+/-]{1,300}$")
+    criterion: str = Field(pattern=r"^[\w ,;:.'()<>=≥≤+/-]+$", max_length=300)
     removed: Count
     remaining: Count
 
@@ -67,5 +67,5 @@ def pool_small_rows(rows: Sequence[tuple[str, int]], start: int) -> list[Attriti
     return result
 
 
-def _shown(count: int) -> int | str:
+def _shown(count: int) -> int | Literal["<10"]:
     return SMALL if 0 < count < SMALLEST_CELL else count

@@ -1,0 +1,203 @@
+"""README.md, the model card: a pure function of card.yaml, config.json and the evidence beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sepsis_cql.configs.loading import Settings, load_settings
+from sepsis_cql.errors import PublishingError
+from sepsis_cql.evaluation.record import RECORD as EVALUATION
+from sepsis_cql.packages import CONFIG
+from sepsis_cql.publishing.evidence import BUILD, FOLDER, TRAINING, feature_rows
+from sepsis_cql.storage import new_file, read_json
+
+README = "README.md"
+SHOWN = ("wis", "pdwis", "dr", "wdr", "fqe")  # columns of the table of sound estimates, where evaluated
+
+
+class Author(Settings):
+    """Who made the model."""
+
+    name: str
+    identifier: str
+    affiliation: str
+
+
+class Source(Settings):
+    """What weights trained on one source are, and what follows from it."""
+
+    label: str
+    url: str | None
+    license: str
+    implication: str
+
+
+class Reference(Settings):
+    """One cited work."""
+
+    text: str
+    doi: str
+
+
+class CardSettings(Settings):
+    """The whole of `configs/card.yaml`."""
+
+    title: str
+    repository: str
+    published_card: str
+    published_code: str
+    license: str
+    tags: list[str]
+    author: Author
+    sources: dict[str, Source]
+    limitations: list[str]
+    bibtex: str
+    references: list[Reference]
+
+
+def write_card(package: Path) -> Path:
+    """Render README.md of a package directory from the files in it."""
+    file = package / README
+    text = render_card(package)
+    with new_file(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return file
+
+
+def check_card(package: Path) -> None:
+    """Compare README.md with what the files beside it say.
+
+    Raises:
+        PublishingError: they differ; the first differing line is named.
+    """
+    file = package / README
+    if not file.is_file():
+        raise PublishingError(f"{file}: not found. Run `sepsis-cql card`.")
+    found, expected = file.read_text(encoding="utf-8").splitlines(), render_card(package).splitlines()
+    if found == expected:
+        return
+    pairs = zip([*found, ""], [*expected, ""], strict=False)
+    line = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), min(len(found), len(expected)) + 1)
+    raise PublishingError(
+        f"{file}: line {line} is not what the settings and results beside it give. Numbers are never written by "
+        "hand: run `sepsis-cql card`."
+    )
+
+
+def render_card(package: Path) -> str:
+    """Text of README.md for the package in `package`.
+
+    Raises:
+        SepsisCQLError: a file the card is rendered from is absent or damaged.
+    """
+    facts = load_facts(package)
+    environment = Environment(
+        loader=PackageLoader("sepsis_cql.publishing"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["interval"] = _interval
+    body = environment.get_template("card.md.j2").render(**facts)
+    return f"---\n{_metadata(facts)}\n---\n\n{body}"
+
+
+def load_facts(package: Path) -> dict[str, Any]:
+    """Everything the template may show."""
+    settings = load_settings(CardSettings, Path("card.yaml"))
+    evidence = package / FOLDER
+    made_by = "what `sepsis-cql export` writes"
+    build = read_json(evidence / BUILD, expected=made_by)
+    name = build["source"]["name"]
+    if name not in settings.sources:
+        raise PublishingError(
+            f"{evidence / BUILD}: source {name!r}, expected one of {sorted(settings.sources)}."
+        )
+    evaluation = read_json(evidence / EVALUATION, expected=made_by)
+    return {
+        "card": settings,
+        "source": settings.sources[name],
+        "config": read_json(package / CONFIG, expected="a model package"),
+        "build": build,
+        "training": read_json(evidence / TRAINING, expected=made_by),
+        "evaluation": evaluation,
+        "estimators": [
+            e for e in SHOWN if any(e in policy["estimates"] for policy in evaluation["policies"])
+        ],
+        "has_truth": any(policy["true_value"] for policy in evaluation["policies"]),
+        "figures": sorted(file.name for file in (package / "model" / "figures").glob("*.png")),
+        "checkpoints": sorted(file.name for file in (package / "model").glob("*.pt")),
+        "features": feature_rows(),
+    }
+
+
+def _metadata(facts: dict[str, Any]) -> str:
+    card, evaluation = facts["card"], facts["evaluation"]
+    data = ModelCardData(
+        language="en",
+        license=card.license,
+        library_name="transformers",
+        tags=card.tags,
+        model_name=card.title,
+        eval_results=_eval_results(facts["source"].label, evaluation),
+        datasets_note=(
+            "MIMIC-IV is credentialed: obtain it from PhysioNet. No patient data are in this repository."
+        ),
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _eval_results(label: str, evaluation: dict[str, Any]) -> list[EvalResult]:
+    """The published metrics and the sound estimates of the learned policy, each with its interval."""
+    dataset = f"{label}, {evaluation['split']} split"
+    results = []
+    if published := evaluation["published"]:
+        for metric in ("fqe", "wis"):
+            arguments = {name: published[f"{metric}_{name}"] for name in ("lower", "upper")}
+            name = f"{metric.upper()} mean, published definition"
+            results.append(
+                _result(dataset, f"{metric}_published", name, published[f"{metric}_mean"], arguments)
+            )
+        results.append(_result(dataset, "ess_published", "ESS, published definition", published["ess"], {}))
+    learned = next((policy for policy in evaluation["policies"] if policy["role"] == "learned"), None)
+    for metric, estimate in (learned["estimates"] if learned else {}).items():
+        if estimate["value"] is not None:
+            arguments = {name: estimate[name] for name in ("lower", "upper", "method")}
+            results.append(_result(dataset, metric, metric.upper(), estimate["value"], arguments))
+    return results
+
+
+def _result(dataset: str, kind: str, name: str, value: float, arguments: dict[str, Any]) -> EvalResult:
+    return EvalResult(
+        task_type="reinforcement-learning",
+        task_name="offline reinforcement learning",
+        dataset_type="sepsis-replay",
+        dataset_name=dataset,
+        metric_type=kind,
+        metric_name=name,
+        metric_value=round(float(value), 6),
+        metric_args={k: round(v, 6) if isinstance(v, float) else v for k, v in arguments.items()} or None,
+    )
+
+
+def _number(value: float | int | str | None, digits: int = 2) -> str:
+    if value is None:
+        return "undefined"
+    return (
+        f"{value:,.{digits}f}"
+        if isinstance(value, float)
+        else (f"{value:,}" if isinstance(value, int) else value)
+    )
+
+
+def _interval(estimate: dict[str, Any], digits: int = 2) -> str:
+    """`1.23 [0.98, 1.50]`, or what is missing."""
+    if estimate["value"] is None:
+        return "undefined"
+    if estimate["lower"] is None or estimate["upper"] is None:
+        return f"{estimate['value']:.{digits}f} (no interval)"
+    return f"{estimate['value']:.{digits}f} [{estimate['lower']:.{digits}f}, {estimate['upper']:.{digits}f}]"
