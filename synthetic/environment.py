@@ -27,7 +27,7 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
         grid: dose edges of the action bins; those of the settings by default.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, settings: SyntheticSettings | None = None, grid: ActionGrid | None = None) -> None:
         self.settings = settings or load_synthetic_settings()

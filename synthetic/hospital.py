@@ -167,7 +167,7 @@ def _cultures(
     taken = np.flatnonzero(roster.has_culture)
     moment = culture[taken]
     grew = rng.random(len(taken)) < 0.3
-    organism = np.where(grew, "ESCHERICHIA COLI", None)
+    organism = np.array([None, "ESCHERICHIA COLI"], object)[grew.astype(np.int64)]
     rows.add(
         taken, chartdate=moment // DAY * DAY, charttime=np.where(date_only[taken], NEVER, moment),
         storetime=moment + 2 * DAY, spec_type_desc="BLOOD CULTURE", org_name=organism,

@@ -175,10 +175,9 @@ class Charting:
                 struck, self._mean(name, fact, latent)[:, None], self._mean(name, fact, before)[:, None]
             )
             value = np.clip(centre + fact.noise * self.rng.standard_normal((n, READINGS)), *fact.bounds)
-            if name == "temperature":
-                value = np.round(np.where(self.celsius[:, None], value, value * 1.8 + 32), 1)
-            else:
-                value = np.round(value)
+            is_fahrenheit = (name == "temperature") & ~self.celsius[:, None]
+            value = np.where(is_fahrenheit, value * 1.8 + 32, value)
+            value = np.round(value, 1 if name == "temperature" else 0)
             missing = self.rng.random((n, READINGS)) < (
                 0 if name == "heart_rate" else self.settings.reading_missing
             )
@@ -186,7 +185,7 @@ class Charting:
         return readings
 
     def _mean(self, name: str, fact: Reading, latent: Latent) -> np.ndarray:
-        value = fact.base + self.personal[name]
+        value: np.ndarray = fact.base + self.personal[name]
         for cause, weight in fact.weights.items():
             value = value + weight * getattr(latent, cause)
         return value
