@@ -8,7 +8,6 @@ from sepsis_cql.replay.actions import N_BINS, ActionGrid, bin_doses
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.synthetic.settings import ClinicianSettings, DrugHabit
 
-CONTINUED_HALF = 0.3  # cumulative dose, mcg/kg/min x h, at which the habit of continuing is half as strong
 KNOWN = ("map", "lactate", "urine_output_4h", "cum_vasopressor_dose_nor_equiv")
 
 
@@ -105,7 +104,7 @@ class Clinicians:
         urine = np.clip(1 - self._known("urine_output_4h", states) / reference.urine, -1, 1)
         logit = habit.base + habit.pressure * pressure + habit.lactate * lactate + habit.urine * urine
         earlier = self._known("cum_vasopressor_dose_nor_equiv", states)
-        logit = logit + habit.continued * earlier / (earlier + CONTINUED_HALF)
+        logit = logit + habit.continued * earlier / (earlier + reference.earlier_vasopressor)
         given = np.clip(1 / (1 + np.exp(-logit)), habit.at_least, 1 - habit.at_least)
         doses = dose_menu(habit)
         centre = np.log(habit.dose) + habit.dose_pressure * pressure + habit.dose_lactate * lactate

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from sepsis_cql.configs.loading import Settings, load_settings
 
-Latent = Literal[
+Cause = Literal[
     "infection", "tone", "deficit", "edema", "kidney", "lung", "liver", "brain", "pressure", "perfusion",
     "vasopressor",
 ]  # fmt: skip
@@ -112,7 +112,7 @@ class Organ(Settings):
 
 
 class PhysiologySettings(Settings):
-    """Latent dynamics."""
+    """Cause dynamics."""
 
     infection: Infection
     tone: Tone
@@ -163,11 +163,15 @@ class DrugHabit(Settings):
 
 
 class References(Settings):
-    """Pressure (mmHg), lactate (mmol/L) and urine (mL in 4 h) at which habits are neutral."""
+    """Pressure (mmHg), lactate (mmol/L) and urine (mL in 4 h) at which habits are neutral.
+
+    At `earlier_vasopressor` (cumulative, mcg/kg/min x h) the habit of continuing is half as strong as it gets.
+    """
 
     pressure: float
     lactate: float
     urine: float
+    earlier_vasopressor: float
 
 
 class ClinicianSettings(Settings):
@@ -189,7 +193,7 @@ class Reading(Settings):
     """A vital sign or laboratory value as a function of the latent state."""
 
     base: float
-    weights: dict[Latent, float]
+    weights: dict[Cause, float]
     noise: float
     personal: float = 0.0
     bounds: Pair = (0.0, 4000.0)
@@ -229,7 +233,7 @@ class Urine(Settings):
     """Urine of a step, mL, and the share of steps in which it is charted."""
 
     base: float
-    weights: dict[Latent, float]
+    weights: dict[Cause, float]
     noise: float
     charted: float
 
