@@ -10,6 +10,9 @@ from sepsis_cql.commands.build import build
 from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
 from sepsis_cql.commands.doctor import doctor
+from sepsis_cql.commands.evaluate import evaluate
+from sepsis_cql.commands.publish import card, export
+from sepsis_cql.commands.reproduce import reproduce
 from sepsis_cql.commands.sweep import sweep
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
@@ -23,12 +26,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(reproduce)
 app.command()(synthesize)
 app.command()(build)
 app.command()(concepts)
 app.command()(agree)
 app.command()(train)
 app.command()(sweep)
+app.command()(evaluate)
+app.command()(card)
+app.command()(export)
 app.command()(import_checkpoint)
 app.command()(doctor)
 

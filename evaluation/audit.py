@@ -1,0 +1,162 @@
+"""The sound evaluation of one policy: estimates of several families, weights, and the difference to clinicians."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepsis_cql.evaluation import importance
+from sepsis_cql.evaluation.bootstrap import resample_counts
+from sepsis_cql.evaluation.episodes import Episodes, select_rows
+from sepsis_cql.evaluation.fqe import FqeResult, FqeSettings, fit_fqe
+from sepsis_cql.evaluation.importance import SumEstimator
+from sepsis_cql.evaluation.intervals import difference_interval, interval
+from sepsis_cql.evaluation.policies import checked_probabilities
+from sepsis_cql.evaluation.record import Difference, Estimate
+from sepsis_cql.evaluation.scene import Scene
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.variants import Variant
+from sepsis_cql.evaluation.weights import WeightSummary, summarise_weights
+
+FQE_INTERVAL = "normal interval from evaluators refitted on bootstrapped training and scored episodes"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found about one variant of a policy.
+
+    Attributes:
+        variant: which policy, with its softening.
+        probabilities: (n, 25) of the policy at the scored states.
+        weights: (n_episodes,) untruncated episode weights.
+        estimates: by name of the estimator.
+        difference: to the clinicians, by the recommended estimator.
+        fqe: the evaluator; None for the clinicians themselves.
+    """
+
+    variant: Variant
+    probabilities: np.ndarray
+    weights: np.ndarray
+    estimates: dict[str, Estimate]
+    difference: Difference | None
+    fqe: FqeResult | None
+
+    @property
+    def summary(self) -> WeightSummary:
+        """Diagnostics of the weights."""
+        return summarise_weights(self.weights)
+
+
+def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n_resamples: int) -> Audit:
+    """Evaluate one variant of a policy on the scored episodes of a scene."""
+    probabilities = checked_probabilities(variant.policy, scene.scored.states)
+    taken = select_rows(probabilities, scene.scored.actions)
+    ratios = scene.episodes.pad(taken / select_rows(scene.behavior, scene.scored.actions), fill=1.0)
+    rho = importance.cumulative_ratios(ratios)
+    fqe = _fit_evaluator(variant, scene, probabilities, settings)
+    estimators = _estimators(scene, rho, probabilities, fqe, settings)
+    counts = scene.counts(n_resamples, settings.seed)
+    estimates = {
+        name: _estimate(estimator, counts, settings, cap) for name, (estimator, cap) in estimators.items()
+    }
+    estimates["fqe"] = Estimate(value=fqe.value, lower=fqe.lower, upper=fqe.upper, method=FQE_INTERVAL)
+    estimates["fqe_unbounded"] = Estimate(
+        value=fqe.unbounded_value, lower=None, upper=None, method="targets not bounded; shown for comparison"
+    )
+    clinicians = importance.mean_estimator(scene.episodes.returns)
+    recommended = settings.gates.recommended
+    if recommended == "fqe":
+        difference = _fqe_difference(fqe, clinicians, settings)
+    else:
+        difference = _difference(recommended, estimators[recommended][0], clinicians, counts, settings)
+    return Audit(variant, probabilities, rho[:, -1], estimates, difference, fqe)
+
+
+def audit_clinicians(variant: Variant, scene: Scene, settings: EvaluationSettings, n_resamples: int) -> Audit:
+    """What clinicians were observed to achieve on the same episodes: every weight is 1."""
+    counts = scene.counts(n_resamples, settings.seed)
+    observed = _estimate(importance.mean_estimator(scene.episodes.returns), counts, settings, None)
+    weights = np.ones(scene.episodes.n_episodes)
+    return Audit(variant, scene.behavior, weights, {"observed": observed}, None, None)
+
+
+def _fit_evaluator(
+    variant: Variant, scene: Scene, probabilities: np.ndarray, settings: EvaluationSettings
+) -> FqeResult:
+    starts = scene.scored.episode_starts
+    return fit_fqe(
+        scene.train_inputs,
+        scene.train_next_inputs,
+        scene.train,
+        checked_probabilities(variant.policy, scene.train.next_states),
+        scene.scored_inputs[starts],
+        probabilities[starts],
+        FqeSettings(gamma=settings.gamma, bound=settings.bound, n_features=settings.fqe_features),
+        n_refits=settings.fqe_refits,
+        seed=settings.seed,
+    )
+
+
+def _estimators(
+    scene: Scene, rho: np.ndarray, probabilities: np.ndarray, fqe: FqeResult, settings: EvaluationSettings
+) -> dict[str, tuple[SumEstimator, float | None]]:
+    """Each estimator with its cap on cumulative weights.
+
+    The cap is a quantile of the episode weights, and none where that quantile is 0.
+    """
+    episodes: Episodes = scene.episodes
+    q_values = fqe.q_values(scene.scored_inputs)
+    q = episodes.pad(select_rows(q_values, scene.scored.actions))
+    v = episodes.pad((probabilities * q_values).sum(axis=1))
+    cap = float(np.quantile(rho[:, -1], settings.truncation_quantile)) or None
+    truncated = rho if cap is None else np.minimum(rho, cap)
+    return {
+        "wis": (importance.weighted_importance_sampling(episodes, rho), None),
+        "wis_truncated": (importance.weighted_importance_sampling(episodes, truncated), cap),
+        "pdwis": (importance.weighted_per_decision(episodes, rho), None),
+        "dr": (importance.doubly_robust(episodes, rho, q, v), None),
+        "wdr": (importance.weighted_doubly_robust(episodes, rho, q, v), None),
+        "wdr_truncated": (importance.weighted_doubly_robust(episodes, truncated, q, v), cap),
+    }
+
+
+def _estimate(
+    estimator: SumEstimator, counts: np.ndarray, settings: EvaluationSettings, cap: float | None
+) -> Estimate:
+    lower, upper = interval(estimator, counts, method=settings.interval)
+    return Estimate(
+        value=_finite(estimator.value),
+        lower=_finite(lower),
+        upper=_finite(upper),
+        method=f"{settings.interval} bootstrap of episodes",
+        truncated_at=cap,
+    )
+
+
+def _difference(
+    name: str,
+    estimator: SumEstimator,
+    clinicians: SumEstimator,
+    counts: np.ndarray,
+    settings: EvaluationSettings,
+) -> Difference:
+    lower, upper = difference_interval(estimator, clinicians, counts, method=settings.interval)
+    return Difference(
+        estimator=name,
+        value=_finite(estimator.value - clinicians.value),
+        lower=_finite(lower),
+        upper=_finite(upper),
+    )
+
+
+def _fqe_difference(fqe: FqeResult, clinicians: SumEstimator, settings: EvaluationSettings) -> Difference:
+    """FQE minus the observed mean return, resampled together: refit r scores the episodes of its own resample."""
+    n_refits = len(fqe.refit_values)
+    drawn = resample_counts(len(clinicians.rows), n_refits, settings.seed + 1)  # as `fit_fqe` draws them
+    observed = np.concatenate([clinicians.resampled(counts) for counts in drawn])
+    margin = 1.96 * float((fqe.refit_values - observed).std(ddof=1))
+    value = fqe.value - clinicians.value
+    return Difference(estimator="fqe", value=value, lower=value - margin, upper=value + margin)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

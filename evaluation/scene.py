@@ -1,0 +1,95 @@
+"""What every policy is evaluated against: scored episodes, training transitions and the clinicians' policy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sepsis_cql.errors import EvaluationError
+from sepsis_cql.evaluation.behavior import BehaviorPolicy, fit_behavior
+from sepsis_cql.evaluation.bootstrap import resample_counts
+from sepsis_cql.evaluation.episodes import Episodes, pad_episodes
+from sepsis_cql.evaluation.inputs import Normaliser, load_normaliser
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.replay.transitions import Transitions, load_transitions
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The data of one evaluation.
+
+    Attributes:
+        train: transitions the behaviour policy and the evaluators are fitted on.
+        scored: transitions the policies are scored on.
+        train_inputs, train_next_inputs, scored_inputs: normalised states without NaN.
+        episodes: the scored transitions as padded arrays.
+        model: of the clinicians.
+        behavior: (n, 25) the clinicians' probabilities at the scored states.
+        normaliser: clinical units to inputs.
+    """
+
+    train: Transitions
+    scored: Transitions
+    train_inputs: np.ndarray
+    train_next_inputs: np.ndarray
+    scored_inputs: np.ndarray
+    episodes: Episodes
+    model: BehaviorPolicy
+    behavior: np.ndarray
+    normaliser: Normaliser
+
+    def counts(self, n_resamples: int, seed: int) -> np.ndarray:
+        """(R, n_episodes) how often each episode is drawn; the same for every estimator and policy."""
+        return np.concatenate(list(resample_counts(self.episodes.n_episodes, n_resamples, seed)))
+
+    def clinicians(self, states: np.ndarray) -> np.ndarray:
+        """(n, 25) the clinicians' estimated probabilities at states as the replay holds them."""
+        return self.model.probabilities(self.normaliser(states))
+
+
+def load_scene(replay: Path, split: str, settings: EvaluationSettings, reward_variant: str) -> Scene:
+    """Read a replay directory and fit the behaviour policy.
+
+    Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
+    scored episodes never fit it.
+
+    Raises:
+        EvaluationError: the replay is a single file, which has no training split, or the scored split is train.
+    """
+    if not replay.is_dir():
+        raise EvaluationError(
+            f"{replay}: found a single file, expected a replay directory: the sound protocol fits the behaviour "
+            "policy and the evaluator on a training split. Use --protocol published, or a directory."
+        )
+    if split == "train":
+        raise EvaluationError(
+            "split: found train, expected validation or test; training episodes score nothing."
+        )
+    train, scored = (load_transitions(replay, name, reward_variant) for name in ("train", split))
+    normaliser = load_normaliser(replay)
+    inputs = normaliser(train.states)
+    if split == "test":
+        held = load_transitions(replay, "validation", reward_variant)
+        fitted, calibration = (inputs, train.actions), (normaliser(held.states), held.actions)
+    else:
+        is_held = _hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
+        fitted, calibration = ((inputs[rows], train.actions[rows]) for rows in (~is_held, is_held))
+    model = fit_behavior(*fitted, *calibration, settings.behavior, settings.seed)
+    scored_inputs = normaliser(scored.states)
+    return Scene(
+        train=train,
+        scored=scored,
+        train_inputs=inputs,
+        train_next_inputs=normaliser(train.next_states),
+        scored_inputs=scored_inputs,
+        episodes=pad_episodes(scored, settings.gamma),
+        model=model,
+        behavior=model.probabilities(scored_inputs),
+        normaliser=normaliser,
+    )
+
+
+def _hold_out(subject_id: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """(n,) bool: decisions of a share of the patients, at least one."""
+    patients = np.random.default_rng(seed).permutation(np.unique(subject_id))
+    return np.isin(subject_id, patients[: max(1, round(share * len(patients)))])

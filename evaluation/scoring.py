@@ -1,0 +1,72 @@
+"""The validation score of a policy: what a sweep ranks by."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.evaluation.audit import audit_policy
+from sepsis_cql.evaluation.evaluate import REWARD_VARIANT
+from sepsis_cql.evaluation.loading import policy_of_model
+from sepsis_cql.evaluation.policies import QPolicy
+from sepsis_cql.evaluation.published import published_metrics
+from sepsis_cql.evaluation.scene import Scene, load_scene
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.variants import Variant
+from sepsis_cql.evaluation.verdict import check_gates
+from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
+
+N_RESAMPLES = 200
+N_REFITS = 10
+
+
+def _settings() -> EvaluationSettings:
+    return load_settings(EvaluationSettings, Path("evaluation.yaml"), {"fqe_refits": N_REFITS})
+
+
+@dataclass
+class PolicyScorer:
+    """Scores networks on the validation split of one replay; the behaviour policy is fitted once.
+
+    Attributes:
+        replay: directory written by `build`.
+        settings: of the evaluation, with fewer refits than a report makes.
+    """
+
+    replay: Path
+    settings: EvaluationSettings = field(default_factory=_settings)
+
+    def __call__(self, model: SepsisCQLModel) -> dict[str, Any]:
+        """Value, interval, overlap and the published metrics of the greedy policy of a network."""
+        scene = self._scene
+        policy = policy_of_model(model).bind(scene.scored, self.replay)
+        assert isinstance(policy, QPolicy)
+        audit = audit_policy(Variant(policy, "learned", "greedy"), scene, self.settings, N_RESAMPLES)
+        failed = [gate.name for gate in check_gates(audit, scene.behavior, self.settings) if not gate.passed]
+        published = published_metrics(
+            scene.scored,
+            policy.q_values(scene.scored.states),
+            gamma=self.settings.gamma,
+            n_resamples=N_RESAMPLES,
+        )
+        fqe = audit.estimates["fqe"]
+        return {
+            "fqe": fqe.value,
+            "fqe_lower": fqe.lower,
+            "fqe_upper": fqe.upper,
+            "ess": audit.summary.ess,
+            "passes_gates": not failed,
+            "gates": failed,
+            "published_fqe": published.fqe_mean,
+            "published_wis": published.wis_mean,
+            "published_ess": published.ess,
+            "n_episodes": scene.episodes.n_episodes,
+        }
+
+    @cached_property
+    def _scene(self) -> Scene:
+        return load_scene(self.replay, "validation", self.settings, REWARD_VARIANT)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"replay": self.replay, "settings": self.settings}  # workers read the replay themselves
