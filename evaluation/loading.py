@@ -86,7 +86,7 @@ def load_policy(spec: str) -> LoadedPolicy:
     """
     path = Path(spec)
     if path.is_dir():
-        return _from_model(load_package(path), spec, "package", sha256_file(path / WEIGHTS))
+        return _from_model(load_package(path), path.resolve().name, "package", sha256_file(path / WEIGHTS))
     if path.suffix == ".pt":
         model = model_from_checkpoint(read_published_checkpoint(path))
         return _from_model(model, path.name, "published checkpoint", sha256_file(path))
