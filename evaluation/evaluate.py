@@ -11,9 +11,12 @@ from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.audit import Audit, audit_clinicians, audit_policy
 from sepsis_cql.evaluation.behavior import describe_behavior
+from sepsis_cql.evaluation.diagnostics import diagnose
+from sepsis_cql.evaluation.figures import draw_figures
 from sepsis_cql.evaluation.loading import LoadedPolicy
 from sepsis_cql.evaluation.policies import FunctionPolicy, Policy, QPolicy
 from sepsis_cql.evaluation.published import PublishedMetrics, published_metrics
+from sepsis_cql.evaluation.report_page import render_page
 from sepsis_cql.evaluation.scene import Scene, load_scene
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.variants import Variant, list_variants
@@ -81,6 +84,7 @@ def evaluate_policy(
         scene = load_scene(replay, split, settings, REWARD_VARIANT)
         audits = _audit_all(policy, scene, settings, n_resamples, report)
         policies = _describe(audits, scene, replay, settings, report)
+        diagnostics = diagnose(audits[0], scene, replay, split, settings)
     hide = _suppress if replay.is_dir() else _show
     values = record.Evaluation(
         policy=loaded.facts,
@@ -104,10 +108,12 @@ def evaluate_policy(
 
 
 def write_evaluation(findings: Findings, directory: Path) -> None:
-    """Write evaluation.json and, where it was made, the file of the published format."""
+    """Write evaluation.json, the file of the published format where it was made, figures and the report page."""
     write_json(directory / record.RECORD, findings.record.model_dump(mode="json"))
     if findings.record.published is not None:
         write_json(directory / published_file(findings.record.split), published_fields(findings.record))
+    figures = draw_figures(findings.record, directory / "figures")
+    (directory / "report.html").write_text(render_page(findings.record, figures), encoding="utf-8")
 
 
 def published_file(split: str) -> str:

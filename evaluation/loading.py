@@ -123,7 +123,7 @@ def _from_model(model: SepsisCQLModel, name: str, kind: str, sha256: str | None)
 
 @torch.no_grad()
 def _values(model: SepsisCQLModel, states: np.ndarray) -> np.ndarray:
-    tensor = torch.as_tensor(np.ascontiguousarray(states), dtype=torch.float32)
+    tensor = torch.from_numpy(np.array(states, dtype=np.float32))
     return torch.cat([model(part).q_values for part in tensor.split(BATCH)]).numpy()
 
 
