@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from sepsis_cql.commands.train import OVERRIDES, describe, new_progress_bar
 from sepsis_cql.configs.loading import load_settings
@@ -123,10 +123,10 @@ def sweep(
 
 
 def print_ranking(scored: list[Any], metric: Any) -> None:
-    """The ten best runs with both metrics."""
+    """The ten best runs with both metrics; max Q is what the published protocol calls FQE."""
     from sepsis_cql.training.ranking import rank_runs
 
-    table = Table("run", "epoch", "FQE (95% interval)", "ESS", "overlap", "published FQE")
+    table = Table(Column("run", overflow="fold"), "epoch", "FQE (95% interval)", "ESS", "overlap", "max Q")
     for run in rank_runs(scored, metric)[:10]:
         best = run.best(metric)
         table.add_row(
