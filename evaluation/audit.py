@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sepsis_cql.evaluation import importance
-from sepsis_cql.evaluation.bootstrap import resample_counts
 from sepsis_cql.evaluation.episodes import Episodes, select_rows
 from sepsis_cql.evaluation.fqe import FqeResult, FqeSettings, fit_fqe
 from sepsis_cql.evaluation.importance import SumEstimator
@@ -17,6 +16,7 @@ from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.variants import Variant
 from sepsis_cql.evaluation.weights import WeightSummary, summarise_weights
 
+NORMAL_95 = 1.959964  # quantile of the standard normal distribution
 FQE_INTERVAL = "normal interval from evaluators refitted on bootstrapped training and scored episodes"
 
 
@@ -46,13 +46,28 @@ class Audit:
         return summarise_weights(self.weights)
 
 
-def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n_resamples: int) -> Audit:
-    """Evaluate one variant of a policy on the scored episodes of a scene."""
+def audit_policy(
+    variant: Variant,
+    scene: Scene,
+    settings: EvaluationSettings,
+    n_resamples: int,
+    clone: FqeResult | None = None,
+) -> Audit:
+    """Evaluate one variant of a policy on the scored episodes of a scene.
+
+    Args:
+        variant: the policy.
+        scene: the data.
+        settings: of the estimators.
+        n_resamples: bootstrap resamples.
+        clone: the evaluator of the clinicians' clone, which the fitted difference is taken to; without it there
+            is no such difference.
+    """
     probabilities = checked_probabilities(variant.policy, scene.scored.states)
     taken = select_rows(probabilities, scene.scored.actions)
     ratios = scene.episodes.pad(taken / select_rows(scene.behavior, scene.scored.actions), fill=1.0)
     rho = importance.cumulative_ratios(ratios)
-    fqe = _fit_evaluator(variant, scene, probabilities, settings)
+    fqe = fit_evaluator(variant, scene, probabilities, settings)
     estimators = _estimators(scene, rho, probabilities, fqe, settings)
     counts = scene.counts(n_resamples, settings.seed)
     estimates = {
@@ -62,11 +77,11 @@ def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n
     estimates["fqe_unbounded"] = Estimate(
         value=fqe.unbounded_value, lower=None, upper=None, method="targets not bounded; shown for comparison"
     )
-    clinicians = importance.mean_estimator(scene.episodes.returns)
     recommended = settings.gates.recommended
     if recommended == "fqe":
-        difference = _fqe_difference(fqe, clinicians, settings)
+        difference = None if clone is None else _fqe_difference(fqe, clone)
     else:
+        clinicians = importance.mean_estimator(scene.episodes.returns)
         difference = _difference(recommended, estimators[recommended][0], clinicians, counts, settings)
     return Audit(variant, probabilities, rho[:, -1], estimates, difference, fqe)
 
@@ -79,9 +94,10 @@ def audit_clinicians(variant: Variant, scene: Scene, settings: EvaluationSetting
     return Audit(variant, scene.behavior, weights, {"observed": observed}, None, None)
 
 
-def _fit_evaluator(
+def fit_evaluator(
     variant: Variant, scene: Scene, probabilities: np.ndarray, settings: EvaluationSettings
 ) -> FqeResult:
+    """Fitted Q evaluation of a variant whose (n, 25) probabilities at the scored states are given."""
     starts = scene.scored.episode_starts
     return fit_fqe(
         scene.train_inputs,
@@ -148,13 +164,13 @@ def _difference(
     )
 
 
-def _fqe_difference(fqe: FqeResult, clinicians: SumEstimator, settings: EvaluationSettings) -> Difference:
-    """FQE minus the observed mean return, resampled together: refit r scores the episodes of its own resample."""
-    n_refits = len(fqe.refit_values)
-    drawn = resample_counts(len(clinicians.rows), n_refits, settings.seed + 1)  # as `fit_fqe` draws them
-    observed = np.concatenate([clinicians.resampled(counts) for counts in drawn])
-    margin = 1.96 * float((fqe.refit_values - observed).std(ddof=1))
-    value = fqe.value - clinicians.value
+def _fqe_difference(fqe: FqeResult, clone: FqeResult) -> Difference:
+    """FQE of the policy minus FQE of the clinicians' clone, refit by refit on the same resampled episodes.
+
+    What the evaluator gets wrong for both cancels; against the observed mean it would not.
+    """
+    value = fqe.value - clone.value
+    margin = NORMAL_95 * float((fqe.refit_values - clone.refit_values).std(ddof=1))
     return Difference(estimator="fqe", value=value, lower=value - margin, upper=value + margin)
 
 

@@ -75,7 +75,8 @@ def fit_behavior(
     marginal = (np.bincount(actions, minlength=N_ACTIONS) + 1.0) / (len(actions) + N_ACTIONS)
     few = rng.permutation(len(actions))[: settings.selection_rows]
     few_held = rng.permutation(len(held_actions))[: settings.selection_rows]
-    candidates, fitted = [], {}
+    candidates: list[Candidate] = []
+    fitted: dict[str, Any] = {}
     for name in settings.models:
         fitted[name] = _fit(name, inputs[few], actions[few], seed)
         logs = _log_probabilities(fitted[name], held_inputs[few_held])

@@ -40,7 +40,7 @@ def diagnose(
     details = _load_details(replay, split)
     sofa = details["sofa"].to_numpy()
     agreement = select_rows(audit.probabilities, scene.scored.actions)
-    strata = pd.cut(sofa, [*rules.sofa_strata, np.inf], right=False).astype(str)
+    strata = np.asarray(pd.cut(sofa, [*rules.sofa_strata, np.inf], right=False).astype(str))
     weights = audit.weights
     return {
         "policy": audit.variant.name,

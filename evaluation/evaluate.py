@@ -9,7 +9,7 @@ import numpy as np
 
 from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation import record
-from sepsis_cql.evaluation.audit import Audit, audit_clinicians, audit_policy
+from sepsis_cql.evaluation.audit import Audit, audit_clinicians, audit_policy, fit_evaluator
 from sepsis_cql.evaluation.behavior import describe_behavior
 from sepsis_cql.evaluation.diagnostics import diagnose
 from sepsis_cql.evaluation.figures import draw_figures
@@ -19,8 +19,8 @@ from sepsis_cql.evaluation.published import PublishedMetrics, published_metrics
 from sepsis_cql.evaluation.report_page import render_page
 from sepsis_cql.evaluation.scene import Scene, load_scene
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.variants import Variant, list_variants
-from sepsis_cql.evaluation.verdict import IDENTIFIED_BY, check_gates, judge
+from sepsis_cql.evaluation.variants import CLONE, Variant, list_variants
+from sepsis_cql.evaluation.verdict import UNIDENTIFIED, check_gates, identified, judge
 from sepsis_cql.provenance import package_versions
 from sepsis_cql.replay.transitions import Transitions, load_transitions
 from sepsis_cql.storage import read_json, sha256_file, write_json
@@ -79,7 +79,10 @@ def evaluate_policy(
     published = None
     if protocol != "sound":
         published = _published(policy, transitions, settings.gamma, n_resamples, protocol)
-    scene, audits, policies, diagnostics = None, (), [], {}
+    scene: Scene | None = None
+    audits: tuple[Audit, ...] = ()
+    policies: list[record.PolicyRecord] = []
+    diagnostics: dict[str, Any] = {}
     if protocol != "published":
         scene = load_scene(replay, split, settings, REWARD_VARIANT)
         audits = _audit_all(policy, scene, settings, n_resamples, report)
@@ -158,10 +161,14 @@ def _audit_all(
     n_resamples: int,
     report: Callable[[str], None],
 ) -> tuple[Audit, ...]:
+    variants = list_variants(policy, scene.clinicians, scene.train.actions, settings)
+    clone = next(variant for variant in variants if variant.name == CLONE)
+    report(clone.name)
+    clone_fqe = fit_evaluator(clone, scene, scene.behavior, settings)
     audits = []
-    for variant in list_variants(policy, scene.clinicians, scene.train.actions, settings):
+    for variant in variants:
         report(variant.name)
-        audits.append(audit_policy(variant, scene, settings, n_resamples))
+        audits.append(audit_policy(variant, scene, settings, n_resamples, clone_fqe))
     observed = Variant(FunctionPolicy("clinicians", scene.clinicians), "clinicians", "none")
     return (*audits, audit_clinicians(observed, scene, settings, n_resamples))
 
@@ -173,7 +180,9 @@ def _describe(
     settings: EvaluationSettings,
     report: Callable[[str], None],
 ) -> list[record.PolicyRecord]:
-    baselines = [audit for audit in audits if audit.variant.role == "baseline"]
+    baselines = identified(
+        (audit for audit in audits if audit.variant.role == "baseline"), scene.behavior, settings
+    )
     policies = []
     for audit in audits:
         is_clinicians = audit.variant.role == "clinicians"
@@ -222,7 +231,7 @@ def _overall(policies: list[record.PolicyRecord]) -> record.Verdict:
     reason = (
         "only the published protocol was run, which has no behaviour policy, no evaluator and no baseline"
     )
-    return record.Verdict(label=IDENTIFIED_BY, reasons=[reason])
+    return record.Verdict(label=UNIDENTIFIED, reasons=[reason])
 
 
 def _describe_replay(replay: Path) -> record.Replay:

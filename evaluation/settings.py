@@ -31,7 +31,6 @@ class GateSettings(Settings):
     minimum_ess: float = Field(ge=1)
     mean_weight: tuple[float, float]
     fqe_change: float = Field(gt=0)
-    beat_baselines: list[str]
 
 
 class DiagnosticSettings(Settings):

@@ -17,6 +17,7 @@ from sepsis_cql.evaluation.policies import (
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
 Role = Literal["learned", "softened", "baseline", "clinicians"]
+CLONE = "clone of the clinicians"
 Probabilities = Callable[[np.ndarray], np.ndarray]
 
 
@@ -47,7 +48,7 @@ def list_variants(
     return [
         Variant(policy, "learned", "greedy" if isinstance(policy, QPolicy) else "none"),
         *soften(policy, behavior, settings),
-        Variant(FunctionPolicy("clone of the clinicians", behavior), "baseline", "none"),
+        Variant(FunctionPolicy(CLONE, behavior), "baseline", "none"),
         *(Variant(baseline, "baseline", "none") for baseline in baseline_policies(training_actions)),
     ]
 

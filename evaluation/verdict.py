@@ -1,16 +1,18 @@
 """From numbers to one of three sentences, by rules that `configs/evaluation.yaml` states.
 
 A policy is identified only if every gate holds. An identified policy is better than the clinicians if the interval
-of the difference lies above 0 and no trivial baseline does as well; otherwise it is not better.
+of the difference lies above 0 and no identified baseline does as well; otherwise it is not better.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 
 from sepsis_cql.evaluation.audit import Audit
-from sepsis_cql.evaluation.record import Estimate, Gate, Verdict
+from sepsis_cql.evaluation.record import Estimate, Gate, Label, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
-IDENTIFIED_BY = "cannot be identified"
+UNIDENTIFIED: Label = "cannot be identified"
 
 
 def check_gates(audit: Audit, behavior: np.ndarray, settings: EvaluationSettings) -> list[Gate]:
@@ -63,14 +65,21 @@ def check_gates(audit: Audit, behavior: np.ndarray, settings: EvaluationSettings
 
 
 def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: EvaluationSettings) -> Verdict:
-    """What may be said about a policy, with the reasons."""
+    """What may be said about a policy, with the reasons.
+
+    Args:
+        audit: of the policy.
+        gates: of the policy.
+        baselines: those whose own gates hold; of others nothing is known that a policy could be held against.
+        settings: names the recommended estimator.
+    """
     if failed := [gate for gate in gates if not gate.passed]:
         reasons = [
             f"{gate.name}: {'undefined' if gate.value is None else format(gate.value, '.3g')}, "
             f"expected {gate.threshold}"
             for gate in failed
         ]
-        return Verdict(label=IDENTIFIED_BY, reasons=reasons)
+        return Verdict(label=UNIDENTIFIED, reasons=reasons)
     difference, recommended = audit.difference, settings.gates.recommended
     assert difference is not None and difference.value is not None
     interval = f"{difference.value:+.2f} [{difference.lower:+.2f}, {difference.upper:+.2f}]"
@@ -79,7 +88,7 @@ def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: Eva
     as_good = [
         other.variant.name
         for other in baselines
-        if any(other.variant.name.startswith(name) for name in settings.gates.beat_baselines)
+        if other.variant.name != audit.variant.name
         and (other.estimates[recommended].value or -np.inf) >= (own or -np.inf)
     ]
     if as_good:
@@ -88,6 +97,11 @@ def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: Eva
     return Verdict(
         label="better than clinicians" if better else "not better than clinicians", reasons=reasons
     )
+
+
+def identified(audits: Iterable[Audit], behavior: np.ndarray, settings: EvaluationSettings) -> list[Audit]:
+    """The audits all of whose gates hold."""
+    return [audit for audit in audits if all(gate.passed for gate in check_gates(audit, behavior, settings))]
 
 
 def unsupported_share(probabilities: np.ndarray, behavior: np.ndarray, threshold: float) -> float:

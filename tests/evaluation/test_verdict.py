@@ -1,0 +1,86 @@
+"""Verdicts where the truth is known: ICU-Sepsis, clinicians worth 7.80, the best policy 10.20."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.evaluation.audit import audit_policy, fit_evaluator
+from sepsis_cql.evaluation.episodes import pad_episodes
+from sepsis_cql.evaluation.policies import FunctionPolicy, baseline_policies
+from sepsis_cql.evaluation.scene import Scene
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.variants import Variant
+from sepsis_cql.evaluation.verdict import check_gates, identified, judge
+
+
+@pytest.fixture(scope="module")
+def icu():
+    pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
+    from sepsis_cql.evaluation.icu_sepsis import load_icu_sepsis
+
+    return load_icu_sepsis()
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_settings(EvaluationSettings, Path("evaluation.yaml"), {"fqe_refits": 10})
+
+
+@pytest.fixture(scope="module")
+def scene(icu):
+    train, scored = icu.simulate(3000, 1), icu.simulate(2585, 3)
+    model = FunctionPolicy("clinicians", lambda states: icu.clinicians[icu.state_index(states)])
+    return Scene(
+        train=train,
+        scored=scored,
+        train_inputs=train.states,
+        train_next_inputs=train.next_states,
+        scored_inputs=scored.states,
+        episodes=pad_episodes(scored, icu.gamma),
+        model=model,
+        behavior=model.probabilities(scored.states),
+        normaliser=lambda states: states,
+    )
+
+
+@pytest.fixture(scope="module")
+def decide(scene, settings):
+    clone = fit_evaluator(Variant(scene.model, "baseline", "none"), scene, scene.behavior, settings)
+
+    def audit(policy, role="learned"):
+        return audit_policy(Variant(policy, role, "none"), scene, settings, 200, clone)
+
+    baselines = [audit(policy, "baseline") for policy in baseline_policies(scene.train.actions)[:2]]
+
+    baselines = identified(baselines, scene.behavior, settings)
+
+    def decide(name, probabilities):
+        found = audit(FunctionPolicy(name, probabilities))
+        return judge(found, check_gates(found, scene.behavior, settings), baselines, settings), found
+
+    return decide
+
+
+def test_greedy_policy_without_overlap_is_not_endorsed_however_good(icu, decide):
+    best = icu.optimal_q.argmax(axis=1)
+    verdict, _ = decide("greedy", lambda states: best[icu.state_index(states)])
+    assert verdict.label == "cannot be identified"
+    assert any("effective sample size" in reason for reason in verdict.reasons)
+
+
+def test_softened_optimal_policy_with_overlap_is_endorsed(icu, decide):
+    logs = np.log(np.maximum(icu.clinicians, 1e-12))
+    policy = softmax(logs + icu.optimal_q / 0.8, axis=1)
+    verdict, found = decide("softened", lambda states: policy[icu.state_index(states)])
+    assert verdict.label == "better than clinicians", (verdict.reasons, found.difference)
+    assert icu.true_value(policy) > icu.true_value(icu.clinicians)
+
+
+def test_clone_of_the_clinicians_is_worth_what_they_are(scene, decide):
+    verdict, found = decide("clone", scene.model.probabilities)
+    assert found.summary.ess == pytest.approx(scene.episodes.n_episodes)
+    assert found.estimates["wis"].value == pytest.approx(scene.episodes.returns.mean())
+    assert verdict.label == "not better than clinicians"
