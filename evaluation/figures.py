@@ -99,7 +99,7 @@ def _weights(figure: Figure, found: Evaluation) -> bool:
 
 
 def _softening(figure: Figure, found: Evaluation) -> bool:
-    rows = [policy for policy in found.policies if policy.role in ("learned", "softened")]
+    rows = [policy for role in ("softened", "learned") for policy in found.policies if policy.role == role]
     left, right = figure.subplots(1, 2)
     labels = [policy.softening.replace("clinicians x ", "") for policy in rows]
     for name in ("fqe", "wis_truncated", "wdr"):
