@@ -16,9 +16,10 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/sepsis-cql card --check
 	mkdir -p .types && ln -sfn .. .types/sepsis_cql
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p sepsis_cql
 	$(BIN)/pytest --numprocesses 2
 
 reproduce: install
-	$(BIN)/sepsis-cql reproduce $(if $(MIMIC),--mimic $(MIMIC)) --out $(OUT) --force
+	$(BIN)/sepsis-cql reproduce $(if $(DATA),--data $(DATA)) $(if $(MIMIC),--mimic $(MIMIC)) --out $(OUT) --force

@@ -26,10 +26,7 @@ def new_directory(path: Path, *, force: bool = False, private: bool = False) -> 
         SepsisCQLError: `path` exists, is not empty and `force` is off, or it is a file.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise SepsisCQLError(f"{path}: found a file, expected a directory or nothing. Choose another --out.")
-    if path.is_dir() and any(path.iterdir()) and not force:
-        raise SepsisCQLError(f"{path}: already exists and is not empty. Use --force or another --out.")
+    check_new_directory(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     temporary.chmod(0o700 if private else 0o755)
@@ -41,6 +38,18 @@ def new_directory(path: Path, *, force: bool = False, private: bool = False) -> 
     if path.exists():
         shutil.rmtree(path)
     temporary.rename(path)
+
+
+def check_new_directory(path: Path, *, force: bool = False) -> None:
+    """Refuse a directory that `new_directory` would refuse, before hours of work are put into its contents.
+
+    Raises:
+        SepsisCQLError: `path` exists, is not empty and `force` is off, or it is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise SepsisCQLError(f"{path}: found a file, expected a directory or nothing. Choose another --out.")
+    if path.is_dir() and any(path.iterdir()) and not force:
+        raise SepsisCQLError(f"{path}: already exists and is not empty. Use --force or another --out.")
 
 
 @contextmanager

@@ -15,19 +15,27 @@ from torch import Tensor
 
 from sepsis_cql.configs.loading import Settings
 from sepsis_cql.evaluation.bootstrap import resample_counts
-from sepsis_cql.evaluation.fqe_solver import FqeData, FqeHeads, solve_heads
+from sepsis_cql.evaluation.fqe_solver import (
+    N_ACTIONS,
+    FqeData,
+    FqeSolution,
+    action_weights,
+    pair_features,
+    solve,
+)
 from sepsis_cql.replay.transitions import Transitions
 
-REFITS_AT_ONCE = 10  # bounds memory: each holds one Gram matrix an action
+TRANSITIONS_A_FEATURE = 20  # fewer give no more features than they can determine
 
 
 class FqeSettings(Settings):
     """How the evaluator is fitted.
 
     Attributes:
-        n_features: random rectified features beside the inputs themselves and a constant.
+        n_features: random rectified features beside the inputs themselves and a constant; fewer for little data.
+        n_components: principal components of the inputs that each action's deviation sees, beside a constant.
         ridge: penalty, in transitions.
-        max_sweeps: sweeps of fitted Q evaluation after which to stop in any case.
+        max_sweeps: bounded sweeps after which to stop in any case.
         tolerance: stop when the mean target changes by less, in units of the bound.
         gamma: discount of one step.
         bound: largest attainable absolute return.
@@ -35,12 +43,35 @@ class FqeSettings(Settings):
     """
 
     n_features: int = Field(default=192, ge=0)
+    n_components: int = Field(default=9, ge=0)
     ridge: float = Field(default=1.0, gt=0)
     max_sweeps: int = Field(default=300, ge=1)
     tolerance: float = Field(default=1e-3, gt=0)
     gamma: float = Field(default=0.99, gt=0, le=1)
     bound: float = Field(default=15.0, gt=0)
     level: float = Field(default=0.95, gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Features of a state.
+
+    Attributes:
+        directions: (d, n_features) random projections, rectified after adding
+        offsets: (n_features,) thresholds.
+        components: (d, m) principal directions of the training inputs.
+    """
+
+    directions: Tensor
+    offsets: Tensor
+    components: Tensor
+
+    def __call__(self, inputs: np.ndarray, weights: Tensor) -> Tensor:
+        """(n, d) inputs and (n, 25) action weights to (n, p) features."""
+        x = torch.tensor(inputs, dtype=torch.float32)
+        constant = torch.ones(len(x), 1)
+        rich = torch.cat([constant, x, torch.relu(x @ self.directions + self.offsets)], dim=1)
+        return pair_features(rich, torch.cat([constant, x @ self.components], dim=1), weights)
 
 
 @dataclass(frozen=True)
@@ -53,8 +84,9 @@ class FqeResult:
         standard_error: standard deviation of `refit_values`.
         refit_values: (R,) values of the refitted evaluators.
         unbounded_value: the same without bounding targets.
-        sweeps: sweeps until convergence.
+        sweeps: bounded sweeps until convergence.
         change: mean change of the targets in the last sweep, in units of reward.
+        basis, parameters, bound: the evaluator itself.
     """
 
     value: float
@@ -65,39 +97,30 @@ class FqeResult:
     unbounded_value: float
     sweeps: int
     change: float
-    _heads: Tensor
-    _basis: "Basis"
-    _bound: float
+    basis: Basis
+    parameters: Tensor
+    bound: float
 
     def q_values(self, inputs: np.ndarray) -> np.ndarray:
         """(n, d) network inputs to (n, 25) float64 values inside the attainable range."""
-        q_values = self._basis(inputs) @ self._heads
-        return (q_values.clamp(-1, 1) * self._bound).double().numpy()
+        columns = []
+        for action in range(N_ACTIONS):
+            weights = action_weights(torch.full((len(inputs),), action))
+            columns.append(self.basis(inputs, weights) @ self.parameters)
+        return (torch.stack(columns, dim=1).clamp(-1, 1) * self.bound).double().numpy()
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Features of a state: a constant, the inputs, and random rectified projections of them.
-
-    Attributes:
-        directions: (d, n_features) projections.
-        offsets: (n_features,) thresholds.
-    """
-
-    directions: Tensor
-    offsets: Tensor
-
-    def __call__(self, inputs: np.ndarray) -> Tensor:
-        """(n, d) inputs to (n, 1 + d + n_features) float32."""
-        x = torch.as_tensor(inputs, dtype=torch.float32)
-        return torch.cat([torch.ones(len(x), 1), x, torch.relu(x @ self.directions + self.offsets)], dim=1)
-
-
-def new_basis(n_inputs: int, n_features: int, seed: int) -> Basis:
-    """Directions of unit expected variance and thresholds of the same spread, from a seed."""
+def new_basis(inputs: np.ndarray, settings: FqeSettings, seed: int) -> Basis:
+    """Random directions from a seed, and the principal components of the training inputs."""
+    d = inputs.shape[1]
+    n_features = min(settings.n_features, len(inputs) // TRANSITIONS_A_FEATURE)
     generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(n_inputs, n_features, generator=generator) / n_inputs**0.5
-    return Basis(directions, torch.randn(n_features, generator=generator))
+    directions = torch.randn(d, n_features, generator=generator) / d**0.5
+    offsets = torch.randn(n_features, generator=generator)
+    centred = inputs.astype(np.float64) - inputs.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    components = vectors[:, ::-1][:, : settings.n_components].copy()
+    return Basis(directions, offsets, torch.tensor(components, dtype=torch.float32))
 
 
 def fit_fqe(
@@ -122,25 +145,23 @@ def fit_fqe(
         initial_inputs: (m, d) first states of the scored episodes.
         initial_probabilities: (m, 25) of the evaluated policy there.
         settings: how to fit.
-        n_refits: bootstrap data sets for the interval; 0 gives an interval of NaN.
+        n_refits: bootstrap data sets for the interval; fewer than 2 give an interval of NaN.
         seed: of the features and of both bootstraps.
     """
-    basis = new_basis(inputs.shape[1], settings.n_features, seed)
+    basis = new_basis(inputs, settings, seed)
+    continues = settings.gamma * ~transitions.terminals
+    expected = torch.tensor(next_probabilities * continues[:, None], dtype=torch.float32)
     data = FqeData(
-        features=basis(inputs),
-        next_features=basis(next_inputs),
-        actions=torch.as_tensor(transitions.actions),
-        rewards=torch.as_tensor(transitions.rewards / settings.bound, dtype=torch.float32),
-        continues=torch.as_tensor(settings.gamma * ~transitions.terminals, dtype=torch.float32),
-        next_policy=torch.as_tensor(next_probabilities, dtype=torch.float32),
+        features=basis(inputs, action_weights(torch.tensor(transitions.actions))),
+        next_features=basis(next_inputs, expected),
+        rewards=torch.tensor(transitions.rewards / settings.bound, dtype=torch.float32),
     )
-    initial = basis(initial_inputs)
-    policy = torch.as_tensor(initial_probabilities, dtype=torch.float32)
-    once = torch.ones(1, len(inputs))
+    initial = basis(initial_inputs, torch.tensor(initial_probabilities, dtype=torch.float32))
+    once = torch.ones(len(inputs))
     bounded = _solve(data, once, settings, bounded=True)
     unbounded = _solve(data, once, settings, bounded=False)
-    refits = _refit(data, transitions, initial, policy, bounded, settings, n_refits, seed)
-    value = float(_initial_values(initial, policy, bounded.weights).mean()) * settings.bound
+    refits = _refit(data, transitions, initial, settings, n_refits, seed)
+    value = float((initial @ bounded.parameters).clamp(-1, 1).mean()) * settings.bound
     error = float(refits.std(ddof=1)) if n_refits > 1 else float("nan")
     margin = float(norm.ppf((1 + settings.level) / 2)) * error
     return FqeResult(
@@ -149,26 +170,23 @@ def fit_fqe(
         upper=value + margin,
         standard_error=error,
         refit_values=refits,
-        unbounded_value=float(_initial_values(initial, policy, unbounded.weights).mean()) * settings.bound,
+        unbounded_value=float((initial @ unbounded.parameters).mean()) * settings.bound,
         sweeps=bounded.sweeps,
         change=bounded.change * settings.bound,
-        _heads=bounded.weights[0].float(),
-        _basis=basis,
-        _bound=settings.bound,
+        basis=basis,
+        parameters=bounded.parameters,
+        bound=settings.bound,
     )
 
 
-def _solve(
-    data: FqeData, counts: Tensor, settings: FqeSettings, *, bounded: bool, start: Tensor | None = None
-) -> FqeHeads:
-    return solve_heads(
+def _solve(data: FqeData, counts: Tensor, settings: FqeSettings, *, bounded: bool) -> FqeSolution:
+    return solve(
         data,
         counts,
         bounded=bounded,
         ridge=settings.ridge,
         max_sweeps=settings.max_sweeps,
         tolerance=settings.tolerance,
-        start=start,
     )
 
 
@@ -176,8 +194,6 @@ def _refit(
     data: FqeData,
     transitions: Transitions,
     initial: Tensor,
-    policy: Tensor,
-    point: FqeHeads,
     settings: FqeSettings,
     n_refits: int,
     seed: int,
@@ -187,20 +203,11 @@ def _refit(
         return np.empty(0)
     stay = np.cumsum(np.r_[False, transitions.stay_id[1:] != transitions.stay_id[:-1]])
     training = np.concatenate(list(resample_counts(int(stay[-1]) + 1, n_refits, seed)))
-    scored = torch.as_tensor(
-        np.concatenate(list(resample_counts(len(initial), n_refits, seed + 1))), dtype=torch.float32
-    )
-    values = []
-    for first in range(0, n_refits, REFITS_AT_ONCE):
-        part = slice(first, first + REFITS_AT_ONCE)
-        counts = torch.as_tensor(training[part][:, stay], dtype=torch.float32)
-        heads = _solve(data, counts, settings, bounded=True, start=point.weights[0])
-        each = _initial_values(initial, policy, heads.weights)  # (B, m)
-        values.append((each * scored[part]).mean(dim=1))
-    return torch.cat(values).double().numpy() * settings.bound
-
-
-def _initial_values(initial: Tensor, policy: Tensor, weights: Tensor) -> Tensor:
-    """(B, m) values of the first states, inside the attainable range."""
-    q_values = torch.einsum("mk,bka->bma", initial, weights.float()).clamp(-1, 1)
-    return (q_values * policy).sum(dim=2)
+    scored = np.concatenate(list(resample_counts(len(initial), n_refits, seed + 1)))
+    values = np.empty(n_refits)
+    for refit in range(n_refits):
+        counts = torch.tensor(training[refit][stay], dtype=torch.float32)
+        parameters = _solve(data, counts, settings, bounded=True).parameters
+        each = (initial @ parameters).clamp(-1, 1).double().numpy()
+        values[refit] = each @ scored[refit] / len(each) * settings.bound
+    return values

@@ -1,5 +1,6 @@
 """The aggregate results a card is rendered from: a run's own records, reduced to what may be published."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ TRAINING_FIELDS = (
     "algorithm", "settings", "data", "runtime", "epochs", "global_step", "losses", "weights_sha256", "git_commit",
     "versions",
 )  # fmt: skip
+LARGE = 1e6
 COUNTS_OF_PATIENTS = ("n_episodes", "wis_nonzero_episodes")
 
 
@@ -42,7 +44,7 @@ def write_evidence(replay: Path, training: Path, evaluation: Path, out: Path) ->
     record = read_json(training / TRAINING, expected="the record `sepsis-cql train` writes")
     write_json(out / BUILD, reduce_build_report(report, provenance))
     write_json(out / TRAINING, {name: record[name] for name in TRAINING_FIELDS if name in record})
-    write_json(out / EVALUATION, load_evaluation(evaluation).model_dump())
+    write_json(out / EVALUATION, round_large(load_evaluation(evaluation).model_dump()))
     for file in sorted(evaluation.glob("*_evaluation.json")):
         published = read_json(file, expected="an evaluation in the published fields")
         write_json(out / file.name, hide_small_counts(published))
@@ -77,6 +79,20 @@ def reduce_build_report(report: dict[str, Any], provenance: dict[str, Any]) -> d
         },
         "warnings": len(report["warnings"]),
     }
+
+
+def round_large(value: Any) -> Any:
+    """The same value with every float beyond a million as a power of ten.
+
+    Importance weights can explode to any size, where their digits mean nothing but may look like an identifier.
+    """
+    if isinstance(value, dict):
+        return {name: round_large(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [round_large(item) for item in value]
+    if isinstance(value, float) and abs(value) >= LARGE:
+        return math.copysign(10.0 ** round(math.log10(abs(value))), value)
+    return value
 
 
 def hide_small_counts(published: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MIMIC_IDENTIFIERS = (
-    10_000_000,
+    10_000_001,
     40_000_000,
 )  # subject_id, hadm_id and stay_id share eight digits, 1, 2 or 3 first
 SHIFTED_SECONDS = (4_102_444_800, 8_200_000_000)  # Unix time of the years 2100-2229

@@ -80,7 +80,7 @@ def push(
     api = api or HfApi()
     with explained(repository):
         api.create_repo(repository, private=private or None, exist_ok=True)
-        parent = api.repo_info(repository, revision="main").sha
+        parent = str(api.repo_info(repository, revision="main").sha)
         obsolete = _obsolete_files(api, repository, parent, directory)
         _check_tag_is_free(api, repository, tag, parent, directory)
         commit = api.create_commit(
@@ -105,7 +105,7 @@ def download(repository: str, revision: str | None, directory: Path, api: HfApi 
     """
     api = api or HfApi()
     with explained(repository):
-        commit = api.repo_info(repository, revision=revision).sha
+        commit = str(api.repo_info(repository, revision=revision).sha)
         api.snapshot_download(repository, revision=commit, local_dir=directory)
     _drop_client_files(directory)
     return commit

@@ -1,6 +1,5 @@
 """What a finished run leaves: model package, checkpoint in the published layout, curves and record."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def write_outputs(
             epoch=facts["epochs"],
             global_step=facts["global_step"],
             optimizer_state=_adam_state(model, tensors, settings.learning_rate),
-            facts={"metrics": facts["losses"], "device_meta": identity["runtime"], "timestamp": time.time()},
+            facts={"metrics": facts["losses"], "device_meta": identity["runtime"], "timestamp": 0.0},
         )
     draw_curves([out / "metrics.jsonl"], out / "curves.png")
     record = {

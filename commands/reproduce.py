@@ -1,0 +1,155 @@
+"""`sepsis-cql reproduce`: every stage in order, from tables to an exported model package."""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sepsis_cql.commands.build import build
+from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
+from sepsis_cql.commands.publish import card, export
+from sepsis_cql.commands.synthesize import synthesize
+from sepsis_cql.commands.train import train
+from sepsis_cql.errors import SettingsError, TableError
+from sepsis_cql.replay.demo_download import download_demo, load_demo_settings
+from sepsis_cql.storage import check_new_directory, read_json
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class Data(StrEnum):
+    """Where the tables come from; `auto` is the folder in --mimic, or else the synthetic ICU."""
+
+    AUTO = "auto"
+    SYNTHETIC = "synthetic"
+    DEMO = "demo"
+    MIMIC_IV = "mimic-iv"
+
+
+SOURCES = {Data.SYNTHETIC: "synthetic", Data.DEMO: "mimic-iv-demo", Data.MIMIC_IV: "mimic-iv"}
+SELECTION = "selection.json"
+
+
+class Stages:
+    """Announces stages and remembers what each took."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, float, float]] = []  # name, seconds, peak MiB of the process so far
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Run one stage, and note its wall time and the peak memory at its end."""
+        console.rule(f"{len(self.rows) + 1} {name}", align="left")
+        began = time.perf_counter()
+        yield
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.rows.append((name, time.perf_counter() - began, peak))
+
+    def table(self) -> Table:
+        """Wall time and peak memory of every stage."""
+        table = Table("stage", "seconds", "peak memory so far, MiB")
+        for name, seconds, peak in self.rows:
+            table.add_row(name, f"{seconds:.1f}", f"{peak:,.0f}")
+        table.add_row("all", f"{sum(seconds for _, seconds, _ in self.rows):.1f}", "")
+        return table
+
+
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    data: Annotated[
+        Data, typer.Option(help="Tables to start from; auto: --mimic if given, else synthetic.")
+    ] = Data.AUTO,
+    mimic: Annotated[
+        Path | None,
+        typer.Option(help="MIMIC-IV root with `hosp` and `icu`; the demo is downloaded without it."),
+    ] = None,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of the synthetic ICU.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic ICU.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
+) -> None:
+    """Walk all stages: tables (made or given), build, train, evaluate, card, export."""
+    data = _choose(data, mimic)
+    check_new_directory(out, force=force)
+    replay, training, evaluation = out / "replay", out / "training", out / "evaluation"
+    stages = Stages()
+    if mimic is None:
+        mimic = out / "tables"
+        with stages.stage("tables"):
+            _make_tables(data, mimic, patients, seed, force=force)
+    with stages.stage("build"):
+        build(mimic=mimic, out=replay, force=force)
+        _check_source(replay, data)
+    with stages.stage("train"):
+        config = Path("cql_synthetic.yaml" if _source(replay) == SOURCES[Data.SYNTHETIC] else "cql.yaml")
+        train(replay=replay, out=training, config=config, force=force)
+        _freeze(training, out / SELECTION, config)
+    with stages.stage("evaluate"):
+        evaluate(
+            policy=str(training / "package"),
+            replay=replay,
+            out=evaluation,
+            split=Split.TEST,
+            selection=out / SELECTION,
+            force=force,
+        )
+    with stages.stage("card"):
+        card(run=out, out=out / "card", force=force)
+    with stages.stage("export"):
+        export(run=out, out=out / "export", force=force)
+    console.rule("results", align="left")
+    print_metrics(evaluation)
+    console.print(stages.table())
+    for name in ("replay", "training", "evaluation", "card", "export"):
+        console.print(f"{name:<12}{escape(str(out / name))}")
+
+
+def _choose(data: Data, mimic: Path | None) -> Data:
+    if data is Data.AUTO and mimic is None:
+        return Data.SYNTHETIC
+    if data is Data.MIMIC_IV and mimic is None:
+        raise SettingsError("--data mimic-iv: needs --mimic, the folder of the release you downloaded.")
+    if data is Data.SYNTHETIC and mimic is not None:
+        raise SettingsError("--data synthetic: makes its own tables; leave --mimic away.")
+    return data
+
+
+def _make_tables(data: Data, out: Path, patients: int, seed: int, *, force: bool) -> None:
+    if data is Data.SYNTHETIC:
+        synthesize(out=out, patients=patients, seed=seed, force=force)
+        return
+    settings = load_demo_settings()
+    console.print(escape(settings.notice))
+    with console.status("download") as status:
+        download_demo(out, settings, force=force, announce=lambda name: status.update(f"download: {name}"))
+    console.print(f"[green]✓[/] downloaded {len(settings.files)} files, each as published")
+
+
+def _check_source(replay: Path, data: Data) -> None:
+    found = _source(replay)
+    if data is not Data.AUTO and found != SOURCES[data]:
+        raise TableError(
+            f"--data {data}: the tables are {found}. Give another --mimic, or leave --data away."
+        )
+
+
+def _source(replay: Path) -> str:
+    provenance = read_json(replay / "provenance.json", expected="the provenance `sepsis-cql build` writes")
+    return str(provenance["source"]["name"])
+
+
+def _freeze(training: Path, selection: Path, config: Path) -> None:
+    """Write down the choice before the test split is read: one configuration, so there was none to make."""
+    from sepsis_cql.training.selection import freeze_selection
+
+    selection.unlink(missing_ok=True)
+    freeze_selection(
+        training, {"rule": f"the one configuration of {config}; nothing was compared"}, selection
+    )
