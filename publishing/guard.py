@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ LONGEST_LIST = 70  # the 62 inputs and the bins of a figure fit; rows of patient
 LONGEST_TEXT = 1500  # characters of one JSON string
 COUNTS = re.compile(r"(?:^n_|_)?(?:patients|stays|episodes|deaths|septic_stays|nonzero_episodes)$")
 SMALLEST_COUNT = 10
-TENSORS_OF_SAFETENSORS = {"format"}  # of its metadata
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
+TENSOR_MEMBER = r"archive/data/\d+"  # of the archive torch writes
+OTHER_MEMBERS = (
+    r"archive/(data\.pkl|\.format_version|\.storage_alignment|byteorder|version|\.data/serialization_id)"
+)
+METADATA_OF_SAFETENSORS = {"format"}
 
 Problems = Iterator[str]
 
@@ -115,17 +121,30 @@ def _check_extractor(path: Path, directory: Path) -> Problems:
 def _check_weights(path: Path, directory: Path) -> Problems:
     load_package(directory)
     with safe_open(path, framework="pt") as file:
-        if set(file.metadata() or {}) - TENSORS_OF_SAFETENSORS:
+        if set(file.metadata() or {}) - METADATA_OF_SAFETENSORS:
             yield "holds metadata beside its tensors"
 
 
 def _check_checkpoint(path: Path, directory: Path) -> Problems:
-    found = read_published_checkpoint(path).model_state_dict
+    checkpoint = read_published_checkpoint(path)
+    found = checkpoint.model_state_dict
     network = {
         name: value for name, value in load_package(directory).state_dict().items() if name.startswith("net.")
     }
     if set(found) != set(network) or any(not torch.equal(found[name], network[name]) for name in found):
         yield "holds other weights than the package"
+    states = checkpoint.optimizer_state_dict.get("state", {}).values()
+    tensors = [*found.values(), *(tensor for state in states for tensor in state.values())]
+    if any(set(state) != ADAM for state in states):
+        yield "holds an optimizer state that is not Adam's"
+    with zipfile.ZipFile(path) as archive:
+        members = {entry.filename: entry.file_size for entry in archive.infolist()}
+        comment = archive.comment
+    data = sum(size for name, size in members.items() if re.fullmatch(TENSOR_MEMBER, name))
+    if comment or not all(re.fullmatch(f"{TENSOR_MEMBER}|{OTHER_MEMBERS}", name) for name in members):
+        yield "holds files beside its tensors"
+    elif data != sum(tensor.nbytes for tensor in tensors):
+        yield "holds more tensors than weights and the optimizer's state"
 
 
 def _check_evidence(path: Path, directory: Path) -> Problems:
