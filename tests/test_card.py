@@ -1,5 +1,6 @@
 """The card at the root of the repository, and the package it describes."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -64,3 +65,18 @@ def test_root_package_says_that_it_was_trained_on_simulated_data():
     assert "What these weights were trained on: synthetic ICU" in text
     assert "These are not results on MIMIC-IV" in text
     assert "synthetic" in (ROOT / "config.json").read_text(encoding="utf-8")
+
+
+def test_truth_does_not_refute_a_policy_called_better_than_clinicians():
+    policies = load_facts(ROOT)["evaluation"]["policies"]
+    (clinicians,) = (policy["true_value"] for policy in policies if policy["role"] == "clinicians")
+    endorsed = [
+        policy for policy in policies if (policy["verdict"] or {}).get("label") == "better than clinicians"
+    ]
+    gains = [
+        (policy["true_value"]["value"] - clinicians["value"])
+        / math.hypot(policy["true_value"]["standard_error"], clinicians["standard_error"])
+        for policy in endorsed
+    ]
+    assert min(gains) > -2  # standard errors of the rollouts
+    assert max(gains) > 2

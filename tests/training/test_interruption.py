@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, mess
 
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
     replay = write_published_replay(tmp_path / "replay.parquet")
-    options = ["--batch-size=4", "--epochs=120", "--threads=1", "--device=cpu", f"--replay={replay}"]
+    options = ["--batch-size=4", "--epochs=1200", "--threads=1", "--device=cpu", f"--replay={replay}"]
     command = [Path(sys.executable).with_name("sepsis-cql"), "train", *options]
 
     def start(*more):
