@@ -11,7 +11,7 @@ from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
 from sepsis_cql.commands.doctor import doctor
 from sepsis_cql.commands.evaluate import evaluate
-from sepsis_cql.commands.publish import card, export
+from sepsis_cql.commands.publish import card, export, push
 from sepsis_cql.commands.reproduce import reproduce
 from sepsis_cql.commands.sweep import sweep
 from sepsis_cql.commands.synthesize import synthesize
@@ -36,6 +36,7 @@ app.command()(sweep)
 app.command()(evaluate)
 app.command()(card)
 app.command()(export)
+app.command()(push)
 app.command()(import_checkpoint)
 app.command()(doctor)
 

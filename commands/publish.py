@@ -1,5 +1,6 @@
-"""`sepsis-cql card` and `export`: results to a model card and to a directory that may be published."""
+"""`sepsis-cql card`, `export` and `push`: results to a model card, to a checked directory and to the Hub."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -65,3 +66,55 @@ def export(
     files = write_export(run / "replay", run / "training", run / "evaluation", out, force=force)
     size = sum(row[1] for row in files)
     console.print(f"[green]✓[/] export: {len(files)} files, {size / 2**20:.1f} MiB, in {escape(str(out))}")
+
+
+def push(
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="Hub id, OWNER/NAME.")],
+    run: Annotated[Path | None, typer.Option(help="Run directory to export first.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Directory written by `export`.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
+    pr: Annotated[bool, typer.Option("--pr", help="Open a pull request; the main branch stays.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Name for the new revision, such as v1.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would go up and why; contacts nobody.")
+    ] = False,
+) -> None:
+    """Put an export on the Hub in one commit, download it again to compare, then tag it.
+
+    The login is the Hub's own: `hf auth login`.
+    """
+    from sepsis_cql.publishing.export import write_export
+
+    if (run is None) == (export is None):
+        raise PublishingError("push: give exactly one of --run and --export.")
+    if export is not None:
+        _push_export(export, repository, private, pr, tag, dry_run)
+    elif run is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / "export"
+            write_export(run / "replay", run / "training", run / "evaluation", directory)
+            _push_export(directory, repository, private, pr, tag, dry_run)
+
+
+def _push_export(
+    directory: Path, repository: str, private: bool, pr: bool, tag: str | None, dry_run: bool
+) -> None:
+    from sepsis_cql.publishing.guard import check_export
+    from sepsis_cql.publishing.hub import push as push_export
+
+    if not directory.is_dir():
+        raise PublishingError(f"{directory}: not a directory. Expected what `sepsis-cql export` writes.")
+    if dry_run:
+        files = check_export(directory)
+        for name, size, reason in files:
+            console.print(f"{size:>10,}  {escape(name)}  [dim]{escape(reason)}[/]")
+        size = sum(row[1] for row in files)
+        console.print(
+            f"[green]✓[/] dry run: {len(files)} files, {size / 2**20:.1f} MiB, may go to {escape(repository)}"
+        )
+        return
+    published = push_export(directory, repository, private=private, pull_request=pr, tag=tag)
+    state = "pushed" if published.is_new else "was there already"
+    console.print(f"[green]✓[/] push: {state}: {escape(published.url)}")
+    if tag:
+        console.print(f"[green]✓[/] tag: {escape(tag)}, revision {published.commit}")

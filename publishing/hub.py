@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
 )
 
 from sepsis_cql.errors import PublishingError
@@ -30,6 +31,8 @@ ADVICE = {
     413: "The Hub refuses files of this size.",
     429: "The Hub limits the rate of requests. Wait a few minutes, then push again.",
 }
+AGAIN = "The repository is as before or holds the whole commit; run the same command again later."
+BAD_CARD = "Invalid metadata in README.md"  # how the client begins this one message
 DOWNLOAD_CACHE = ".cache"  # what the client leaves in a download directory
 
 
@@ -76,6 +79,8 @@ def push(
     """
     if pull_request and tag:
         raise PublishingError("--pr and --tag: a pull request is tagged after it is merged. Use one of them.")
+    if repository.count("/") != 1:
+        raise PublishingError(f"{repository}: not a Hub id. Expected OWNER/NAME.")
     check_export(directory)
     api = api or HfApi()
     with explained(repository):
@@ -92,8 +97,8 @@ def push(
             create_pr=pull_request,
         )
         _check_published(api, repository, commit.oid, directory)
-        if tag and tag not in _tags(api, repository):
-            api.create_tag(repository, tag=tag, revision=commit.oid)
+        if tag:
+            _set_tag(api, repository, tag, commit.oid)
     return Published(commit.oid, commit.pr_url or commit.commit_url, is_new=commit.oid != parent)
 
 
@@ -113,22 +118,40 @@ def download(repository: str, revision: str | None, directory: Path, api: HfApi 
 
 @contextmanager
 def explained(repository: str) -> Iterator[None]:
-    """Turn the client's errors into a `PublishingError` with advice and without secrets."""
+    """Turn the client's errors into a `PublishingError` with advice.
+
+    Their own text is not repeated, because it can hold signed upload addresses.
+
+    Raises:
+        PublishingError: the Hub, the connection or the client failed.
+    """
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise PublishingError(f"{repository}: not logged in. {ADVICE[401]}") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        advice = ADVICE.get(status, "The Hub failed; nothing is half-written. Try again later.")
-        raise PublishingError(f"{repository}: the Hub answered {status}. {advice}") from error
     except HFValidationError as error:
         raise PublishingError(f"{repository}: not a Hub id. Expected OWNER/NAME.") from error
-    except (httpx2.HTTPError, ConnectionError) as error:
-        raise PublishingError(
-            f"{repository}: the connection failed ({type(error).__name__}). The repository is as before or holds "
-            "the whole commit; run the same command again."
-        ) from error
+    except OfflineModeIsEnabled as error:
+        raise PublishingError(f"{repository}: HF_HUB_OFFLINE is set. Unset it to reach the Hub.") from error
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise PublishingError(f"{repository}: {_explanation(error)}") from error
+
+
+def _explanation(error: BaseException) -> str:
+    """What happened and what to do, from the answer or the broken connection at the root of `error`."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            status = cause.response.status_code
+            return f"the Hub answered {status}. {ADVICE.get(status, AGAIN)}"
+        if isinstance(cause, httpx2.TransportError | ConnectionError):
+            return f"the connection failed ({type(cause).__name__}). {AGAIN}"
+        if str(cause).startswith(BAD_CARD):
+            return (
+                "the Hub refuses the metadata of README.md. Nothing was uploaded; correct configs/card.yaml."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return f"the client failed ({type(error).__name__}). {AGAIN}"
 
 
 def _obsolete_files(api: HfApi, repository: str, parent: str, directory: Path) -> list[str]:
@@ -149,13 +172,24 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, directory: Path) -
 
 
 def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, directory: Path) -> None:
+    """Refuse before anything is written; the tag may name the parent where that holds the same export."""
     target = _tags(api, repository).get(tag) if tag else None
+    if target and not (target == parent and _holds_same_manifest(api, repository, parent, directory)):
+        raise PublishingError(_tag_is_taken(repository, tag, target))
+
+
+def _set_tag(api: HfApi, repository: str, tag: str, commit: str) -> None:
+    target = _tags(api, repository).get(tag)
     if target is None:
-        return
-    if target != parent or not _holds_same_manifest(api, repository, parent, directory):
-        raise PublishingError(
-            f"{repository}: tag {tag} already names revision {target[:8]}. Tags are never moved; choose another."
-        )
+        api.create_tag(repository, tag=tag, revision=commit)
+    elif target != commit:
+        raise PublishingError(_tag_is_taken(repository, tag, target))
+
+
+def _tag_is_taken(repository: str, tag: str | None, target: str) -> str:
+    return (
+        f"{repository}: tag {tag} already names revision {target[:8]}. Tags are never moved; choose another."
+    )
 
 
 def _holds_same_manifest(api: HfApi, repository: str, revision: str, directory: Path) -> bool:
