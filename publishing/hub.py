@@ -205,11 +205,11 @@ def _check_published(api: HfApi, repository: str, commit: str, directory: Path) 
     with tempfile.TemporaryDirectory() as folder:
         download(repository, commit, Path(folder), api)
         same_manifest = (Path(folder) / MANIFEST).read_bytes() == (directory / MANIFEST).read_bytes()
-        differences = list(manifest_differences(Path(folder)))
-    if differences or not same_manifest:
+        differences = list(manifest_differences(Path(folder))) if same_manifest else [f"{MANIFEST} differs"]
+    if differences:
         raise PublishingError(
             f"{repository}: revision {commit[:8]} downloads differently from what was sent "
-            f"({'; '.join(differences[:5]) or MANIFEST}). Do not use it; push again."
+            f"({'; '.join(differences[:5])}). Do not use it; push again."
         )
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,12 +38,16 @@ class Repository:
 
 @dataclass
 class Fault:
-    """Answer the next `times` matching requests with `status`, or cut the connection where it is None."""
+    """Answer the next `times` matching requests with `status`, or hang up where it is None.
+
+    With `applied`, what the request asks for is done before the server hangs up.
+    """
 
     method: str
     path: str
-    status: int | None
+    status: int | None = None
     times: int = 1
+    applied: bool = False
 
 
 class Answer(Exception):
@@ -74,7 +79,8 @@ class HubServer(ThreadingHTTPServer):
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self.before_commit: list = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.corrupted: set[str] = set()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def seen(self, method: str, pattern: str) -> int:
         return sum(m == method and re.search(pattern, path) is not None for m, path in self.requests)
@@ -105,18 +111,18 @@ class Handler(BaseHTTPRequestHandler):
         )
         if fault is not None:
             fault.times -= 1
-            if fault.status is None:
+            if fault.status is None and not fault.applied:
                 self.rfile.read(min(1000, int(self.headers.get("Content-Length", 0))))
-                self.close_connection = True
-                self.connection.close()
+                self._hang_up()
                 return
+        self.silent = fault is not None and fault.applied
         length = int(self.headers.get("Content-Length", 0))
         if self.headers.get("Transfer-Encoding") == "chunked":
             self.body = self._read_chunks()
         else:
             self.body = self.rfile.read(length)
         try:
-            if fault is not None:
+            if fault is not None and not fault.applied:
                 raise Answer(fault.status, message="injected")
             for verb, pattern, action in ROUTES:
                 match = re.fullmatch(pattern, path)
@@ -138,7 +144,14 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        if self.silent:
+            self._hang_up()
+            return
         self.send_response(status)
         headers = {"Content-Length": str(len(body)), "Content-Type": "application/json"} | (headers or {})
         for name, value in headers.items():
@@ -324,6 +337,8 @@ def resolve(handler: Handler, name: str, revision: str, path: str) -> None:
     }
     if path.endswith(LFS_SUFFIXES):
         headers |= {"X-Linked-Etag": f'"{sha256(data)}"', "X-Linked-Size": str(len(data))}
+    if path in handler.server.corrupted:
+        data = data[:-1] + bytes([data[-1] ^ 1])
     handler._send(200, data, headers)
 
 

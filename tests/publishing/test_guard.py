@@ -1,7 +1,6 @@
 """Planted leaks: none may pass, and a clean export does."""
 
 import json
-import shutil
 import struct
 import zipfile
 import zlib
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from sepsis_cql.configs.loading import CONFIGS
 from sepsis_cql.errors import PublishingError, SepsisCQLError
 from sepsis_cql.provenance import ROOT
 from sepsis_cql.publishing.card import write_card
@@ -21,21 +19,6 @@ from sepsis_cql.publishing.manifest import write_manifest
 EVALUATION = "model/evidence/evaluation.json"
 BUILD = "model/evidence/build_report.json"
 TRAINING = "model/evidence/training.json"
-
-
-@pytest.fixture
-def export(tmp_path):
-    """A clean export, made from the package at the root of the repository."""
-    for name in ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "LICENSE"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    for file in ROOT.glob("*_sepsis_cql.py"):
-        shutil.copyfile(file, tmp_path / file.name)
-    shutil.copytree(ROOT / "model", tmp_path / "model")
-    (tmp_path / "configs").mkdir()
-    for file in CONFIGS.glob("*.yaml"):
-        shutil.copyfile(file, tmp_path / "configs" / file.name)
-    write_manifest(tmp_path)
-    return tmp_path
 
 
 def test_clean_export_passes_and_every_file_has_a_reason(export):

@@ -1,0 +1,257 @@
+"""A push by the real client against a Hub on this machine: one whole commit, checked, then tagged, or nothing."""
+
+import traceback
+
+import pytest
+from huggingface_hub import HfApi
+
+from sepsis_cql.errors import PublishingError
+from sepsis_cql.publishing.card import write_card
+from sepsis_cql.publishing.hub import download, push
+from sepsis_cql.publishing.manifest import export_files, manifest_differences, write_manifest
+
+from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository
+
+NAME = "someone/sepsis"
+FIGURE = "model/figures/support.png"
+BUSY = 99  # more often than the client asks again
+
+
+@pytest.fixture
+def pushed(export, hub, api):
+    """A repository that holds the export, tagged v1, as an earlier push left it."""
+    repository = Repository(private=False)
+    repository.commit("main", {".gitattributes": b"*.pt filter=lfs\n"})
+    repository.tags["v1"] = repository.commit("main", contents(export))
+    hub.repositories[NAME] = repository
+    return repository
+
+
+def contents(directory):
+    return {name: (directory / name).read_bytes() for name in export_files(directory)}
+
+
+def published(repository, ref="main"):
+    """Files of a revision without the one the Hub makes itself."""
+    files = repository.commits[repository.resolve(ref)]
+    return {name: data for name, data in files.items() if name != ".gitattributes"}
+
+
+def drop_a_figure(export):
+    (export / FIGURE).unlink()
+    write_card(export)
+    write_manifest(export)
+
+
+def commit_foreign_notes(repository):
+    repository.commit("main", repository.commits[repository.refs["main"]] | {"notes.txt": b"mine"})
+
+
+def test_first_push_is_one_commit_with_every_file_of_the_export(export, hub, api):
+    result = push(export, NAME, tag="v1", api=api)
+    repository = hub.repositories[NAME]
+    assert published(repository) == contents(export)
+    assert "config.json" in published(repository)  # what download counts are made of
+    assert repository.tags == {"v1": result.commit}
+    assert repository.history[1:] == [result.commit]
+    assert hub.seen("POST", "/commit/main$") == 1
+    assert result.is_new
+    assert result.url == f"{hub.url}/{NAME}/commit/{result.commit}"
+    large = {name for name in contents(export) if name.endswith(LFS_SUFFIXES)}
+    assert len(large) > 2
+    assert hub.seen("PUT", "^/lfs-objects/") == len(large)
+
+
+def test_same_push_again_makes_nothing_new(export, hub, api):
+    first = push(export, NAME, tag="v1", api=api)
+    hub.requests.clear()
+    second = push(export, NAME, tag="v1", api=api)
+    assert len(hub.repositories[NAME].history) == 2
+    assert hub.seen("POST", "/commit/") == hub.seen("POST", "/tag/") == hub.seen("PUT", "") == 0
+    assert first.is_new
+    assert not second.is_new
+    assert second.commit == first.commit
+
+
+def test_later_export_replaces_the_files_and_keeps_earlier_tags(export, hub, api, pushed):
+    before, first = contents(export), pushed.tags["v1"]
+    drop_a_figure(export)
+    result = push(export, NAME, tag="v2", api=api)
+    assert published(pushed) == contents(export)
+    assert FIGURE not in published(pushed)
+    assert pushed.tags == {"v1": first, "v2": result.commit}
+    assert published(pushed, "v1") == before
+    assert len(pushed.history) == 3
+
+
+def test_download_gives_back_the_files_of_a_tag(export, hub, api, pushed, tmp_path):
+    before = contents(export)
+    drop_a_figure(export)
+    push(export, NAME, api=api)
+    assert download(NAME, "v1", tmp_path / "copy", api) == pushed.tags["v1"]
+    assert contents(tmp_path / "copy") == before
+    assert list(manifest_differences(tmp_path / "copy")) == []
+
+
+def test_change_between_look_and_commit_is_not_overwritten(export, hub, api, pushed):
+    drop_a_figure(export)
+    hub.before_commit.append(commit_foreign_notes)
+    with pytest.raises(PublishingError, match=r"412.*nothing was overwritten"):
+        push(export, NAME, tag="v2", api=api)
+    assert published(pushed)["notes.txt"] == b"mine"
+    assert FIGURE in published(pushed)
+    assert set(pushed.tags) == {"v1"}
+
+
+def test_files_no_export_wrote_are_not_touched(export, hub, api, pushed):
+    commit_foreign_notes(pushed)
+    drop_a_figure(export)
+    with pytest.raises(PublishingError, match=r"notes\.txt"):
+        push(export, NAME, api=api)
+    assert len(pushed.history) == 3
+    assert hub.seen("POST", "/commit/") == 0
+
+
+def test_readme_the_hub_made_is_replaced(export, hub, api):
+    hub.repositories[NAME] = Repository(private=False)
+    hub.repositories[NAME].commit("main", {".gitattributes": b"*.pt filter=lfs\n", "README.md": b"# empty\n"})
+    push(export, NAME, api=api)
+    assert published(hub.repositories[NAME]) == contents(export)
+
+
+def test_refused_export_contacts_nobody(export, hub, api):
+    (export / "stays.csv").write_text("subject_id\n")
+    with pytest.raises(PublishingError, match=r"stays\.csv"):
+        push(export, NAME, api=api)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "applied_commits"),
+    [
+        (Fault("PUT", "/lfs-objects/", times=BUSY), 0),
+        (Fault("POST", "/objects/batch$", times=BUSY), 0),
+        (Fault("POST", "/preupload/", times=BUSY), 0),
+        (Fault("POST", "/commit/"), 0),
+        (Fault("POST", "/commit/", applied=True), 1),
+        (Fault("GET", "/resolve/.*/manifest.json$", times=BUSY), 0),
+        (Fault("GET", "/resolve/.*/model.safetensors$", times=BUSY), 1),
+        (Fault("POST", "/tag/", times=BUSY), 1),
+    ],
+    ids=lambda value: f"{value.path}{' done' * value.applied}" if isinstance(value, Fault) else None,
+)
+def test_broken_connection_leaves_old_or_new_and_the_next_push_finishes(
+    export, hub, api, pushed, fault, applied_commits
+):
+    states = [published(pushed)]
+    drop_a_figure(export)
+    states.append(contents(export))
+    hub.faults.append(Fault(fault.method, fault.path, times=fault.times, applied=fault.applied))
+    with pytest.raises(PublishingError, match="run the same command again"):
+        push(export, NAME, tag="v2", api=api)
+    assert published(pushed) == states[applied_commits]
+    assert "v2" not in pushed.tags
+    hub.faults.clear()
+    result = push(export, NAME, tag="v2", api=api)
+    assert published(pushed) == states[1]
+    assert pushed.tags["v2"] == result.commit
+    assert len(pushed.history) == 3
+
+
+def test_lost_answer_to_the_tag_is_found_again(export, hub, api):
+    hub.faults.append(Fault("POST", "/tag/", applied=True))
+    with pytest.raises(PublishingError, match="run the same command again"):
+        push(export, NAME, tag="v1", api=api)
+    result = push(export, NAME, tag="v1", api=api)
+    assert hub.repositories[NAME].tags == {"v1": result.commit}
+    assert len(hub.repositories[NAME].history) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (Fault("POST", "/repos/create", 401), "hf auth login"),
+        (Fault("POST", "/commit/", 401), "hf auth login"),
+        (Fault("POST", "/commit/", 403), "write permission"),
+        (Fault("GET", "/api/models/", 404), "Check the name"),
+        (Fault("POST", "/preupload/", 404), "Check the name"),
+        (Fault("PUT", "/lfs-objects/", 413, BUSY), "size"),
+        (Fault("POST", "/objects/batch$", 429, BUSY), "Wait a few minutes"),
+        (Fault("POST", "/commit/", 429), "Wait a few minutes"),
+        (Fault("PUT", "/lfs-objects/", 500, BUSY), "run the same command again"),
+        (Fault("POST", "/commit/", 500), "run the same command again"),
+        (Fault("POST", "/validate-yaml", 400), "card"),
+    ],
+    ids=lambda value: f"{value.status} {value.path}" if isinstance(value, Fault) else None,
+)
+def test_every_refusal_comes_with_advice_and_without_the_token(export, hub, api, fault, advice):
+    hub.faults.append(Fault(fault.method, fault.path, fault.status, fault.times))
+    with pytest.raises(PublishingError, match=advice) as refusal:
+        push(export, NAME, tag="v1", api=api)
+    assert fault.path == "/validate-yaml" or f"answered {fault.status}." in str(refusal.value)
+    assert TOKEN not in "".join(traceback.format_exception(refusal.value))
+    for repository in hub.repositories.values():
+        assert published(repository) == {}
+        assert repository.tags == {}
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [("hf_wrong" + "x" * 30, 401), (False, 401), (READ_ONLY_TOKEN, 403)]
+)
+def test_who_may_not_write_changes_nothing(export, hub, api, pushed, token, status):
+    drop_a_figure(export)
+    with pytest.raises(PublishingError, match=f"answered {status}") as refusal:
+        push(export, NAME, api=HfApi(endpoint=hub.url, token=token))
+    assert str(token) not in str(refusal.value)
+    assert len(pushed.history) == 2
+
+
+@pytest.mark.parametrize("name", ["sepsis", "a/b/c", "someone/two words", "someone/..", ""])
+def test_name_that_is_no_hub_id_is_refused(export, hub, api, name):
+    with pytest.raises(PublishingError, match="OWNER/NAME"):
+        push(export, name, api=api)
+    assert hub.requests == []
+
+
+def test_tag_of_another_revision_is_refused_before_anything_is_written(export, hub, api, pushed):
+    first = pushed.tags["v1"]
+    drop_a_figure(export)
+    with pytest.raises(PublishingError, match=r"v1 already names.*never moved"):
+        push(export, NAME, tag="v1", api=api)
+    assert pushed.tags == {"v1": first}
+    assert len(pushed.history) == 2
+
+
+def test_tag_set_by_another_meanwhile_is_not_moved(export, hub, api, pushed):
+    drop_a_figure(export)
+    hub.before_commit.append(lambda repository: repository.tags.update(v2=repository.history[0]))
+    with pytest.raises(PublishingError, match=r"v2 already names.*never moved"):
+        push(export, NAME, tag="v2", api=api)
+    assert pushed.tags["v2"] == pushed.history[0]
+
+
+def test_pull_request_leaves_main_and_tags_as_they_are(export, hub, api, pushed):
+    first = pushed.tags["v1"]
+    drop_a_figure(export)
+    result = push(export, NAME, pull_request=True, api=api)
+    assert pushed.refs["main"] == first
+    assert published(pushed, "refs/pr/1") == contents(export)
+    assert result.url == f"{hub.url}/{NAME}/discussions/1"
+    with pytest.raises(PublishingError, match="after it is merged"):
+        push(export, NAME, pull_request=True, tag="v2", api=api)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "modeling_sepsis_cql.py", "manifest.json"])
+def test_bytes_that_come_back_different_are_reported_and_not_tagged(export, hub, api, name):
+    hub.corrupted.add(name)
+    with pytest.raises(PublishingError, match="Do not use it"):
+        push(export, NAME, tag="v1", api=api)
+    assert hub.repositories[NAME].tags == {}
+
+
+def test_private_repository_is_seen_by_nobody_else(export, hub, api, tmp_path):
+    push(export, NAME, private=True, api=api)
+    assert hub.repositories[NAME].private
+    with pytest.raises(PublishingError, match="404"):
+        download(NAME, None, tmp_path / "copy", HfApi(endpoint=hub.url, token=False))
+    assert download(NAME, None, tmp_path / "own", api) == hub.repositories[NAME].refs["main"]

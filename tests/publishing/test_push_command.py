@@ -1,0 +1,151 @@
+"""`sepsis-cql push`, and what others get from the Hub afterwards, each in a process of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from sepsis_cql.cli import app
+from sepsis_cql.errors import PublishingError
+from sepsis_cql.publishing.hub import push
+from sepsis_cql.publishing.manifest import export_files
+
+from .hub_server import READ_ONLY_TOKEN, TOKEN
+
+NAME = "someone/sepsis"
+
+ONLY_THIS_MACHINE = """
+import socket, sys
+def refuse_others(event, arguments):
+    if event == "socket.connect" and arguments[0].family != socket.AF_UNIX:
+        assert arguments[1][0] == "127.0.0.1", f"contacts {arguments[1]}"
+sys.addaudithook(refuse_others)
+"""
+COMMAND = "from sepsis_cql.cli import main; main()"
+LOAD = """
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+name, folder = sys.argv[1:]
+def load(place, **revision):
+    model = AutoModel.from_pretrained(place, trust_remote_code=True, **revision)
+    extractor = AutoFeatureExtractor.from_pretrained(place, trust_remote_code=True, **revision)
+    rows = [{fact["name"]: share if fact["name"] == "shock_index"
+             else fact["low"] + share * (fact["high"] - fact["low"]) for fact in extractor.features}
+            for share in (0.2, 0.5, 0.8)]
+    inputs = extractor(rows, return_tensors="pt")
+    return model.config.gamma, model(**inputs).q_values
+
+gamma, expected = load(folder)
+assert expected.shape == (3, 25) and not torch.equal(expected[0], expected[1])
+for revision in ({"revision": "v1"}, {}):
+    found_gamma, found = load(name, **revision)
+    assert torch.equal(found, expected), revision
+    print(revision.get("revision", "main"), "gamma", found_gamma, "here", gamma)
+"""
+
+
+@pytest.fixture
+def run_python(hub, tmp_path):
+    """Run Python code in a fresh process that knows only the Hub on this machine, with a stored login."""
+
+    def run(code, *arguments, token=TOKEN):
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        (home / "token").write_text(token)
+        settings = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        return subprocess.run(
+            [sys.executable, "-c", ONLY_THIS_MACHINE + code, *map(str, arguments)],
+            cwd=tmp_path,
+            env=inherited | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_dry_run_lists_every_file_with_its_reason_and_contacts_nobody(export, hub, monkeypatch):
+    def connect(self, address):
+        raise AssertionError(f"contacts {address}")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    result = CliRunner().invoke(app, ["push", NAME, "--export", str(export), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    for name in export_files(export):
+        (line,) = [line for line in result.output.splitlines() if f"  {name}  " in line]
+        assert f"{(export / name).stat().st_size:,}" in line
+    assert "network weights and normaliser" in result.output
+    assert hub.requests == []
+
+
+def test_push_with_the_stored_login_prints_commit_and_tag_but_never_the_token(export, hub, run_python):
+    done = run_python(COMMAND, "push", NAME, "--export", export, "--tag", "v1", "--private")
+    assert done.returncode == 0, done.stderr
+    repository = hub.repositories[NAME]
+    commit = repository.tags["v1"]
+    assert f"{hub.url}/{NAME}/commit/{commit}" in done.stdout
+    assert f"tag: v1, revision {commit}" in done.stdout
+    assert repository.private
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_push_without_permission_says_what_to_do(export, hub, run_python):
+    done = run_python(COMMAND, "push", NAME, "--export", export, token=READ_ONLY_TOKEN)
+    assert done.returncode == 2
+    assert "answered 403" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert READ_ONLY_TOKEN not in done.stdout + done.stderr
+    assert NAME not in hub.repositories
+
+
+def test_run_is_exported_before_it_is_pushed(export, monkeypatch, tmp_path):
+    places = []
+
+    def write_export(replay, training, evaluation, out):
+        places.append((replay, training, evaluation, out))
+        shutil.copytree(export, out)
+
+    monkeypatch.setattr("sepsis_cql.publishing.export.write_export", write_export)
+    result = CliRunner().invoke(app, ["push", NAME, "--run", str(tmp_path), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    ((*stages, out),) = places
+    assert stages == [tmp_path / "replay", tmp_path / "training", tmp_path / "evaluation"]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "exactly one of --run and --export"),
+        (["--run", "run", "--export", "export"], "exactly one of --run and --export"),
+        (["--export", "nowhere"], "nowhere: not a directory"),
+    ],
+)
+def test_push_needs_one_place_to_push_from(arguments, message):
+    with pytest.raises(PublishingError, match=message):
+        CliRunner().invoke(app, ["push", NAME, *arguments], catch_exceptions=False)
+
+
+def test_hub_id_loads_in_a_fresh_process_with_the_q_values_of_the_export(export, hub, api, run_python):
+    push(export, NAME, tag="v1", api=api)
+    repository = hub.repositories[NAME]
+    tagged = repository.commits[repository.tags["v1"]]
+    later = tagged["config.json"].replace(b'"gamma": 0.99', b'"gamma": 0.5')
+    assert later != tagged["config.json"]
+    repository.commit("main", tagged | {"config.json": later})
+    done = run_python(LOAD, NAME, export)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "v1 gamma 0.99 here 0.99" in done.stdout
+    assert "main gamma 0.5 here 0.99" in done.stdout
+    assert hub.seen("HEAD", "/resolve/.*/config.json$")  # what download counts are made of
