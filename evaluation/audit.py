@@ -6,7 +6,8 @@ import numpy as np
 
 from sepsis_cql.evaluation import importance
 from sepsis_cql.evaluation.episodes import Episodes, select_rows
-from sepsis_cql.evaluation.fqe import FqeResult, FqeSettings, fit_fqe
+from sepsis_cql.evaluation.fqe import FqeResult, cross_fit, fit_on_training, normal_interval
+from sepsis_cql.evaluation.fqe_features import Decisions
 from sepsis_cql.evaluation.importance import SumEstimator
 from sepsis_cql.evaluation.intervals import difference_interval, interval
 from sepsis_cql.evaluation.policies import checked_probabilities
@@ -16,8 +17,11 @@ from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.variants import Variant
 from sepsis_cql.evaluation.weights import WeightSummary, summarise_weights
 
-NORMAL_95 = 1.959964  # quantile of the standard normal distribution
-FQE_INTERVAL = "normal interval from evaluators refitted on bootstrapped training and scored episodes"
+FQE_METHODS = {
+    "fqe": "fitted on training transitions; normal interval from refits on bootstrapped episodes",
+    "fqe_cross_fitted": "fitted on other folds of the scored episodes; normal interval from refits on "
+    "bootstrapped episodes",
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Audit:
         weights: (n_episodes,) untruncated episode weights.
         estimates: by name of the estimator.
         difference: to the clinicians, by the recommended estimator.
-        fqe: the evaluator; None for the clinicians themselves.
+        fqe: the cross-fitted evaluator; None for the clinicians themselves.
     """
 
     variant: Variant
@@ -46,13 +50,7 @@ class Audit:
         return summarise_weights(self.weights)
 
 
-def audit_policy(
-    variant: Variant,
-    scene: Scene,
-    settings: EvaluationSettings,
-    n_resamples: int,
-    clone: FqeResult | None = None,
-) -> Audit:
+def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n_resamples: int) -> Audit:
     """Evaluate one variant of a policy on the scored episodes of a scene.
 
     Args:
@@ -60,26 +58,30 @@ def audit_policy(
         scene: the data.
         settings: of the estimators.
         n_resamples: bootstrap resamples.
-        clone: the evaluator of the clinicians' clone, which the fitted difference is taken to; without it there
-            is no such difference.
     """
     probabilities = checked_probabilities(variant.policy, scene.scored.states)
     taken = select_rows(probabilities, scene.scored.actions)
     ratios = scene.episodes.pad(taken / select_rows(scene.behavior, scene.scored.actions), fill=1.0)
     rho = importance.cumulative_ratios(ratios)
-    fqe = fit_evaluator(variant, scene, probabilities, settings)
-    estimators = _estimators(scene, rho, probabilities, fqe, settings)
     counts = scene.counts(n_resamples, settings.seed)
+    fits = fit_evaluators(variant, scene, probabilities, settings)
+    fqe = fits["fqe_cross_fitted"]
+    estimators = _estimators(scene, rho, probabilities, fqe, settings)
     estimates = {
         name: _estimate(estimator, counts, settings, cap) for name, (estimator, cap) in estimators.items()
     }
-    estimates["fqe"] = Estimate(value=fqe.value, lower=fqe.lower, upper=fqe.upper, method=FQE_INTERVAL)
+    for name, fit in fits.items():
+        lower, upper = fit.interval()
+        estimates[name] = Estimate(value=fit.value, lower=lower, upper=upper, method=FQE_METHODS[name])
     estimates["fqe_unbounded"] = Estimate(
-        value=fqe.unbounded_value, lower=None, upper=None, method="targets not bounded; shown for comparison"
+        value=fits["fqe"].unbounded_value,
+        lower=None,
+        upper=None,
+        method="as fqe, targets not bounded; shown for comparison",
     )
     recommended = settings.gates.recommended
-    if recommended == "fqe":
-        difference = None if clone is None else _fqe_difference(fqe, clone)
+    if recommended in fits:
+        difference = _fqe_difference(recommended, fits[recommended], scene)
     else:
         clinicians = importance.mean_estimator(scene.episodes.returns)
         difference = _difference(recommended, estimators[recommended][0], clinicians, counts, settings)
@@ -94,22 +96,18 @@ def audit_clinicians(variant: Variant, scene: Scene, settings: EvaluationSetting
     return Audit(variant, scene.behavior, weights, {"observed": observed}, None, None)
 
 
-def fit_evaluator(
+def fit_evaluators(
     variant: Variant, scene: Scene, probabilities: np.ndarray, settings: EvaluationSettings
-) -> FqeResult:
-    """Fitted Q evaluation of a variant whose (n, 25) probabilities at the scored states are given."""
-    starts = scene.scored.episode_starts
-    return fit_fqe(
-        scene.train_inputs,
-        scene.train_next_inputs,
-        scene.train,
-        checked_probabilities(variant.policy, scene.train.next_states),
-        scene.scored_inputs[starts],
-        probabilities[starts],
-        FqeSettings(gamma=settings.gamma, bound=settings.bound, n_features=settings.fqe_features),
-        n_refits=settings.fqe_refits,
-        seed=settings.seed,
-    )
+) -> dict[str, FqeResult]:
+    """Fitted Q evaluation of a variant whose (n, 25) probabilities at the scored states are given, both ways."""
+    trained = checked_probabilities(variant.policy, scene.train.states)
+    training = Decisions(scene.train_inputs, trained, scene.train_behavior)
+    scored = Decisions(scene.scored_inputs, probabilities, scene.behavior)
+    counts = scene.counts(settings.fqe_refits, settings.seed)
+    return {
+        "fqe": fit_on_training(scene.train, training, scene.scored, scored, counts, settings),
+        "fqe_cross_fitted": cross_fit(scene.scored, scored, counts, settings),
+    }
 
 
 def _estimators(
@@ -120,9 +118,8 @@ def _estimators(
     The cap is a quantile of the episode weights, and none where that quantile is 0.
     """
     episodes: Episodes = scene.episodes
-    q_values = fqe.q_values(scene.scored_inputs)
-    q = episodes.pad(select_rows(q_values, scene.scored.actions))
-    v = episodes.pad((probabilities * q_values).sum(axis=1))
+    q = episodes.pad(select_rows(fqe.q_values, scene.scored.actions))
+    v = episodes.pad((probabilities * fqe.q_values).sum(axis=1))
     cap = float(np.quantile(rho[:, -1], settings.truncation_quantile)) or None
     truncated = rho if cap is None else np.minimum(rho, cap)
     return {
@@ -164,14 +161,13 @@ def _difference(
     )
 
 
-def _fqe_difference(fqe: FqeResult, clone: FqeResult) -> Difference:
-    """FQE of the policy minus FQE of the clinicians' clone, refit by refit on the same resampled episodes.
-
-    What the evaluator gets wrong for both cancels; against the observed mean it would not.
-    """
-    value = fqe.value - clone.value
-    margin = NORMAL_95 * float((fqe.refit_values - clone.refit_values).std(ddof=1))
-    return Difference(estimator="fqe", value=value, lower=value - margin, upper=value + margin)
+def _fqe_difference(name: str, fqe: FqeResult, scene: Scene) -> Difference:
+    """Fitted value of the policy minus mean return of the clinicians, refit by refit on the same resampled episodes."""
+    returns = scene.episodes.returns
+    observed = fqe.refit_counts @ returns / fqe.refit_counts.sum(axis=1)
+    value = fqe.value - float(returns.mean())
+    lower, upper = normal_interval(value, fqe.resampled() - observed)
+    return Difference(estimator=name, value=value, lower=lower, upper=upper)
 
 
 def _finite(value: float) -> float | None:

@@ -103,10 +103,6 @@ def _subgroups(
     """
     first = details.iloc[scene.scored.episode_starts]
     returns = scene.episodes.returns
-    fitted = np.full(len(returns), np.nan)
-    if audit.fqe is not None:
-        starts = scene.scored.episode_starts
-        fitted = (audit.fqe.q_values(scene.scored_inputs[starts]) * audit.probabilities[starts]).sum(axis=1)
     ventilated = details.groupby("stay_id")["is_ventilated"].any().reindex(first["stay_id"]).to_numpy()
     rules = settings.diagnostics
     columns = {
@@ -133,15 +129,20 @@ def _subgroups(
                     "group": str(label),
                     "n_episodes": int(inside.sum()),
                     "clinicians": _mean_interval(returns[inside], settings.seed),
-                    "policy_fqe": _mean_interval(fitted[inside], settings.seed),
+                    "policy_fqe": _fitted_interval(audit, inside),
                 }
             )
     return rows
 
 
-def _mean_interval(values: np.ndarray, seed: int) -> dict[str, float | None]:
-    if not np.isfinite(values).all():
+def _fitted_interval(audit: Audit, inside: np.ndarray) -> dict[str, float | None]:
+    if audit.fqe is None:
         return {"value": None, "lower": None, "upper": None}
+    lower, upper = audit.fqe.interval(inside)
+    return {"value": float(audit.fqe.initial_values[inside].mean()), "lower": lower, "upper": upper}
+
+
+def _mean_interval(values: np.ndarray, seed: int) -> dict[str, float]:
     drawn = np.random.default_rng(seed).multinomial(
         len(values), np.full(len(values), 1 / len(values)), N_RESAMPLES
     )
@@ -154,8 +155,7 @@ def _q_calibration(audit: Audit, scene: Scene, smallest: int) -> list[dict[str, 
     if audit.fqe is None or scene.episodes.n_episodes < 5 * smallest:
         return []
     starts = scene.scored.episode_starts
-    q_values = audit.fqe.q_values(scene.scored_inputs[starts])
-    predicted = select_rows(q_values, scene.scored.actions[starts])
+    predicted = select_rows(audit.fqe.q_values[starts], scene.scored.actions[starts])
     fifths = np.array_split(np.argsort(predicted), 5)
     return [
         {"predicted": float(predicted[rows].mean()), "observed": float(scene.episodes.returns[rows].mean())}

@@ -9,7 +9,7 @@ import numpy as np
 
 from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation import record
-from sepsis_cql.evaluation.audit import Audit, audit_clinicians, audit_policy, fit_evaluator
+from sepsis_cql.evaluation.audit import Audit, audit_clinicians, audit_policy
 from sepsis_cql.evaluation.behavior import describe_behavior
 from sepsis_cql.evaluation.diagnostics import diagnose
 from sepsis_cql.evaluation.figures import draw_figures
@@ -19,7 +19,7 @@ from sepsis_cql.evaluation.published import PublishedMetrics, published_metrics
 from sepsis_cql.evaluation.report_page import render_page
 from sepsis_cql.evaluation.scene import Scene, load_scene
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.variants import CLONE, Variant, list_variants
+from sepsis_cql.evaluation.variants import Variant, list_variants
 from sepsis_cql.evaluation.verdict import UNIDENTIFIED, check_gates, identified, judge
 from sepsis_cql.provenance import package_versions
 from sepsis_cql.replay.transitions import Transitions, load_transitions
@@ -162,13 +162,10 @@ def _audit_all(
     report: Callable[[str], None],
 ) -> tuple[Audit, ...]:
     variants = list_variants(policy, scene.clinicians, scene.train.actions, settings)
-    clone = next(variant for variant in variants if variant.name == CLONE)
-    report(clone.name)
-    clone_fqe = fit_evaluator(clone, scene, scene.behavior, settings)
     audits = []
     for variant in variants:
         report(variant.name)
-        audits.append(audit_policy(variant, scene, settings, n_resamples, clone_fqe))
+        audits.append(audit_policy(variant, scene, settings, n_resamples))
     observed = Variant(FunctionPolicy("clinicians", scene.clinicians), "clinicians", "none")
     return (*audits, audit_clinicians(observed, scene, settings, n_resamples))
 

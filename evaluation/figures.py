@@ -30,7 +30,7 @@ def draw_figures(evaluation: Evaluation, directory: Path) -> list[Path]:
 
 def _estimates(figure: Figure, found: Evaluation) -> bool:
     axes = figure.add_subplot()
-    names = ("fqe", "wis_truncated", "wdr", "observed")
+    names = ("fqe_cross_fitted", "wis_truncated", "wdr", "observed")
     for offset, name in enumerate(names):
         for row, policy in enumerate(found.policies):
             estimate = policy.estimates.get(name)
@@ -102,7 +102,7 @@ def _softening(figure: Figure, found: Evaluation) -> bool:
     rows = [policy for role in ("softened", "learned") for policy in found.policies if policy.role == role]
     left, right = figure.subplots(1, 2)
     labels = [policy.softening.replace("clinicians x ", "") for policy in rows]
-    for name in ("fqe", "wis_truncated", "wdr"):
+    for name in ("fqe_cross_fitted", "wis_truncated", "wdr"):
         values = [policy.estimates[name].value for policy in rows]
         left.plot(labels, [np.nan if value is None else value for value in values], "o-", label=name)
     left.set(ylabel="value", ylim=(-16, 16))

@@ -1,77 +1,30 @@
 """Fitted Q evaluation of a policy: value, refitted interval, and the Q-function doubly robust estimators need.
 
-The evaluator is fitted on training transitions by squared error; the value is scored at the initial states of other
-episodes. The interval refits it on bootstrapped training episodes and resamples the scored episodes with them:
-resampling initial states alone covers nothing, because the error of the evaluator is what is uncertain.
+It is made twice. Fitted on training transitions it is the textbook estimate, and optimistic: a policy learned from
+these transitions has chosen what happened to go well in them. Cross-fitted, each fold of the scored episodes is valued
+by an evaluator fitted on the other folds, which the policy has never seen.
+
+The interval refits the evaluator on bootstrapped episodes and resamples the scored ones with them: resampling initial
+states alone covers nothing, because the error of the evaluator is what is uncertain.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import Field
 from scipy.stats import norm
 from torch import Tensor
 
-from sepsis_cql.configs.loading import Settings
 from sepsis_cql.evaluation.bootstrap import resample_counts
-from sepsis_cql.evaluation.fqe_solver import (
-    N_ACTIONS,
-    FqeData,
-    FqeSolution,
-    action_weights,
-    pair_features,
-    solve,
-)
+from sepsis_cql.evaluation.fqe_features import Basis, Decisions, new_basis
+from sepsis_cql.evaluation.fqe_solver import FqeData, FqeSettings, FqeSolution, episode_pulls, solve
+from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
 
-TRANSITIONS_A_FEATURE = 20  # fewer give no more features than they can determine
-
-
-class FqeSettings(Settings):
-    """How the evaluator is fitted.
-
-    Attributes:
-        n_features: random rectified features beside the inputs themselves and a constant; fewer for little data.
-        n_components: principal components of the inputs that each action's deviation sees, beside a constant.
-        ridge: penalty, in transitions.
-        max_sweeps: bounded sweeps after which to stop in any case.
-        tolerance: stop when the mean target changes by less, in units of the bound.
-        gamma: discount of one step.
-        bound: largest attainable absolute return.
-        level: coverage the interval aims at.
-    """
-
-    n_features: int = Field(default=192, ge=0)
-    n_components: int = Field(default=9, ge=0)
-    ridge: float = Field(default=1.0, gt=0)
-    max_sweeps: int = Field(default=300, ge=1)
-    tolerance: float = Field(default=1e-3, gt=0)
-    gamma: float = Field(default=0.99, gt=0, le=1)
-    bound: float = Field(default=15.0, gt=0)
-    level: float = Field(default=0.95, gt=0, lt=1)
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Features of a state.
-
-    Attributes:
-        directions: (d, n_features) random projections, rectified after adding
-        offsets: (n_features,) thresholds.
-        components: (d, m) principal directions of the training inputs.
-    """
-
-    directions: Tensor
-    offsets: Tensor
-    components: Tensor
-
-    def __call__(self, inputs: np.ndarray, weights: Tensor) -> Tensor:
-        """(n, d) inputs and (n, 25) action weights to (n, p) features."""
-        x = torch.tensor(inputs, dtype=torch.float32)
-        constant = torch.ones(len(x), 1)
-        rich = torch.cat([constant, x, torch.relu(x @ self.directions + self.offsets)], dim=1)
-        return pair_features(rich, torch.cat([constant, x @ self.components], dim=1), weights)
+LEVEL = 0.95
+N_FOLDS = 5
+SOLVER = FqeSettings()
 
 
 @dataclass(frozen=True)
@@ -79,135 +32,148 @@ class FqeResult:
     """What fitted Q evaluation says of one policy.
 
     Attributes:
-        value: mean of sum_a pi(a|s_0) Q(s_0, a) over the scored episodes, targets bounded.
-        lower, upper: normal interval from `standard_error`.
-        standard_error: standard deviation of `refit_values`.
-        refit_values: (R,) values of the refitted evaluators.
-        unbounded_value: the same without bounding targets.
-        sweeps: bounded sweeps until convergence.
-        change: mean change of the targets in the last sweep, in units of reward.
-        basis, parameters, bound: the evaluator itself.
+        initial_values: (m,) sum_a pi(a|s_0) Q(s_0, a) of each scored episode, targets bounded.
+        refit_values: (R, m) the same by each refitted evaluator.
+        refit_counts: (R, m) how often each scored episode is in the resample of that refit.
+        unbounded_value: mean value without bounding targets.
+        sweeps: bounded sweeps until convergence, the largest where there are several fits.
+        change: mean change of the targets in the last sweep, in units of reward; likewise.
+        q_values: (n, 25) at the scored decisions.
     """
 
-    value: float
-    lower: float
-    upper: float
-    standard_error: float
+    initial_values: np.ndarray
     refit_values: np.ndarray
+    refit_counts: np.ndarray
     unbounded_value: float
     sweeps: int
     change: float
-    basis: Basis
-    parameters: Tensor
-    bound: float
+    q_values: np.ndarray
 
-    def q_values(self, inputs: np.ndarray) -> np.ndarray:
-        """(n, d) network inputs to (n, 25) float64 values inside the attainable range."""
-        columns = []
-        for action in range(N_ACTIONS):
-            weights = action_weights(torch.full((len(inputs),), action))
-            columns.append(self.basis(inputs, weights) @ self.parameters)
-        return (torch.stack(columns, dim=1).clamp(-1, 1) * self.bound).double().numpy()
+    @property
+    def value(self) -> float:
+        """Mean over the scored episodes."""
+        return float(self.initial_values.mean())
 
+    def resampled(self, inside: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(R,) mean values of the episodes `inside` in each resample; NaN where it holds none of them."""
+        counts = self.refit_counts[:, inside]
+        with np.errstate(invalid="ignore"):
+            return (self.refit_values[:, inside] * counts).sum(axis=1) / counts.sum(axis=1)
 
-def new_basis(inputs: np.ndarray, settings: FqeSettings, seed: int) -> Basis:
-    """Random directions from a seed, and the principal components of the training inputs."""
-    d = inputs.shape[1]
-    n_features = min(settings.n_features, len(inputs) // TRANSITIONS_A_FEATURE)
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(d, n_features, generator=generator) / d**0.5
-    offsets = torch.randn(n_features, generator=generator)
-    centred = inputs.astype(np.float64) - inputs.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    components = vectors[:, ::-1][:, : settings.n_components].copy()
-    return Basis(directions, offsets, torch.tensor(components, dtype=torch.float32))
+    def interval(self, inside: np.ndarray | slice = slice(None)) -> tuple[float, float]:
+        """95% normal interval of the mean value of the episodes `inside`."""
+        return normal_interval(float(self.initial_values[inside].mean()), self.resampled(inside))
 
 
-def fit_fqe(
-    inputs: np.ndarray,
-    next_inputs: np.ndarray,
-    transitions: Transitions,
-    next_probabilities: np.ndarray,
-    initial_inputs: np.ndarray,
-    initial_probabilities: np.ndarray,
-    settings: FqeSettings,
-    *,
-    n_refits: int,
-    seed: int,
+def normal_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    """Lower and upper end of the 95% interval with the standard deviation of resampled values."""
+    resampled = resampled[np.isfinite(resampled)]
+    margin = norm.ppf((1 + LEVEL) / 2) * (resampled.std(ddof=1) if len(resampled) > 1 else np.nan)
+    return float(value - margin), float(value + margin)
+
+
+def fit_on_training(
+    train: Transitions,
+    training: Decisions,
+    scored: Transitions,
+    decisions: Decisions,
+    counts: np.ndarray,
+    settings: EvaluationSettings,
 ) -> FqeResult:
-    """Fit the evaluator on training transitions and value the policy at the scored episodes' first states.
+    """Fit on training transitions and value the policy at the first states of the scored episodes.
 
     Args:
-        inputs: (n, d) network inputs of the training states, without NaN.
-        next_inputs: (n, d) of their next states.
-        transitions: the training transitions, sorted by stay and step.
-        next_probabilities: (n, 25) of the evaluated policy in the next states.
-        initial_inputs: (m, d) first states of the scored episodes.
-        initial_probabilities: (m, 25) of the evaluated policy there.
-        settings: how to fit.
-        n_refits: bootstrap data sets for the interval; fewer than 2 give an interval of NaN.
-        seed: of the features and of both bootstraps.
+        train: training transitions.
+        training: the same, as decisions.
+        scored: scored transitions.
+        decisions: the same, as decisions.
+        counts: (R, m) how often each scored episode is in each resample.
+        settings: of the evaluation.
     """
-    basis = new_basis(inputs, settings, seed)
-    continues = settings.gamma * ~transitions.terminals
-    expected = torch.tensor(next_probabilities * continues[:, None], dtype=torch.float32)
-    data = FqeData(
-        features=basis(inputs, action_weights(torch.tensor(transitions.actions))),
-        next_features=basis(next_inputs, expected),
-        rewards=torch.tensor(transitions.rewards / settings.bound, dtype=torch.float32),
-    )
-    initial = basis(initial_inputs, torch.tensor(initial_probabilities, dtype=torch.float32))
-    once = torch.ones(len(inputs))
-    bounded = _solve(data, once, settings, bounded=True)
-    unbounded = _solve(data, once, settings, bounded=False)
-    refits = _refit(data, transitions, initial, settings, n_refits, seed)
-    value = float((initial @ bounded.parameters).clamp(-1, 1).mean()) * settings.bound
-    error = float(refits.std(ddof=1)) if n_refits > 1 else float("nan")
-    margin = float(norm.ppf((1 + settings.level) / 2)) * error
+    basis = new_basis(training.inputs, settings.fqe_features, settings.fqe_components, settings.seed)
+    data = fqe_data(basis, train, training, settings)
+    bounded, unbounded = (solve(data, SOLVER, bounded=bounded) for bounded in (True, False))
+    drawn = np.concatenate(list(resample_counts(train.n_episodes, len(counts), settings.seed + 1)))
+    refits = _refit(data, bounded, drawn)
+    initial = basis.expected(decisions)[scored.episode_starts]
     return FqeResult(
-        value=value,
-        lower=value - margin,
-        upper=value + margin,
-        standard_error=error,
-        refit_values=refits,
+        initial_values=_bounded(initial @ bounded.parameters, settings),
+        refit_values=_bounded((initial @ refits).T, settings),
+        refit_counts=counts,
         unbounded_value=float((initial @ unbounded.parameters).mean()) * settings.bound,
         sweeps=bounded.sweeps,
         change=bounded.change * settings.bound,
-        basis=basis,
-        parameters=bounded.parameters,
-        bound=settings.bound,
+        q_values=_bounded(basis.q_values(decisions, bounded.parameters), settings),
     )
 
 
-def _solve(data: FqeData, counts: Tensor, settings: FqeSettings, *, bounded: bool) -> FqeSolution:
-    return solve(
-        data,
-        counts,
-        bounded=bounded,
-        ridge=settings.ridge,
-        max_sweeps=settings.max_sweeps,
-        tolerance=settings.tolerance,
+def cross_fit(
+    scored: Transitions, decisions: Decisions, counts: np.ndarray, settings: EvaluationSettings
+) -> FqeResult:
+    """Value the policy at the first states of each fold of the scored episodes, fitted on the other folds.
+
+    Args:
+        scored: scored transitions.
+        decisions: the same, as decisions.
+        counts: (R, m) how often each scored episode is in each resample, as fitted and as scored.
+        settings: of the evaluation.
+    """
+    basis = new_basis(decisions.inputs, settings.fqe_features, settings.fqe_components, settings.seed)
+    data = fqe_data(basis, scored, decisions, settings)
+    initial = basis.expected(decisions)[scored.episode_starts]
+    values = np.empty(scored.n_episodes)
+    refit_values = np.empty((len(counts), scored.n_episodes), dtype=np.float32)
+    q_values = np.empty((len(scored), decisions.policy.shape[1]))
+    unbounded_values, fits = [], []
+    for inside in _folds(scored.n_episodes, settings.seed):
+        within = inside[data.episode.numpy()]
+        others = data.rows(~within)
+        bounded, unbounded = (solve(others, SOLVER, bounded=bounded) for bounded in (True, False))
+        fits.append(bounded)
+        values[inside] = _bounded(initial[inside] @ bounded.parameters, settings)
+        refit_values[:, inside] = _bounded((initial[inside] @ _refit(others, bounded, counts)).T, settings)
+        unbounded_values.append((initial[inside] @ unbounded.parameters).sum())
+        fold = Decisions(decisions.inputs[within], decisions.policy[within], decisions.behavior[within])
+        q_values[within] = _bounded(basis.q_values(fold, bounded.parameters), settings)
+    return FqeResult(
+        initial_values=values,
+        refit_values=refit_values,
+        refit_counts=counts,
+        unbounded_value=float(sum(unbounded_values)) / len(values) * settings.bound,
+        sweeps=max(fit.sweeps for fit in fits),
+        change=max(fit.change for fit in fits) * settings.bound,
+        q_values=q_values,
     )
 
 
-def _refit(
-    data: FqeData,
-    transitions: Transitions,
-    initial: Tensor,
-    settings: FqeSettings,
-    n_refits: int,
-    seed: int,
-) -> np.ndarray:
-    """(n_refits,) values, each from its own training episodes and its own scored episodes."""
-    if n_refits == 0:
-        return np.empty(0)
+def fqe_data(
+    basis: Basis, transitions: Transitions, decisions: Decisions, settings: EvaluationSettings
+) -> FqeData:
+    """Transitions (sorted by stay and step, each stay up to its end) as the evaluator needs them."""
+    following = torch.roll(basis.expected(decisions), -1, dims=0)
+    following[torch.tensor(transitions.terminals)] = 0
     stay = np.cumsum(np.r_[False, transitions.stay_id[1:] != transitions.stay_id[:-1]])
-    training = np.concatenate(list(resample_counts(int(stay[-1]) + 1, n_refits, seed)))
-    scored = np.concatenate(list(resample_counts(len(initial), n_refits, seed + 1)))
-    values = np.empty(n_refits)
-    for refit in range(n_refits):
-        counts = torch.tensor(training[refit][stay], dtype=torch.float32)
-        parameters = _solve(data, counts, settings, bounded=True).parameters
-        each = (initial @ parameters).clamp(-1, 1).double().numpy()
-        values[refit] = each @ scored[refit] / len(each) * settings.bound
-    return values
+    return FqeData(
+        features=basis.taken(decisions, transitions.actions),
+        next_features=settings.gamma * following,
+        rewards=torch.tensor(transitions.rewards / settings.bound, dtype=torch.float32),
+        episode=torch.tensor(stay),
+    )
+
+
+def _refit(data: FqeData, solution: FqeSolution, counts: np.ndarray) -> Tensor:
+    """(p, R) parameters refitted to first order on (R, n_episodes) resamples."""
+    pulls = episode_pulls(data, solution, SOLVER, counts.shape[1])
+    return solution.parameters[:, None] + pulls @ torch.tensor(counts.T - 1, dtype=torch.float32)
+
+
+def _folds(n_episodes: int, seed: int) -> Iterator[np.ndarray]:
+    """Masks of at most five parts of the episodes."""
+    fold = np.random.default_rng(seed).permutation(n_episodes) % min(N_FOLDS, n_episodes)
+    for number in range(fold.max() + 1):
+        yield fold == number
+
+
+def _bounded(values: Tensor, settings: EvaluationSettings) -> np.ndarray:
+    """Values in units of reward, inside the attainable range."""
+    return (values.clamp(-1, 1) * settings.bound).double().numpy()

@@ -1,35 +1,54 @@
 """Fitted Q evaluation in linear features: its fixed point in one solution, and with bounded targets from there.
 
-Q(s, a) = phi(s) . w + psi(s) . w_a: a part shared by all actions in rich features phi, and a deviation for each action
-in a few features psi, fitted together by ridge regression, so a rare action falls back on the shared part. Repeating
-y = r + gamma * sum_a' pi(a'|s') Q(s', a') and regressing Q on y ends where (F'F + ridge - F'N) theta = F'r, with F the
-features of (s, a) and N the expected features of the next step; that system is solved directly (LSTD-Q, Lagoudakis &
-Parr 2003). With targets clipped to the attainable range the sweeps themselves are run, from that solution.
+Repeating y = r + gamma * sum_a' pi(a'|s') Q(s', a') and regressing Q on y ends where
+(F'F + ridge - F'N) theta = F'r, with F the features of (s, a) and N the discounted expected features of the next step;
+that system is solved directly (LSTD-Q, Lagoudakis & Parr 2003). With targets clipped to the attainable range the sweeps
+themselves are run, from that solution.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
-
-N_ACTIONS = 25
 
 
 @dataclass(frozen=True)
 class FqeData:
-    """Training transitions as the evaluator needs them.
+    """Transitions as the evaluator needs them.
 
     Attributes:
         features: (n, p) float32 features of each state and its action.
         next_features: (n, p) gamma times their expectation in the next state under the evaluated policy; 0 where
             the episode ends.
         rewards: (n,) in units of the attainable bound.
+        episode: (n,) int64 index of the episode.
     """
 
     features: Tensor
     next_features: Tensor
     rewards: Tensor
+    episode: Tensor
+
+    def rows(self, mask: np.ndarray) -> "FqeData":
+        """The transitions of some episodes; the episodes keep their index."""
+        keep = torch.tensor(np.flatnonzero(mask))
+        return FqeData(self.features[keep], self.next_features[keep], self.rewards[keep], self.episode[keep])
+
+
+@dataclass(frozen=True)
+class FqeSettings:
+    """How the fixed point is found.
+
+    Attributes:
+        ridge: penalty, in transitions.
+        max_sweeps: bounded sweeps after which to stop in any case.
+        tolerance: stop when the mean target changes by less, in units of the bound.
+    """
+
+    ridge: float = 1.0
+    max_sweeps: int = 300
+    tolerance: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -47,45 +66,52 @@ class FqeSolution:
     change: float
 
 
-def pair_features(rich: Tensor, few: Tensor, weights: Tensor) -> Tensor:
-    """(n, k + 25 m) features of states (n, k) and (n, m) under (n, 25) action weights."""
-    each = weights[:, :, None] * few[:, None, :]
-    return torch.cat([rich * weights.sum(dim=1, keepdim=True), each.flatten(1)], dim=1)
-
-
-def action_weights(actions: Tensor) -> Tensor:
-    """(n, 25) float32 with 1 at the given action."""
-    return one_hot(actions, N_ACTIONS).float()
-
-
 def solve(
-    data: FqeData, counts: Tensor, *, bounded: bool, ridge: float, max_sweeps: int, tolerance: float
+    data: FqeData, settings: FqeSettings, *, bounded: bool, counts: Tensor | None = None
 ) -> FqeSolution:
     """Fit the evaluator.
 
     Args:
         data: the transitions.
-        counts: (n,) how often each transition is in the data set.
+        settings: of the solution.
         bounded: clip targets to [-1, 1], the attainable range.
-        ridge: penalty, in transitions.
-        max_sweeps: bounded sweeps after which to stop in any case.
-        tolerance: stop when the mean target changes by less.
+        counts: (n,) how often each transition is in the data set; once by default.
     """
+    counts = torch.ones(len(data.rewards)) if counts is None else counts
     weighted = data.features * counts[:, None]
-    penalty = ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
+    penalty = settings.ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
     gram = (weighted.T @ data.features).double() + penalty
     step = (weighted.T @ data.next_features).double()
-    moment = (weighted.T @ data.rewards).double()
-    parameters = torch.linalg.solve(gram - step, moment).float()
+    parameters = torch.linalg.solve(gram - step, (weighted.T @ data.rewards).double()).float()
     if not bounded:
         return FqeSolution(parameters, 0, 0.0)
     factor = torch.linalg.cholesky(gram)
-    targets, change, sweeps = (data.rewards + data.next_features @ parameters).clamp(-1, 1), float("inf"), 0
-    while sweeps < max_sweeps and change > tolerance:
+    targets, change, sweeps = _targets(data, parameters), float("inf"), 0
+    while sweeps < settings.max_sweeps and change > settings.tolerance:
         moment = (weighted.T @ targets).double()
         parameters = torch.cholesky_solve(moment[:, None], factor)[:, 0].float()
-        updated = (data.rewards + data.next_features @ parameters).clamp(-1, 1)
+        updated = _targets(data, parameters)
         change = float(((updated - targets).abs() * counts).sum() / counts.sum())
         targets = updated
         sweeps += 1
     return FqeSolution(parameters, sweeps, change)
+
+
+def episode_pulls(data: FqeData, solution: FqeSolution, settings: FqeSettings, n_episodes: int) -> Tensor:
+    """(p, n_episodes) by how much each episode pulls the parameters: their derivative in its count.
+
+    Counts c give the parameters of a refit to first order, theta + pulls @ (c - 1): one Newton step of the bounded
+    equations from the fitted solution, instead of a new fit.
+    """
+    errors = _targets(data, solution.parameters) - data.features @ solution.parameters
+    scores = torch.zeros(n_episodes, data.features.shape[1])
+    scores.index_add_(0, data.episode, data.features * errors[:, None])
+    free = (data.rewards + data.next_features @ solution.parameters).abs() <= 1
+    penalty = settings.ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
+    slope = data.features - data.next_features * free[:, None]
+    jacobian = (data.features.T @ slope).double() + penalty
+    return torch.linalg.solve(jacobian, scores.T.double()).float()
+
+
+def _targets(data: FqeData, parameters: Tensor) -> Tensor:
+    return (data.rewards + data.next_features @ parameters).clamp(-1, 1)

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from sepsis_cql.evaluation.importance import SumEstimator
 
-Method = Literal["bca", "percentile", "studentized", "delta"]
+Method = Literal["bca", "percentile", "delta"]
 
 
 def interval(

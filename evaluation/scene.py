@@ -21,20 +21,21 @@ class Scene:
     Attributes:
         train: transitions the behaviour policy and the evaluators are fitted on.
         scored: transitions the policies are scored on.
-        train_inputs, train_next_inputs, scored_inputs: normalised states without NaN.
+        train_inputs, scored_inputs: normalised states without NaN.
         episodes: the scored transitions as padded arrays.
         model: of the clinicians.
-        behavior: (n, 25) the clinicians' probabilities at the scored states.
+        train_behavior: (n, 25) the clinicians' probabilities at the training states.
+        behavior: (n, 25) the same at the scored states.
         normaliser: clinical units to inputs.
     """
 
     train: Transitions
     scored: Transitions
     train_inputs: np.ndarray
-    train_next_inputs: np.ndarray
     scored_inputs: np.ndarray
     episodes: Episodes
     model: BehaviorPolicy
+    train_behavior: np.ndarray
     behavior: np.ndarray
     normaliser: Normaliser
 
@@ -80,10 +81,10 @@ def load_scene(replay: Path, split: str, settings: EvaluationSettings, reward_va
         train=train,
         scored=scored,
         train_inputs=inputs,
-        train_next_inputs=normaliser(train.next_states),
         scored_inputs=scored_inputs,
         episodes=pad_episodes(scored, settings.gamma),
         model=model,
+        train_behavior=model.probabilities(inputs),
         behavior=model.probabilities(scored_inputs),
         normaliser=normaliser,
     )

@@ -18,7 +18,7 @@ from sepsis_cql.evaluation.verdict import check_gates
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 
 N_RESAMPLES = 200
-N_REFITS = 10
+N_REFITS = 100
 
 
 def _settings() -> EvaluationSettings:
@@ -50,7 +50,7 @@ class PolicyScorer:
             gamma=self.settings.gamma,
             n_resamples=N_RESAMPLES,
         )
-        fqe = audit.estimates["fqe"]
+        fqe = audit.estimates[self.settings.gates.recommended]
         return {
             "fqe": fqe.value,
             "fqe_lower": fqe.lower,

@@ -49,9 +49,10 @@ class EvaluationSettings(Settings):
     gamma: float = Field(gt=0, le=1)
     bound: float = Field(gt=0)
     truncation_quantile: float = Field(gt=0, lt=1)
-    interval: Literal["bca", "percentile", "studentized", "delta"]
+    interval: Literal["bca", "percentile", "delta"]
     fqe_refits: int = Field(ge=2)
     fqe_features: int = Field(ge=0)
+    fqe_components: int = Field(ge=0)
     anchor_temperatures: list[float]
     clinician_shares: list[float]
     behavior: BehaviorSettings

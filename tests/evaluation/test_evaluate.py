@@ -19,7 +19,7 @@ from sepsis_cql.evaluation.record import load_evaluation
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     values = yaml.safe_load((CONFIGS / "evaluation.yaml").read_text())
-    values |= {"fqe_refits": 3, "fqe_features": 8, "clinician_shares": [0.5]}
+    values |= {"fqe_refits": 3, "fqe_features": 8, "fqe_components": 2, "clinician_shares": [0.5]}
     config = folder / "evaluation.yaml"
     config.write_text(yaml.safe_dump(values))
 

@@ -1,0 +1,98 @@
+"""What the evaluator of a policy sees of a decision.
+
+Three groups of columns: rich features of the state, shared by all actions; an intercept and a few principal components
+for each action; and how much more often the evaluated policy takes the action than the clinicians do. With the last,
+the fitted equations hold on average under that reweighting, which takes out the first-order error of an evaluator that
+is too plain for the true values (the "clever covariate" of van der Laan & Gruber 2012).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+N_ACTIONS = 25
+TRANSITIONS_A_FEATURE = 20  # fewer give no more features than they can determine
+LARGEST_RATIO = 20.0
+SMALLEST_PROBABILITY = 1e-4
+LARGEST_LOG_RATIO = 5.0
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """States at which somebody acts, and how the two policies act there.
+
+    Attributes:
+        inputs: (n, d) network inputs without NaN.
+        policy: (n, 25) probabilities of the evaluated policy.
+        behavior: (n, 25) probabilities of the clinicians.
+    """
+
+    inputs: np.ndarray
+    policy: np.ndarray
+    behavior: np.ndarray
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Features of states, actions and policies.
+
+    Attributes:
+        directions: (d, n_features) random projections, rectified after adding
+        offsets: (n_features,) thresholds.
+        components: (d, m) principal directions of the inputs.
+    """
+
+    directions: Tensor
+    offsets: Tensor
+    components: Tensor
+
+    def taken(self, decisions: Decisions, actions: np.ndarray) -> Tensor:
+        """(n, p) features of each state with the action taken there."""
+        return self._features(decisions, one_hot(torch.tensor(actions), N_ACTIONS).float())
+
+    def expected(self, decisions: Decisions) -> Tensor:
+        """(n, p) expected features of each state when the evaluated policy acts."""
+        return self._features(decisions, torch.tensor(decisions.policy, dtype=torch.float32))
+
+    def q_values(self, decisions: Decisions, parameters: Tensor) -> Tensor:
+        """(n, 25) values of every action."""
+        x = torch.tensor(decisions.inputs, dtype=torch.float32)
+        rich, few, ratios = self._rich(x), self._few(x), self._ratios(decisions)
+        shared, each, tilt = torch.split(parameters, [rich.shape[1], N_ACTIONS * few.shape[1], len(ratios)])
+        values = (rich @ shared)[:, None] + few @ each.reshape(N_ACTIONS, -1).T
+        return values + sum(weight * ratio for weight, ratio in zip(tilt, ratios, strict=True))
+
+    def _features(self, decisions: Decisions, weights: Tensor) -> Tensor:
+        x = torch.tensor(decisions.inputs, dtype=torch.float32)
+        each = weights[:, :, None] * self._few(x)[:, None, :]
+        ratios = [(weights * ratio).sum(dim=1) for ratio in self._ratios(decisions)]
+        return torch.cat([self._rich(x), each.flatten(1), torch.stack(ratios, dim=1)], dim=1)
+
+    def _rich(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.ones(len(x), 1), x, torch.relu(x @ self.directions + self.offsets)], dim=1)
+
+    def _few(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.ones(len(x), 1), x @ self.components], dim=1)
+
+    def _ratios(self, decisions: Decisions) -> tuple[Tensor, Tensor]:
+        behavior = np.maximum(decisions.behavior, SMALLEST_PROBABILITY)
+        ratio = torch.tensor(decisions.policy / behavior, dtype=torch.float32)
+        logs = ratio.log().clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+        return ratio.clamp(max=LARGEST_RATIO), logs
+
+
+def new_basis(inputs: np.ndarray, n_features: int, n_components: int, seed: int) -> Basis:
+    """Random directions from a seed and the principal components of (n, d) inputs; fewer of both for little data."""
+    n, d = inputs.shape
+    n_features = min(n_features, n // TRANSITIONS_A_FEATURE)
+    n_components = min(n_components, n // (N_ACTIONS * TRANSITIONS_A_FEATURE))
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(d, n_features, generator=generator) / d**0.5
+    offsets = torch.randn(n_features, generator=generator)
+    centred = inputs.astype(np.float64) - inputs.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    components = vectors[:, ::-1][:, :n_components].copy()
+    return Basis(directions, offsets, torch.tensor(components, dtype=torch.float32))
