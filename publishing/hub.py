@@ -163,7 +163,7 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, directory: Path) -
         with tempfile.TemporaryDirectory() as folder:
             api.hf_hub_download(repository, MANIFEST, revision=parent, local_dir=folder)
             earlier = {MANIFEST, *read_manifest(Path(folder)).files}
-    if foreign := sorted(remote - ours - earlier - MADE_BY_THE_HUB):
+    if foreign := sorted(remote - earlier - MADE_BY_THE_HUB):
         raise PublishingError(
             f"{repository}: holds files that no export wrote: {foreign[:10]}. Delete them first "
             "(`hf repos delete-files`), or push to another repository."

@@ -112,6 +112,14 @@ def test_files_no_export_wrote_are_not_touched(export, hub, api, pushed):
     assert hub.seen("POST", "/commit/") == 0
 
 
+def test_another_model_is_not_replaced(export, hub, api):
+    repository = hub.repositories[NAME] = Repository(private=False)
+    repository.commit("main", {"README.md": b"# another\n", "config.json": b"{}", "model.safetensors": b"w"})
+    with pytest.raises(PublishingError, match=r"config\.json"):
+        push(export, NAME, api=api)
+    assert len(repository.history) == 1
+
+
 def test_readme_the_hub_made_is_replaced(export, hub, api):
     hub.repositories[NAME] = Repository(private=False)
     hub.repositories[NAME].commit("main", {".gitattributes": b"*.pt filter=lfs\n", "README.md": b"# empty\n"})
