@@ -14,14 +14,8 @@ from sepsis_cql.publishing.evidence import BUILD, FOLDER, TRAINING, feature_rows
 from sepsis_cql.storage import new_file, read_json
 
 README = "README.md"
-SHOWN = (
-    "wis",
-    "pdwis",
-    "dr",
-    "wdr",
-    "fqe",
-    "fqe_cross_fitted",
-)  # columns of the table of sound estimates, where evaluated
+# columns of the table of sound estimates, where evaluated
+SHOWN = ("wis", "pdwis", "dr", "wdr", "fqe", "fqe_cross_fitted")
 
 
 class Author(Settings):
