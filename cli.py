@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sepsis_cql.commands.build import build
+from sepsis_cql.commands.calibrate import calibrate
 from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
 from sepsis_cql.commands.doctor import doctor
@@ -34,6 +35,7 @@ app.command()(agree)
 app.command()(train)
 app.command()(sweep)
 app.command()(evaluate)
+app.command()(calibrate)
 app.command()(card)
 app.command()(export)
 app.command()(push)

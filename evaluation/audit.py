@@ -33,6 +33,7 @@ class Audit:
         probabilities: (n, 25) of the policy at the scored states.
         weights: (n_episodes,) untruncated episode weights.
         estimates: by name of the estimator.
+        estimators: those made of episode weights, as statistics that can be resampled.
         difference: to the clinicians, by the recommended estimator.
         fqe: the cross-fitted evaluator; None for the clinicians themselves.
     """
@@ -41,6 +42,7 @@ class Audit:
     probabilities: np.ndarray
     weights: np.ndarray
     estimates: dict[str, Estimate]
+    estimators: dict[str, SumEstimator]
     difference: Difference | None
     fqe: FqeResult | None
 
@@ -85,7 +87,8 @@ def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n
     else:
         clinicians = importance.mean_estimator(scene.episodes.returns)
         difference = _difference(recommended, estimators[recommended][0], clinicians, counts, settings)
-    return Audit(variant, probabilities, rho[:, -1], estimates, difference, fqe)
+    statistics = {name: estimator for name, (estimator, _) in estimators.items()}
+    return Audit(variant, probabilities, rho[:, -1], estimates, statistics, difference, fqe)
 
 
 def audit_clinicians(variant: Variant, scene: Scene, settings: EvaluationSettings, n_resamples: int) -> Audit:
@@ -93,7 +96,7 @@ def audit_clinicians(variant: Variant, scene: Scene, settings: EvaluationSetting
     counts = scene.counts(n_resamples, settings.seed)
     observed = _estimate(importance.mean_estimator(scene.episodes.returns), counts, settings, None)
     weights = np.ones(scene.episodes.n_episodes)
-    return Audit(variant, scene.behavior, weights, {"observed": observed}, None, None)
+    return Audit(variant, scene.behavior, weights, {"observed": observed}, {}, None, None)
 
 
 def fit_evaluators(

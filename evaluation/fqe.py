@@ -92,18 +92,18 @@ def fit_on_training(
     """
     basis = new_basis(training.inputs, settings.fqe_features, settings.fqe_components, settings.seed)
     data = fqe_data(basis, train, training, settings)
-    bounded, unbounded = (solve(data, SOLVER, bounded=bounded) for bounded in (True, False))
+    fit = solve(data, SOLVER)
     drawn = np.concatenate(list(resample_counts(train.n_episodes, len(counts), settings.seed + 1)))
-    refits = _refit(data, bounded, drawn)
+    refits = _refit(data, fit, drawn)
     initial = basis.expected(decisions)[scored.episode_starts]
     return FqeResult(
-        initial_values=_bounded(initial @ bounded.parameters, settings),
+        initial_values=_bounded(initial @ fit.parameters, settings),
         refit_values=_bounded((initial @ refits).T, settings),
         refit_counts=counts,
-        unbounded_value=float((initial @ unbounded.parameters).mean()) * settings.bound,
-        sweeps=bounded.sweeps,
-        change=bounded.change * settings.bound,
-        q_values=_bounded(basis.q_values(decisions, bounded.parameters), settings),
+        unbounded_value=float((initial @ fit.unbounded_parameters).mean()) * settings.bound,
+        sweeps=fit.sweeps,
+        change=fit.change * settings.bound,
+        q_values=_bounded(basis.q_values(decisions, fit.parameters), settings),
     )
 
 
@@ -128,13 +128,13 @@ def cross_fit(
     for inside in _folds(scored.n_episodes, settings.seed):
         within = inside[data.episode.numpy()]
         others = data.rows(~within)
-        bounded, unbounded = (solve(others, SOLVER, bounded=bounded) for bounded in (True, False))
-        fits.append(bounded)
-        values[inside] = _bounded(initial[inside] @ bounded.parameters, settings)
-        refit_values[:, inside] = _bounded((initial[inside] @ _refit(others, bounded, counts)).T, settings)
-        unbounded_values.append((initial[inside] @ unbounded.parameters).sum())
+        fit = solve(others, SOLVER)
+        fits.append(fit)
+        values[inside] = _bounded(initial[inside] @ fit.parameters, settings)
+        refit_values[:, inside] = _bounded((initial[inside] @ _refit(others, fit, counts)).T, settings)
+        unbounded_values.append((initial[inside] @ fit.unbounded_parameters).sum())
         fold = Decisions(decisions.inputs[within], decisions.policy[within], decisions.behavior[within])
-        q_values[within] = _bounded(basis.q_values(fold, bounded.parameters), settings)
+        q_values[within] = _bounded(basis.q_values(fold, fit.parameters), settings)
     return FqeResult(
         initial_values=values,
         refit_values=refit_values,
@@ -163,7 +163,7 @@ def fqe_data(
 
 def _refit(data: FqeData, solution: FqeSolution, counts: np.ndarray) -> Tensor:
     """(p, R) parameters refitted to first order on (R, n_episodes) resamples."""
-    pulls = episode_pulls(data, solution, SOLVER, counts.shape[1])
+    pulls = episode_pulls(data, solution, counts.shape[1])
     return solution.parameters[:, None] + pulls @ torch.tensor(counts.T - 1, dtype=torch.float32)
 
 

@@ -56,37 +56,36 @@ class FqeSolution:
     """A fitted evaluator.
 
     Attributes:
-        parameters: (p,) float32; Q = features . parameters.
-        sweeps: bounded sweeps that were made; 0 for the direct solution.
+        parameters: (p,) float32; Q = features . parameters, with targets clipped to [-1, 1], the attainable range.
+        unbounded_parameters: (p,) float32, without clipping.
+        jacobian: (p, p) derivative of the bounded equations at `parameters`.
+        sweeps: bounded sweeps that were made.
         change: mean absolute change of the targets in the last sweep, in units of the bound.
     """
 
     parameters: Tensor
+    unbounded_parameters: Tensor
+    jacobian: Tensor
     sweeps: int
     change: float
 
 
-def solve(
-    data: FqeData, settings: FqeSettings, *, bounded: bool, counts: Tensor | None = None
-) -> FqeSolution:
+def solve(data: FqeData, settings: FqeSettings, counts: Tensor | None = None) -> FqeSolution:
     """Fit the evaluator.
 
     Args:
         data: the transitions.
         settings: of the solution.
-        bounded: clip targets to [-1, 1], the attainable range.
         counts: (n,) how often each transition is in the data set; once by default.
     """
     counts = torch.ones(len(data.rewards)) if counts is None else counts
     weighted = data.features * counts[:, None]
     penalty = settings.ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
     gram = (weighted.T @ data.features).double() + penalty
-    step = (weighted.T @ data.next_features).double()
-    parameters = torch.linalg.solve(gram - step, (weighted.T @ data.rewards).double()).float()
-    if not bounded:
-        return FqeSolution(parameters, 0, 0.0)
+    jacobian = gram - (weighted.T @ data.next_features).double()
+    unbounded = torch.linalg.solve(jacobian, (weighted.T @ data.rewards).double()).float()
     factor = torch.linalg.cholesky(gram)
-    targets, change, sweeps = _targets(data, parameters), float("inf"), 0
+    parameters, targets, change, sweeps = unbounded, _targets(data, unbounded), float("inf"), 0
     while sweeps < settings.max_sweeps and change > settings.tolerance:
         moment = (weighted.T @ targets).double()
         parameters = torch.cholesky_solve(moment[:, None], factor)[:, 0].float()
@@ -94,10 +93,12 @@ def solve(
         change = float(((updated - targets).abs() * counts).sum() / counts.sum())
         targets = updated
         sweeps += 1
-    return FqeSolution(parameters, sweeps, change)
+    clipped = ((data.rewards + data.next_features @ parameters).abs() > 1).nonzero()[:, 0]
+    jacobian = jacobian + (weighted[clipped].T @ data.next_features[clipped]).double()
+    return FqeSolution(parameters, unbounded, jacobian, sweeps, change)
 
 
-def episode_pulls(data: FqeData, solution: FqeSolution, settings: FqeSettings, n_episodes: int) -> Tensor:
+def episode_pulls(data: FqeData, solution: FqeSolution, n_episodes: int) -> Tensor:
     """(p, n_episodes) by how much each episode pulls the parameters: their derivative in its count.
 
     Counts c give the parameters of a refit to first order, theta + pulls @ (c - 1): one Newton step of the bounded
@@ -106,11 +107,7 @@ def episode_pulls(data: FqeData, solution: FqeSolution, settings: FqeSettings, n
     errors = _targets(data, solution.parameters) - data.features @ solution.parameters
     scores = torch.zeros(n_episodes, data.features.shape[1])
     scores.index_add_(0, data.episode, data.features * errors[:, None])
-    free = (data.rewards + data.next_features @ solution.parameters).abs() <= 1
-    penalty = settings.ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
-    slope = data.features - data.next_features * free[:, None]
-    jacobian = (data.features.T @ slope).double() + penalty
-    return torch.linalg.solve(jacobian, scores.T.double()).float()
+    return torch.linalg.solve(solution.jacobian, scores.T.double()).float()
 
 
 def _targets(data: FqeData, parameters: Tensor) -> Tensor:

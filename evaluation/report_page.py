@@ -45,7 +45,18 @@ network; the behaviour probability ignores the state.</p>
 {% for title, data in figures %}<h2>{{ title }}</h2><img alt="{{ title }}" src="data:image/png;base64,{{ data }}">
 {% endfor %}</body></html>
 """
-NAMES = ("observed", "fqe_cross_fitted", "fqe", "wis", "wis_truncated", "pdwis", "dr", "wdr", "wdr_truncated", "fqe_unbounded")
+NAMES = (
+    "observed",
+    "fqe_cross_fitted",
+    "fqe",
+    "wis",
+    "wis_truncated",
+    "pdwis",
+    "dr",
+    "wdr",
+    "wdr_truncated",
+    "fqe_unbounded",
+)
 
 
 def render_page(evaluation: Evaluation, figures: list[Path]) -> str:

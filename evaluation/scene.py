@@ -73,7 +73,7 @@ def load_scene(replay: Path, split: str, settings: EvaluationSettings, reward_va
         held = load_transitions(replay, "validation", reward_variant)
         fitted, calibration = (inputs, train.actions), (normaliser(held.states), held.actions)
     else:
-        is_held = _hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
+        is_held = hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
         fitted, calibration = ((inputs[rows], train.actions[rows]) for rows in (~is_held, is_held))
     model = fit_behavior(*fitted, *calibration, settings.behavior, settings.seed)
     scored_inputs = normaliser(scored.states)
@@ -90,7 +90,7 @@ def load_scene(replay: Path, split: str, settings: EvaluationSettings, reward_va
     )
 
 
-def _hold_out(subject_id: np.ndarray, share: float, seed: int) -> np.ndarray:
+def hold_out(subject_id: np.ndarray, share: float, seed: int) -> np.ndarray:
     """(n,) bool: decisions of a share of the patients, at least one."""
     patients = np.random.default_rng(seed).permutation(np.unique(subject_id))
     return np.isin(subject_id, patients[: max(1, round(share * len(patients)))])
