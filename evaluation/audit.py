@@ -75,12 +75,13 @@ def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n
     for name, fit in fits.items():
         lower, upper = fit.interval()
         estimates[name] = Estimate(value=fit.value, lower=lower, upper=upper, method=FQE_METHODS[name])
-    estimates["fqe_unbounded"] = Estimate(
-        value=fits["fqe"].unbounded_value,
-        lower=None,
-        upper=None,
-        method="as fqe, targets not bounded; shown for comparison",
-    )
+    for name, fit in fits.items():
+        estimates[f"{name}_bounded"] = Estimate(
+            value=fit.bounded_value,
+            lower=None,
+            upper=None,
+            method=f"{name} with targets bounded to the attainable range",
+        )
     recommended = settings.gates.recommended
     if recommended in fits:
         difference = _fqe_difference(recommended, fits[recommended], scene)

@@ -58,7 +58,7 @@ def diagnose(
         "dose_difference": _dose_difference(audit, scene, rules.smallest_cell),
         "evaluator": None
         if audit.fqe is None
-        else {"sweeps": audit.fqe.sweeps, "change": audit.fqe.change, "unbounded": audit.fqe.unbounded_value},
+        else {"sweeps": audit.fqe.sweeps, "change": audit.fqe.change, "bounded": audit.fqe.bounded_value},
     }
 
 

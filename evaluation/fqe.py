@@ -32,19 +32,19 @@ class FqeResult:
     """What fitted Q evaluation says of one policy.
 
     Attributes:
-        initial_values: (m,) sum_a pi(a|s_0) Q(s_0, a) of each scored episode, targets bounded.
+        initial_values: (m,) sum_a pi(a|s_0) Q(s_0, a) of each scored episode.
         refit_values: (R, m) the same by each refitted evaluator.
         refit_counts: (R, m) how often each scored episode is in the resample of that refit.
-        unbounded_value: mean value without bounding targets.
+        bounded_value: mean value with targets bounded to the attainable range.
         sweeps: bounded sweeps until convergence, the largest where there are several fits.
         change: mean change of the targets in the last sweep, in units of reward; likewise.
-        q_values: (n, 25) at the scored decisions.
+        q_values: (n, 25) at the scored decisions, inside the attainable range.
     """
 
     initial_values: np.ndarray
     refit_values: np.ndarray
     refit_counts: np.ndarray
-    unbounded_value: float
+    bounded_value: float
     sweeps: int
     change: float
     q_values: np.ndarray
@@ -97,10 +97,10 @@ def fit_on_training(
     refits = _refit(data, fit, drawn)
     initial = basis.expected(decisions)[scored.episode_starts]
     return FqeResult(
-        initial_values=_bounded(initial @ fit.parameters, settings),
-        refit_values=_bounded((initial @ refits).T, settings),
+        initial_values=_in_reward(initial @ fit.parameters, settings),
+        refit_values=_in_reward((initial @ refits).T, settings),
         refit_counts=counts,
-        unbounded_value=float((initial @ fit.unbounded_parameters).mean()) * settings.bound,
+        bounded_value=float(_bounded(initial @ fit.bounded_parameters, settings).mean()),
         sweeps=fit.sweeps,
         change=fit.change * settings.bound,
         q_values=_bounded(basis.q_values(decisions, fit.parameters), settings),
@@ -124,22 +124,23 @@ def cross_fit(
     values = np.empty(scored.n_episodes)
     refit_values = np.empty((len(counts), scored.n_episodes), dtype=np.float32)
     q_values = np.empty((len(scored), decisions.policy.shape[1]))
-    unbounded_values, fits = [], []
+    bounded_values = np.empty(scored.n_episodes)
+    fits = []
     for inside in _folds(scored.n_episodes, settings.seed):
         within = inside[data.episode.numpy()]
         others = data.rows(~within)
         fit = solve(others, SOLVER)
         fits.append(fit)
-        values[inside] = _bounded(initial[inside] @ fit.parameters, settings)
-        refit_values[:, inside] = _bounded((initial[inside] @ _refit(others, fit, counts)).T, settings)
-        unbounded_values.append((initial[inside] @ fit.unbounded_parameters).sum())
+        values[inside] = _in_reward(initial[inside] @ fit.parameters, settings)
+        refit_values[:, inside] = _in_reward((initial[inside] @ _refit(others, fit, counts)).T, settings)
+        bounded_values[inside] = _bounded(initial[inside] @ fit.bounded_parameters, settings)
         fold = Decisions(decisions.inputs[within], decisions.policy[within], decisions.behavior[within])
         q_values[within] = _bounded(basis.q_values(fold, fit.parameters), settings)
     return FqeResult(
         initial_values=values,
         refit_values=refit_values,
         refit_counts=counts,
-        unbounded_value=float(sum(unbounded_values)) / len(values) * settings.bound,
+        bounded_value=float(bounded_values.mean()),
         sweeps=max(fit.sweeps for fit in fits),
         change=max(fit.change for fit in fits) * settings.bound,
         q_values=q_values,
@@ -174,6 +175,10 @@ def _folds(n_episodes: int, seed: int) -> Iterator[np.ndarray]:
         yield fold == number
 
 
+def _in_reward(values: Tensor, settings: EvaluationSettings) -> np.ndarray:
+    return values.double().numpy() * settings.bound
+
+
 def _bounded(values: Tensor, settings: EvaluationSettings) -> np.ndarray:
     """Values in units of reward, inside the attainable range."""
-    return (values.clamp(-1, 1) * settings.bound).double().numpy()
+    return _in_reward(values.clamp(-1, 1), settings)

@@ -1,9 +1,10 @@
-"""Fitted Q evaluation in linear features: its fixed point in one solution, and with bounded targets from there.
+"""Fitted Q evaluation in linear features: its fixed point in one solution.
 
 Repeating y = r + gamma * sum_a' pi(a'|s') Q(s', a') and regressing Q on y ends where
 (F'F + ridge - F'N) theta = F'r, with F the features of (s, a) and N the discounted expected features of the next step;
-that system is solved directly (LSTD-Q, Lagoudakis & Parr 2003). With targets clipped to the attainable range the sweeps
-themselves are run, from that solution.
+that system is solved directly (LSTD-Q, Lagoudakis & Parr 2003). Clipping the targets to the attainable range keeps a
+diverging evaluator in bounds, but biases a good one: near the range's end errors are cut off on one side. So the
+clipped sweeps are run from the solution only to be shown beside it.
 """
 
 from dataclasses import dataclass
@@ -56,16 +57,16 @@ class FqeSolution:
     """A fitted evaluator.
 
     Attributes:
-        parameters: (p,) float32; Q = features . parameters, with targets clipped to [-1, 1], the attainable range.
-        unbounded_parameters: (p,) float32, without clipping.
-        jacobian: (p, p) derivative of the bounded equations at `parameters`.
+        parameters: (p,) float32; Q = features . parameters.
+        jacobian: (p, p) matrix of the equations they solve.
+        bounded_parameters: (p,) float32, with targets clipped to [-1, 1], the attainable range.
         sweeps: bounded sweeps that were made.
         change: mean absolute change of the targets in the last sweep, in units of the bound.
     """
 
     parameters: Tensor
-    unbounded_parameters: Tensor
     jacobian: Tensor
+    bounded_parameters: Tensor
     sweeps: int
     change: float
 
@@ -83,32 +84,31 @@ def solve(data: FqeData, settings: FqeSettings, counts: Tensor | None = None) ->
     penalty = settings.ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
     gram = (weighted.T @ data.features).double() + penalty
     jacobian = gram - (weighted.T @ data.next_features).double()
-    unbounded = torch.linalg.solve(jacobian, (weighted.T @ data.rewards).double()).float()
+    parameters = torch.linalg.solve(jacobian, (weighted.T @ data.rewards).double()).float()
     factor = torch.linalg.cholesky(gram)
-    parameters, targets, change, sweeps = unbounded, _targets(data, unbounded), float("inf"), 0
+    bounded, targets = parameters, _bounded_targets(data, parameters)
+    change, sweeps = float("inf"), 0
     while sweeps < settings.max_sweeps and change > settings.tolerance:
         moment = (weighted.T @ targets).double()
-        parameters = torch.cholesky_solve(moment[:, None], factor)[:, 0].float()
-        updated = _targets(data, parameters)
+        bounded = torch.cholesky_solve(moment[:, None], factor)[:, 0].float()
+        updated = _bounded_targets(data, bounded)
         change = float(((updated - targets).abs() * counts).sum() / counts.sum())
         targets = updated
         sweeps += 1
-    clipped = ((data.rewards + data.next_features @ parameters).abs() > 1).nonzero()[:, 0]
-    jacobian = jacobian + (weighted[clipped].T @ data.next_features[clipped]).double()
-    return FqeSolution(parameters, unbounded, jacobian, sweeps, change)
+    return FqeSolution(parameters, jacobian, bounded, sweeps, change)
 
 
 def episode_pulls(data: FqeData, solution: FqeSolution, n_episodes: int) -> Tensor:
     """(p, n_episodes) by how much each episode pulls the parameters: their derivative in its count.
 
-    Counts c give the parameters of a refit to first order, theta + pulls @ (c - 1): one Newton step of the bounded
-    equations from the fitted solution, instead of a new fit.
+    Counts c give the parameters of a refit to first order, theta + pulls @ (c - 1): one Newton step of the equations
+    from the fitted solution, instead of a new fit.
     """
-    errors = _targets(data, solution.parameters) - data.features @ solution.parameters
+    errors = data.rewards + (data.next_features - data.features) @ solution.parameters
     scores = torch.zeros(n_episodes, data.features.shape[1])
     scores.index_add_(0, data.episode, data.features * errors[:, None])
     return torch.linalg.solve(solution.jacobian, scores.T.double()).float()
 
 
-def _targets(data: FqeData, parameters: Tensor) -> Tensor:
+def _bounded_targets(data: FqeData, parameters: Tensor) -> Tensor:
     return (data.rewards + data.next_features @ parameters).clamp(-1, 1)

@@ -55,7 +55,8 @@ NAMES = (
     "dr",
     "wdr",
     "wdr_truncated",
-    "fqe_unbounded",
+    "fqe_cross_fitted_bounded",
+    "fqe_bounded",
 )
 
 

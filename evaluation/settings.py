@@ -30,7 +30,7 @@ class GateSettings(Settings):
     unsupported_share: float = Field(ge=0, le=1)
     minimum_ess: float = Field(ge=1)
     mean_weight: tuple[float, float]
-    fqe_change: float = Field(gt=0)
+    fqe_bounding: float = Field(gt=0)
 
 
 class DiagnosticSettings(Settings):
