@@ -1,12 +1,13 @@
 """`sepsis-cql calibrate`: estimators against known truth."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.errors import EvaluationError
@@ -36,13 +37,12 @@ def calibrate(
     out.mkdir(parents=True, exist_ok=True)
     for name in case or settings.cases:
         with Progress(console=console) as progress:
-            task = progress.add_task(name, total=settings.repetitions)
             record = run(
                 name,
                 settings,
                 evaluation,
                 jobs=jobs,
-                report=lambda done, task=task: progress.update(task, completed=done),
+                report=partial(_show, progress, progress.add_task(name, total=settings.repetitions)),
             )
         write_json(out / f"{name}.json", record.model_dump(mode="json"))
         console.print(f"{name}: {out / name}.json")
@@ -53,3 +53,7 @@ def calibrate(
                 f"coverage {quality.coverage:.3f}, gates hold {policy.passes_gates:.0%}, "
                 f"endorsed {policy.endorsed:.0%}"
             )
+
+
+def _show(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)

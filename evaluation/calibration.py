@@ -13,7 +13,7 @@ from scipy.stats import norm, spearmanr
 
 from sepsis_cql.configs.loading import Settings
 from sepsis_cql.evaluation.audit import Audit, audit_policy
-from sepsis_cql.evaluation.behavior import fit_behavior
+from sepsis_cql.evaluation.behavior import BehaviorPolicy, fit_behavior
 from sepsis_cql.evaluation.calibration_record import Calibration, EstimatorQuality, PolicyQuality, Ranking
 from sepsis_cql.evaluation.episodes import pad_episodes
 from sepsis_cql.evaluation.intervals import Method, interval
@@ -164,6 +164,7 @@ def _collect(
     train = environment.sample(case.training, evaluation.seed)
     scored = environment.sample(case.scored, SCORED_SEED + evaluation.seed)
     train_inputs, scored_inputs = environment.inputs(train.states), environment.inputs(scored.states)
+    model: BehaviorPolicy | FunctionPolicy
     if case.behavior == "known":
         probabilities = [environment.clinicians(part.states) for part in (train, scored)]
         model = FunctionPolicy("clinicians", environment.clinicians)

@@ -100,9 +100,7 @@ def evaluate_policy(
         test_split_uses=test_split_uses,
         published=None if published is None else _hide_counts(asdict(published), hide),
         policies=policies,
-        behavior=None
-        if scene is None
-        else describe_behavior(scene.model, scene.behavior, scene.scored.actions),
+        behavior=None if scene is None else _describe_behavior(scene),
         diagnostics=diagnostics,
         verdict=_overall(policies),
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
@@ -217,6 +215,12 @@ def _true_value(audit: Audit, replay: Path, settings: EvaluationSettings) -> rec
     policy = true_behavior(simulator, grid) if is_clinicians else audit.variant.policy
     truth = true_value(policy, simulator, grid, settings.truth_episodes, settings.seed, gamma=settings.gamma)
     return record.TrueValue(value=truth.value, standard_error=truth.standard_error)
+
+
+def _describe_behavior(scene: Scene) -> record.Behavior | None:
+    if isinstance(scene.model, FunctionPolicy):
+        return None
+    return describe_behavior(scene.model, scene.behavior, scene.scored.actions)
 
 
 def _overall(policies: list[record.PolicyRecord]) -> record.Verdict:

@@ -1,5 +1,6 @@
 """What every policy is evaluated against: scored episodes, training transitions and the clinicians' policy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation.behavior import BehaviorPolicy, fit_behavior
 from sepsis_cql.evaluation.bootstrap import resample_counts
 from sepsis_cql.evaluation.episodes import Episodes, pad_episodes
-from sepsis_cql.evaluation.inputs import Normaliser, load_normaliser
+from sepsis_cql.evaluation.inputs import load_normaliser
+from sepsis_cql.evaluation.policies import FunctionPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions, load_transitions
 
@@ -23,7 +25,7 @@ class Scene:
         scored: transitions the policies are scored on.
         train_inputs, scored_inputs: normalised states without NaN.
         episodes: the scored transitions as padded arrays.
-        model: of the clinicians.
+        model: of the clinicians, from inputs; a function where they are known.
         train_behavior: (n, 25) the clinicians' probabilities at the training states.
         behavior: (n, 25) the same at the scored states.
         normaliser: clinical units to inputs.
@@ -34,10 +36,10 @@ class Scene:
     train_inputs: np.ndarray
     scored_inputs: np.ndarray
     episodes: Episodes
-    model: BehaviorPolicy
+    model: BehaviorPolicy | FunctionPolicy
     train_behavior: np.ndarray
     behavior: np.ndarray
-    normaliser: Normaliser
+    normaliser: Callable[[np.ndarray], np.ndarray]
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """(R, n_episodes) how often each episode is drawn; the same for every estimator and policy."""

@@ -6,7 +6,7 @@ states; the policies there come from the network of this package.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -181,15 +181,10 @@ class SyntheticTruth:
         """The network softened and greedy, and no treatment."""
         q_values = self._network
         assert q_values is not None
-        policies: list[Policy] = [
-            FunctionPolicy(
-                f"network, clinicians x exp(Q / {temperature:g})",
-                lambda states, temperature=temperature: anchor(
-                    q_values(states), clinicians(states), temperature
-                ),
-            )
-            for temperature in self.temperatures
-        ]
+        policies: list[Policy] = []
+        for temperature in self.temperatures:
+            soften = partial(_anchored, q_values, clinicians, temperature)
+            policies.append(FunctionPolicy(f"network, clinicians x exp(Q / {temperature:g})", soften))
         softened_anew = clinicians != self.clinicians
         fixed: list[Policy] = [
             QPolicy("network, greedy", q_values),
@@ -216,3 +211,9 @@ class SyntheticTruth:
 
     def _value(self, policy: Any, n_episodes: int) -> float:
         return true_value(policy, self._record, asdict(self._grid), n_episodes, TRUTH_SEED).value
+
+
+def _anchored(
+    q_values: Clinicians, clinicians: Clinicians, temperature: float, states: np.ndarray
+) -> np.ndarray:
+    return anchor(q_values(states), clinicians(states), temperature)
