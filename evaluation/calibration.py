@@ -105,8 +105,8 @@ def calibrate(
         seed=settings.seed,
         recommended=evaluation.gates.recommended,
         clinicians_value=environment.clinicians_value,
-        policies=[_describe(found, environment.clinicians_value) for found in zip(*repetitions, strict=True)],
-        rankings=_rank(repetitions),
+        policies=[summarise(found, environment.clinicians_value) for found in zip(*repetitions, strict=True)],
+        rankings=rank(repetitions),
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )
 
@@ -215,7 +215,7 @@ def _numbers(*values: float | None) -> tuple[float, float, float]:
     return value, lower, upper
 
 
-def _describe(found: tuple[Finding, ...], clinicians: float) -> PolicyQuality:
+def summarise(found: tuple[Finding, ...], clinicians: float) -> PolicyQuality:
     """One policy over all repetitions."""
     truth = np.array([one.true_value for one in found])
     passes = np.array([one.passes for one in found])
@@ -254,7 +254,7 @@ def _quality(numbers: np.ndarray, truth: np.ndarray, passes: np.ndarray) -> Esti
     )
 
 
-def _rank(repetitions: list[list[Finding]]) -> dict[str, Ranking]:
+def rank(repetitions: list[list[Finding]]) -> dict[str, Ranking]:
     """How well each estimator orders the policies of a repetition."""
     rankings = {}
     for name in repetitions[0][0].estimates:

@@ -16,6 +16,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation.bootstrap import resample_counts
 from sepsis_cql.evaluation.fqe_features import Basis, Decisions, new_basis
 from sepsis_cql.evaluation.fqe_solver import FqeData, FqeSettings, FqeSolution, episode_pulls, solve
@@ -117,7 +118,15 @@ def cross_fit(
         decisions: the same, as decisions.
         counts: (R, m) how often each scored episode is in each resample, as fitted and as scored.
         settings: of the evaluation.
+
+    Raises:
+        EvaluationError: there is only one episode.
     """
+    if scored.n_episodes < 2:
+        raise EvaluationError(
+            f"found {scored.n_episodes} scored episode, expected at least 2: each is valued by an evaluator fitted "
+            "on others. Use a replay with more patients."
+        )
     basis = new_basis(decisions.inputs, settings.fqe_features, settings.fqe_components, settings.seed)
     data = fqe_data(basis, scored, decisions, settings)
     initial = basis.expected(decisions)[scored.episode_starts]

@@ -4,16 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.evaluation.audit import audit_policy
 from sepsis_cql.evaluation.episodes import pad_episodes
 from sepsis_cql.evaluation.policies import FunctionPolicy, baseline_policies
+from sepsis_cql.evaluation.published import published_metrics
 from sepsis_cql.evaluation.scene import Scene
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.variants import Variant
 from sepsis_cql.evaluation.verdict import check_gates, identified, judge
+from sepsis_cql.training.buffer import ResidentBuffer, epoch_order
+from sepsis_cql.training.cql import ConservativeQLearning
+from sepsis_cql.training.network import TrainableNetwork
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,43 @@ def test_softened_optimal_policy_with_overlap_is_endorsed(icu, decide):
     verdict, found = decide("softened", lambda states: policy[icu.state_index(states)])
     assert verdict.label == "better than clinicians", (verdict.reasons, found.difference)
     assert icu.true_value(policy) > icu.true_value(icu.clinicians)
+
+
+def test_policy_of_the_published_recipe_is_not_endorsed(icu, decide, scene):
+    """Reported the published way it looks worth 13; it is worth about what clinicians achieve."""
+    training = icu.simulate(12_000, 2)
+    q_values = train_by_the_published_recipe(training, icu)
+    policy = q_values(icu.features).argmax(axis=1)
+    assert icu.true_value(np.eye(25)[policy]) < 9
+    verdict, found = decide("CQL, alpha 0.05", lambda states: q_values(states).argmax(axis=1))
+    published = published_metrics(scene.scored, q_values(scene.scored.states), gamma=0.99, n_resamples=50)
+    assert published.fqe_mean > 12
+    assert verdict.label == "cannot be identified"
+    assert abs(found.estimates["fqe_cross_fitted"].value) < published.fqe_mean
+
+
+def train_by_the_published_recipe(training, icu):
+    """(n, 47) states to (n, 25) values after 7,000 steps of PROTOCOL.md's training: alpha 0.05, batches of 4096."""
+    torch.manual_seed(1024)
+    layers = [torch.nn.Linear(47, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(256, 25))
+    network = TrainableNetwork([model], [1e-4], grad_clip=10.0, device=torch.device("cpu"))
+    buffer = ResidentBuffer(
+        states=torch.tensor(training.states),
+        next_states=torch.tensor(training.next_states),
+        actions=torch.tensor(training.actions),
+        terminals=torch.tensor(training.terminals),
+    )
+    rewards = torch.tensor(training.rewards, dtype=torch.float32)
+    learner = ConservativeQLearning(
+        network, buffer, rewards, alphas=[0.05], gamma=icu.gamma, target_update_epochs=10
+    )
+    with torch.no_grad():
+        for epoch in range(1, 251):
+            for rows in epoch_order(1024, epoch, len(training)).split(4096):
+                learner.update(rows)
+            learner.end_epoch(epoch)
+        return lambda states: network.outputs_with(network.weights, torch.tensor(states)).numpy()
 
 
 def test_clone_of_the_clinicians_is_worth_what_they_are(scene, decide):

@@ -1,0 +1,141 @@
+"""Fitted Q evaluation reaches the fixed point it is defined by, and its refits are refits."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.errors import EvaluationError
+from sepsis_cql.evaluation.bootstrap import resample_counts
+from sepsis_cql.evaluation.fqe import SOLVER, cross_fit, fit_on_training, fqe_data
+from sepsis_cql.evaluation.fqe_features import Decisions, new_basis
+from sepsis_cql.evaluation.fqe_solver import FqeData, FqeSettings, episode_pulls, solve
+from sepsis_cql.evaluation.policies import anchor
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.replay.transitions import Transitions
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_settings(EvaluationSettings, Path("evaluation.yaml"))
+
+
+def test_golden_decision_process(shared):
+    golden = json.loads((shared / "ope" / "golden.json").read_text())
+    given = golden["inputs"]["D"]
+    expected = {name: np.array(entry["value"]) for name, entry in golden["expected"]["D"].items()}
+    state, action, reward, following, done = np.array(given["transitions"]).T
+    policy, n_actions = np.array(given["pi"]), given["n_actions"]
+    pair = np.eye(given["n_states"] * n_actions, dtype=np.float32)
+    ahead = np.zeros((len(state), len(pair)), dtype=np.float32)
+    for row in np.flatnonzero(done == 0):
+        for choice, share in enumerate(policy[following[row]]):
+            ahead[row, n_actions * following[row] + choice] = given["gamma"] * share
+    data = FqeData(
+        features=torch.tensor(pair[n_actions * state + action]),
+        next_features=torch.tensor(ahead),
+        rewards=torch.tensor(reward / 15, dtype=torch.float32),
+        episode=torch.arange(len(state)),
+    )
+    q = 15 * solve(data, FqeSettings(ridge=1e-7)).parameters.numpy().reshape(policy.shape)
+    assert q == pytest.approx(expected["Q"], rel=1e-4)
+    value = np.array(given["d0"]) @ (policy * q).sum(axis=1)
+    assert value == pytest.approx(float(expected["value"]), rel=1e-4)
+    assert value != pytest.approx(float(expected["TRAP_max_value"]), rel=0.1)
+
+
+def one_step_stays(n, n_deaths):
+    """Stays of one step with the same state, worth +15 or -15."""
+    died = np.arange(n) < n_deaths
+    ones = np.ones((n, 3), dtype=np.float32)
+    stays = Transitions(
+        states=ones,
+        actions=np.arange(n) % 25,
+        rewards=np.where(died, -15.0, 15.0),
+        next_states=ones,
+        terminals=np.ones(n, bool),
+        stay_id=np.arange(n),
+        subject_id=np.arange(n),
+        step_index=np.zeros(n, np.int64),
+        state_names=("a", "b", "c"),
+        normalised=True,
+    )
+    even = np.full((n, 25), 1 / 25)
+    return stays, Decisions(ones, even, even)
+
+
+def test_one_step_problem_worth_nine_gives_nine(settings):
+    stays, decisions = one_step_stays(5000, 1000)
+    counts = np.concatenate(list(resample_counts(5000, 300, 1)))
+    for result in (
+        fit_on_training(stays, decisions, stays, decisions, counts, settings),
+        cross_fit(stays, decisions, counts, settings),
+    ):
+        assert result.value == pytest.approx(9.0, abs=0.02)  # the ridge is one transition in thousands
+        assert result.bounded_value == pytest.approx(9.0, abs=0.02)
+        lower, upper = result.interval()
+        standard_error = np.sqrt((15**2 - 9**2) / 5000)
+        assert (upper - lower) / 3.92 == pytest.approx(standard_error, rel=0.15)
+
+
+def test_one_episode_cannot_be_cross_fitted(settings):
+    stays, decisions = one_step_stays(1, 0)
+    with pytest.raises(EvaluationError, match="at least 2"):
+        cross_fit(stays, decisions, np.ones((3, 1)), settings)
+
+
+@pytest.fixture(scope="module")
+def icu():
+    pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
+    from sepsis_cql.evaluation.icu_sepsis import load_icu_sepsis
+
+    return load_icu_sepsis()
+
+
+@pytest.fixture(scope="module")
+def softened(icu):
+    policy = anchor(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
+    stays = icu.simulate(2000, 5)
+    index = icu.state_index(stays.states)
+    return stays, Decisions(stays.states, policy[index], icu.clinicians[index]), icu.true_value(policy)
+
+
+def test_first_order_refits_are_what_new_fits_give(softened, settings):
+    stays, decisions, _ = softened
+    basis = new_basis(decisions.inputs, settings.fqe_features, settings.fqe_components, 1)
+    data = fqe_data(basis, stays, decisions, settings)
+    fit = solve(data, SOLVER)
+    counts = np.concatenate(list(resample_counts(stays.n_episodes, 30, 2)))
+    pulls = episode_pulls(data, fit, stays.n_episodes)
+    initial = basis.expected(decisions)[stays.episode_starts].mean(dim=0)
+    first_order = initial @ (
+        fit.parameters[:, None] + pulls @ torch.tensor(counts.T - 1, dtype=torch.float32)
+    )
+    exact = torch.stack(
+        [
+            initial @ solve(data, SOLVER, torch.tensor(row, dtype=torch.float32)[data.episode]).parameters
+            for row in counts
+        ]
+    )
+    assert np.corrcoef(first_order.numpy(), exact.numpy())[0, 1] > 0.95
+    assert float(first_order.std() / exact.std()) == pytest.approx(1, abs=0.2)
+
+
+def test_interval_is_as_wide_as_the_estimate_is_uncertain(icu, softened, settings):
+    _, _, truth = softened
+    policy = anchor(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
+    errors, widths = [], []
+    for seed in range(12):
+        stays = icu.simulate(1000, 100 + seed)
+        index = icu.state_index(stays.states)
+        counts = np.concatenate(list(resample_counts(1000, 100, seed)))
+        result = cross_fit(
+            stays, Decisions(stays.states, policy[index], icu.clinicians[index]), counts, settings
+        )
+        lower, upper = result.interval()
+        errors.append(result.value - truth)
+        widths.append((upper - lower) / 3.92)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.mean(widths), rel=0.6)
