@@ -119,13 +119,18 @@ def _map(work: Callable[[int], list[Finding]], n: int, jobs: int) -> Iterator[li
             yield from pool.map(work, range(n))
 
 
-@cache
-def _environment(settings: str, name: str) -> Environment:
-    chosen = CalibrationSettings.model_validate_json(settings)
-    temperatures = chosen.temperatures[name]
+def open_environment(settings: CalibrationSettings, name: str) -> Environment:
+    """The process with known truth that a case names."""
+    temperatures = settings.temperatures[name]
     if name == "icu-sepsis":
         return IcuSepsisTruth(temperatures)
-    return SyntheticTruth(temperatures, chosen.truth_episodes, chosen.repeated_truth_episodes)
+    return SyntheticTruth(temperatures, settings.truth_episodes, settings.repeated_truth_episodes)
+
+
+@cache
+def _environment(settings: str, name: str) -> Environment:
+    """The same, kept by each process with the true values it has found."""
+    return open_environment(CalibrationSettings.model_validate_json(settings), name)
 
 
 def _repeat(settings: str, name: str, evaluation: EvaluationSettings, repetition: int) -> list[Finding]:
@@ -134,7 +139,7 @@ def _repeat(settings: str, name: str, evaluation: EvaluationSettings, repetition
     environment = _environment(settings, case.environment)
     seed = chosen.seed + repetition
     evaluation = evaluation.model_copy(update={"seed": seed})
-    scene = _collect(environment, case, chosen, evaluation)
+    scene = collect(environment, case, chosen, evaluation)
     clinicians = environment.clinicians if case.behavior == "known" else scene.clinicians
     counts = scene.counts(chosen.resamples, seed)
     findings = []
@@ -158,9 +163,17 @@ def _repeat(settings: str, name: str, evaluation: EvaluationSettings, repetition
     return findings
 
 
-def _collect(
+def collect(
     environment: Environment, case: CaseSettings, chosen: CalibrationSettings, evaluation: EvaluationSettings
 ) -> Scene:
+    """Training and scored episodes with the clinicians' policy, as an evaluation has them.
+
+    Args:
+        environment: where the episodes come from.
+        case: how many, and whether the clinicians are known.
+        chosen: which model estimates them otherwise.
+        evaluation: settings with the seed of the repetition.
+    """
     train = environment.sample(case.training, evaluation.seed)
     scored = environment.sample(case.scored, SCORED_SEED + evaluation.seed)
     train_inputs, scored_inputs = environment.inputs(train.states), environment.inputs(scored.states)

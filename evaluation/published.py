@@ -63,8 +63,9 @@ def published_metrics(
 
     clipped = np.minimum(ratios, RATIO_LIMIT).prod(axis=1, keepdims=True)
     weights = ratios.prod(axis=1, keepdims=True)
-    fqe = _interval(mean_estimator(initial_values), n_resamples, seed)
-    wis = _interval(weighted_importance_sampling(episodes, weights), n_resamples, seed)
+    fqe, wis = _intervals(
+        [mean_estimator(initial_values), weighted_importance_sampling(episodes, weights)], n_resamples, seed
+    )
     return PublishedMetrics(
         *fqe,
         *wis,
@@ -78,18 +79,24 @@ def published_metrics(
     )
 
 
-def _interval(estimator: SumEstimator, n_resamples: int, seed: int) -> tuple[float, float, float]:
+def _intervals(
+    estimators: list[SumEstimator], n_resamples: int, seed: int
+) -> list[tuple[float, float, float]]:
     """Mean and 2.5 and 97.5 percentiles of the resampled values, 0 where all weights of a resample are 0.
 
     The published code draws one `rng.choice(episode_ids, size=n)` per resample for "FQE" and one
-    `rng.integers(0, n, size=(R, n))` for WIS. Both consume the generator alike, so one scheme serves both.
+    `rng.integers(0, n, size=(R, n))` for WIS. Both consume the generator alike, so the same resamples serve both.
     """
-    values = np.concatenate(
-        [estimator.resampled(counts) for counts in resample_counts(len(estimator.rows), n_resamples, seed)]
-    )
-    values = np.nan_to_num(values, nan=0.0)
-    lower, upper = np.percentile(values, [2.5, 97.5])
-    return float(values.mean()), float(lower), float(upper)
+    resampled: list[list[np.ndarray]] = [[] for _ in estimators]
+    for counts in resample_counts(len(estimators[0].rows), n_resamples, seed):
+        for values, estimator in zip(resampled, estimators, strict=True):
+            values.append(estimator.resampled(counts))
+    found = []
+    for parts in resampled:
+        values = np.nan_to_num(np.concatenate(parts), nan=0.0)
+        lower, upper = np.percentile(values, [2.5, 97.5])
+        found.append((float(values.mean()), float(lower), float(upper)))
+    return found
 
 
 def _zero_if_undefined(value: float) -> float:
