@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -280,8 +280,3 @@ def rank(repetitions: list[list[Finding]]) -> dict[str, Ranking]:
             regrets.append(truth.max() - truth[value.argmax()])
         rankings[name] = Ranking(spearman=float(np.mean(correlations)), regret=float(np.mean(regrets)))
     return rankings
-
-
-def load_calibration(values: dict[str, Any]) -> Calibration:
-    """A record written by `calibrate`, checked."""
-    return Calibration.model_validate(values, strict=False)

@@ -1,8 +1,12 @@
 """The shape of a calibration record: how each estimator did against known truth, as strictly checked models."""
 
+from pathlib import Path
 from typing import Literal
 
 from sepsis_cql.configs.loading import Settings
+from sepsis_cql.storage import read_json
+
+MEASURED = Path(__file__).with_name("calibration")  # what `sepsis-cql calibrate --out` wrote, one file a case
 
 
 class EstimatorQuality(Settings):
@@ -71,3 +75,49 @@ class Calibration(Settings):
     policies: list[PolicyQuality]
     rankings: dict[str, Ranking]
     versions: dict[str, str | None]
+
+
+class CalibrationLine(Settings):
+    """How the recommended estimator did on one policy of one case; see `Calibration` and `PolicyQuality`."""
+
+    case: str
+    training: int
+    scored: int
+    behavior: str
+    repetitions: int
+    policy: str
+    true_value: float
+    clinicians_value: float
+    bias: float | None
+    coverage: float
+    coverage_where_gates_hold: float | None
+    passes_gates: float
+    endorsed: float
+    wrongly_endorsed: float
+
+
+def load_calibration(file: Path) -> Calibration:
+    """A record that `calibrate` wrote, checked."""
+    return Calibration.model_validate(read_json(file, expected="the record `calibrate` writes"), strict=False)
+
+
+def measured_lines(directory: Path = MEASURED) -> list[CalibrationLine]:
+    """What is known of the recommended estimator: one line for each policy of each measured case."""
+    lines = []
+    for record in map(load_calibration, sorted(directory.glob("*.json"))):
+        for policy in record.policies:
+            quality = policy.estimators[record.recommended]
+            lines.append(
+                CalibrationLine(
+                    policy=policy.name,
+                    clinicians_value=record.clinicians_value,
+                    bias=quality.bias,
+                    coverage=quality.coverage,
+                    coverage_where_gates_hold=quality.coverage_where_gates_hold,
+                    **record.model_dump(include={"case", "training", "scored", "behavior", "repetitions"}),
+                    **policy.model_dump(
+                        include={"true_value", "passes_gates", "endorsed", "wrongly_endorsed"}
+                    ),
+                )
+            )
+    return lines

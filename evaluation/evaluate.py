@@ -11,6 +11,7 @@ from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.audit import Audit, audit_clinicians, audit_policy
 from sepsis_cql.evaluation.behavior import describe_behavior
+from sepsis_cql.evaluation.calibration_record import measured_lines
 from sepsis_cql.evaluation.diagnostics import diagnose
 from sepsis_cql.evaluation.figures import draw_figures
 from sepsis_cql.evaluation.loading import LoadedPolicy
@@ -103,6 +104,7 @@ def evaluate_policy(
         behavior=None if scene is None else _describe_behavior(scene),
         diagnostics=diagnostics,
         verdict=_overall(policies),
+        calibration=[] if scene is None else measured_lines(),
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )
     return Findings(values, scene, audits)

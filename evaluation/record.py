@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sepsis_cql.configs.loading import Settings
 from sepsis_cql.errors import EvaluationError
+from sepsis_cql.evaluation.calibration_record import CalibrationLine
 from sepsis_cql.evaluation.published import PublishedMetrics
 from sepsis_cql.storage import read_json
 
@@ -138,7 +139,10 @@ class Behavior(Settings):
 
 
 class Evaluation(Settings):
-    """Contents of `evaluation.json`; `policies` and `behavior` are empty under the published protocol alone."""
+    """Contents of `evaluation.json`; `policies` and `behavior` are empty under the published protocol alone.
+
+    `calibration` says how the recommended estimator does where the truth is known.
+    """
 
     policy: Policy
     split: str
@@ -153,6 +157,7 @@ class Evaluation(Settings):
     behavior: Behavior | None
     diagnostics: dict[str, Any]
     verdict: Verdict
+    calibration: list[CalibrationLine]
     versions: dict[str, str | None]
 
     @property

@@ -42,6 +42,17 @@ network; the behaviour probability ignores the state.</p>
 <table><tr><th>model</th><th>log-likelihood</th><th>calibration error</th></tr>
 {% for one in found.behavior.candidates %}<tr><td>{{ one.name }}</td><td>{{ show(one.log_likelihood) }}</td>
 <td>{{ show(one.calibration_error) }}</td></tr>{% endfor %}</table>{% endif %}
+{% if found.calibration %}<h2>How far to trust the recommended estimate</h2>
+<p>The same estimator and the same gates where the truth is known, with data collected anew in every repetition.</p>
+<table><tr><th>case</th><th>episodes fitted / scored</th><th>behaviour</th><th>policy</th><th>true value</th>
+<th>clinicians</th><th>bias</th><th>coverage of the 95% interval</th><th>where gates hold</th><th>gates hold</th>
+<th>called better</th><th>wrongly</th></tr>
+{% for line in found.calibration %}<tr><td>{{ line.case }}</td><td>{{ line.training }} / {{ line.scored }}</td>
+<td>{{ line.behavior }}</td><td>{{ line.policy }}</td><td>{{ show(line.true_value) }}</td>
+<td>{{ show(line.clinicians_value) }}</td><td>{{ show(line.bias) }}</td><td>{{ show(line.coverage) }}</td>
+<td>{{ "never" if line.coverage_where_gates_hold is none else show(line.coverage_where_gates_hold) }}</td>
+<td>{{ show(line.passes_gates) }}</td><td>{{ show(line.endorsed) }}</td>
+<td>{{ show(line.wrongly_endorsed) }}</td></tr>{% endfor %}</table>{% endif %}
 {% for title, data in figures %}<h2>{{ title }}</h2><img alt="{{ title }}" src="data:image/png;base64,{{ data }}">
 {% endfor %}</body></html>
 """
