@@ -12,7 +12,7 @@ from sepsis_cql.commands.checkpoints import import_checkpoint
 from sepsis_cql.commands.concepts import agree, concepts
 from sepsis_cql.commands.doctor import doctor
 from sepsis_cql.commands.evaluate import evaluate
-from sepsis_cql.commands.publish import card, export, push
+from sepsis_cql.commands.publish import card, export, push, verify
 from sepsis_cql.commands.reproduce import reproduce
 from sepsis_cql.commands.sweep import sweep
 from sepsis_cql.commands.synthesize import synthesize
@@ -39,6 +39,7 @@ app.command()(calibrate)
 app.command()(card)
 app.command()(export)
 app.command()(push)
+app.command()(verify)
 app.command()(import_checkpoint)
 app.command()(doctor)
 

@@ -93,9 +93,11 @@ def print_metrics(directory: Path) -> None:
         )
         console.print(escape(f"{line}, ESS {found.published['ess']:.1f}"))
     if found.policies:
-        table = Table("policy", "FQE", "WIS", "WDR", "ESS", "mean weight", "true value", "verdict")
+        table = Table(
+            "policy", "cross-fitted FQE", "WIS", "WDR", "ESS", "mean weight", "true value", "verdict"
+        )
         for policy in found.policies:
-            cells = [_cell(policy.estimates.get(name)) for name in ("fqe", "wis", "wdr")]
+            cells = [_cell(policy.estimates.get(name)) for name in ("fqe_cross_fitted", "wis", "wdr")]
             if policy.role == "clinicians":
                 cells = [_cell(policy.estimates["observed"]), "", ""]
             truth = "" if policy.true_value is None else f"{policy.true_value.value:.2f}"

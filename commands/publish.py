@@ -118,3 +118,30 @@ def _push_export(
     console.print(f"[green]✓[/] push: {state}: {escape(published.url)}")
     if tag:
         console.print(f"[green]✓[/] tag: {escape(tag)}, revision {published.commit}")
+
+
+def verify(
+    target: Annotated[str, typer.Argument(metavar="REPO@REV", help="Hub id with revision, or a directory.")],
+    replay: Annotated[
+        Path | None, typer.Option(help="Replay directory: recompute the metrics if it is the recorded one.")
+    ] = None,
+) -> None:
+    """Check a published package: hashes, card, q-values and, with its replay, metrics."""
+    from sepsis_cql.publishing.hub import download
+    from sepsis_cql.publishing.verify import verify as verify_export
+
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(target)
+        if not directory.is_dir():
+            repository, _, revision = target.partition("@")
+            if not revision:
+                raise PublishingError(f"{target}: not a directory. Expected one, or OWNER/NAME@REVISION.")
+            directory = Path(folder)
+            console.print(f"revision {download(repository, revision, directory)}")
+        findings = verify_export(directory, replay)
+    for finding in findings:
+        color = {"matches": "green", "differs": "red", "not checked": "yellow"}[finding.result]
+        detail = f": {escape(finding.detail)}" if finding.detail else ""
+        console.print(f"[{color}]{finding.result}[/] {finding.what}{detail}")
+    if any(finding.result == "differs" for finding in findings):
+        raise typer.Exit(1)

@@ -4,12 +4,13 @@ import shutil
 from pathlib import Path
 
 from sepsis_cql.configs.loading import CONFIGS
-from sepsis_cql.packages import CONFIG, PREPROCESSOR, WEIGHTS
+from sepsis_cql.packages import CONFIG, PREPROCESSOR, WEIGHTS, load_package
 from sepsis_cql.provenance import ROOT
 from sepsis_cql.publishing.card import write_card
 from sepsis_cql.publishing.evidence import FOLDER, write_evidence
 from sepsis_cql.publishing.guard import check_export
 from sepsis_cql.publishing.manifest import write_manifest
+from sepsis_cql.publishing.probes import write_probes
 from sepsis_cql.storage import new_directory
 
 LICENSE = "LICENSE"
@@ -30,6 +31,7 @@ def write_package(replay: Path, training: Path, evaluation: Path, out: Path) -> 
     for file in sorted((training / "model").iterdir()):
         shutil.copyfile(file, out / "model" / file.name)
     write_evidence(replay, training, evaluation, out / FOLDER)
+    write_probes(out, load_package(out))
     figures = sorted((evaluation / "figures").glob("*.png"))
     for file in figures:
         (out / "model" / "figures").mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ from sepsis_cql.publishing.card import README, render_card
 from sepsis_cql.publishing.guard_png import scan_png
 from sepsis_cql.publishing.guard_text import scan_json, scan_text
 from sepsis_cql.publishing.manifest import MANIFEST, export_files, manifest_differences
+from sepsis_cql.publishing.probes import probe_problem
 
 LONGEST_LIST = 70  # the 62 inputs and the bins of a figure fit; rows of patients do not
 LONGEST_TEXT = 1500  # characters of one JSON string
@@ -160,6 +161,11 @@ def _check_published_metrics(path: Path, directory: Path) -> Problems:
     yield from _scan_document(path)
 
 
+def _check_probes(path: Path, directory: Path) -> Problems:
+    if problem := probe_problem(directory, load_package(directory)):
+        yield problem
+
+
 def _check_figure(path: Path, directory: Path) -> Problems:
     yield from scan_png(path.read_bytes())
 
@@ -182,6 +188,7 @@ CHECKS: dict[str, Callable[[Path, Path], Problems]] = {
     "checkpoint_manifest": _check_document,
     "evidence": _check_evidence,
     "published_metrics": _check_published_metrics,
+    "probes": _check_probes,
     "figure": _check_figure,
     "manifest": _check_manifest,
 }

@@ -1,0 +1,96 @@
+"""`verify` finds whatever was changed in a published package, and says what it could not check."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sepsis_cql.cli import app
+from sepsis_cql.publishing.hub import download, push
+from sepsis_cql.publishing.manifest import write_manifest
+from sepsis_cql.publishing.probes import PROBES
+from sepsis_cql.publishing.verify import verify
+
+
+def results(directory, replay=None):
+    return {finding.what.split(",")[0]: finding.result for finding in verify(directory, replay)}
+
+
+UNTOUCHED = {
+    "files": "matches",
+    "code": "matches",
+    "card": "matches",
+    "q-values on made-up states": "matches",
+    "metrics": "not checked",
+}
+
+
+def test_pushed_package_downloads_and_verifies(export, hub, api, tmp_path):
+    push(export, "someone/sepsis", tag="v1", api=api)
+    download("someone/sepsis", "v1", tmp_path / "back", api)
+    assert results(tmp_path / "back") == UNTOUCHED
+
+
+def edit(file, old, new):
+    data = file.read_bytes()
+    assert old in data
+    file.write_bytes(data.replace(old, new, 1))
+
+
+def change_weight(export):
+    data = bytearray((export / "model.safetensors").read_bytes())
+    data[-2] ^= 0x40
+    (export / "model.safetensors").write_bytes(bytes(data))
+
+
+def change_probe(export):
+    probes = json.loads((export / PROBES).read_text())
+    probes["q_values"][3][7] += 0.01
+    (export / PROBES).write_text(json.dumps(probes))
+
+
+def add_patient_to_probes(export):
+    probes = json.loads((export / PROBES).read_text())
+    probes["states"][0][0] = 71.0
+    (export / PROBES).write_text(json.dumps(probes))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "found"),
+    [
+        (change_weight, "q-values on made-up states"),
+        (change_probe, "q-values on made-up states"),
+        (add_patient_to_probes, "q-values on made-up states"),
+        (
+            lambda export: edit(export / "README.md", b"cannot be identified", b"better than clinicians"),
+            "card",
+        ),
+        (lambda export: edit(export / "modeling_sepsis_cql.py", b"import torch", b"import  torch"), "code"),
+        (lambda export: (export / "rows.csv").write_text("subject_id\n1\n"), "code"),
+        (lambda export: (export / "config.json").unlink(), "code"),
+    ],
+)
+def test_change_is_found_even_under_a_manifest_made_to_fit(export, tamper, found):
+    tamper(export)
+    assert results(export)["files"] == "differs"
+    write_manifest(export)
+    after = results(export)
+    assert after["files"] == "matches"
+    assert after[found] == "differs"
+
+
+def test_other_replay_is_not_held_against_the_package(export, tmp_path):
+    (tmp_path / "provenance.json").write_text(json.dumps({"fingerprint": "0" * 64}))
+    assert results(export, tmp_path) == UNTOUCHED
+
+
+def test_command_exits_with_an_error_where_something_differs(export):
+    assert CliRunner().invoke(app, ["verify", str(export)]).exit_code == 0
+    change_probe(export)
+    answer = CliRunner().invoke(app, ["verify", str(export)])
+    assert answer.exit_code == 1
+    assert "differs" in answer.output
+
+
+def test_target_without_revision_is_refused():
+    assert "REVISION" in str(CliRunner().invoke(app, ["verify", "someone/sepsis"]).exception)
