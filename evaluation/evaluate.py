@@ -101,7 +101,7 @@ def evaluate_policy(
         test_split_uses=test_split_uses,
         published=None if published is None else _hide_counts(asdict(published), hide),
         policies=policies,
-        behavior=None if scene is None else _describe_behavior(scene),
+        behavior=None if scene is None else _describe_behavior(scene, replay),
         diagnostics=diagnostics,
         verdict=_overall(policies),
         calibration=[] if scene is None else measured_lines(),
@@ -206,23 +206,36 @@ def _describe(
 
 def _true_value(audit: Audit, replay: Path, settings: EvaluationSettings) -> record.TrueValue | None:
     """Value in the simulator that the replay's tables come from; None for real patients."""
-    provenance = read_json(replay / "provenance.json", expected="the provenance `build` writes")
-    if provenance["source"]["name"] != "synthetic":
+    if (simulated := _simulated(replay)) is None:
         return None
     from sepsis_cql.synthetic.truth import true_behavior, true_value
 
-    grid = read_json(replay / "statistics.json", expected="the statistics `build` writes")["action_grid"]
-    simulator = provenance["synthetic"]
     is_clinicians = audit.variant.role == "clinicians"
-    policy = true_behavior(simulator, grid) if is_clinicians else audit.variant.policy
-    truth = true_value(policy, simulator, grid, settings.truth_episodes, settings.seed, gamma=settings.gamma)
+    policy = true_behavior(*simulated) if is_clinicians else audit.variant.policy
+    truth = true_value(policy, *simulated, settings.truth_episodes, settings.seed, gamma=settings.gamma)
     return record.TrueValue(value=truth.value, standard_error=truth.standard_error)
 
 
-def _describe_behavior(scene: Scene) -> record.Behavior | None:
+def _describe_behavior(scene: Scene, replay: Path) -> record.Behavior | None:
     if isinstance(scene.model, FunctionPolicy):
         return None
-    return describe_behavior(scene.model, scene.behavior, scene.scored.actions)
+    described = describe_behavior(scene.model, scene.behavior, scene.scored.actions)
+    if (simulated := _simulated(replay)) is None:
+        return described
+    from sepsis_cql.synthetic.truth import true_behavior
+
+    truth = np.maximum(true_behavior(*simulated).probabilities(scene.scored.states), 1e-12)
+    divergence = float((truth * np.log(truth / scene.behavior)).sum(axis=1).mean())
+    return described.model_copy(update={"divergence_from_truth": divergence})
+
+
+def _simulated(replay: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Simulator's record and action grid of a synthetic replay; None for real patients."""
+    provenance = read_json(replay / "provenance.json", expected="the provenance `build` writes")
+    if provenance["source"]["name"] != "synthetic":
+        return None
+    statistics = read_json(replay / "statistics.json", expected="the statistics `build` writes")
+    return provenance["synthetic"], statistics["action_grid"]
 
 
 def _overall(policies: list[record.PolicyRecord]) -> record.Verdict:

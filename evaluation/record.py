@@ -128,7 +128,11 @@ class ReliabilityBin(Settings):
 
 
 class Behavior(Settings):
-    """The behaviour policy: which model, against which others, how well calibrated on the scored decisions."""
+    """The behaviour policy: which model, against which others, how well calibrated on the scored decisions.
+
+    `divergence_from_truth` is the mean Kullback-Leibler divergence of the true policy from it, in nats, where the
+    episodes come from the simulator.
+    """
 
     chosen: str
     temperature: float
@@ -136,6 +140,7 @@ class Behavior(Settings):
     candidates: list[Candidate]
     scored_log_likelihood: float
     reliability: list[ReliabilityBin]
+    divergence_from_truth: float | None = None
 
 
 class Evaluation(Settings):

@@ -1,11 +1,14 @@
 """One HTML page of an evaluation, with its figures inside."""
 
 import base64
+import math
 from pathlib import Path
 
 from jinja2 import Environment
 
-from sepsis_cql.evaluation.record import Estimate, Evaluation
+from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation
+from sepsis_cql.evaluation.settings import EvaluationSettings
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Evaluation of {{ found.policy.name }}</title>
@@ -29,7 +32,7 @@ network; the behaviour probability ignores the state.</p>
 <th>ESS/n</th><th>mean weight</th><th>largest share</th><th>zero share</th><th>difference to clinicians</th>
 <th>true value</th><th>verdict</th></tr>
 {% for policy in found.policies %}<tr><td>{{ policy.name }}</td><td>{{ policy.role }}</td>
-{% for name in names %}<td>{{ cell(policy.estimates.get(name)) }}</td>{% endfor %}
+{% for name in names %}<td>{{ cell(policy.estimates.get(name), bound) }}</td>{% endfor %}
 {% set w = policy.weights %}<td>{{ show(w.ess) }}</td><td>{{ show(w.ess_share) }}</td>
 <td>{{ show(w.mean_weight) }}</td><td>{{ show(w.largest_weight_share) }}</td><td>{{ show(w.zero_weight_share) }}</td>
 <td>{{ cell(policy.difference_to_clinicians) }}</td>
@@ -77,8 +80,9 @@ def render_page(evaluation: Evaluation, figures: list[Path]) -> str:
         (file.stem.replace("_", " ").capitalize(), base64.b64encode(file.read_bytes()).decode())
         for file in figures
     ]
+    bound = load_settings(EvaluationSettings, Path("evaluation.yaml")).bound
     template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(found=evaluation, figures=images, names=NAMES, show=_show, cell=_cell)
+    return template.render(found=evaluation, figures=images, names=NAMES, show=_show, cell=_cell, bound=bound)
 
 
 def _show(value: object) -> str:
@@ -87,9 +91,11 @@ def _show(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _cell(estimate: Estimate | None) -> str:
+def _cell(estimate: Estimate | Difference | None, bound: float = math.inf) -> str:
     if estimate is None:
         return ""
+    if estimate.value is not None and abs(estimate.value) > bound:
+        return "failed (outside the attainable range)"
     if estimate.value is None or estimate.lower is None or estimate.upper is None:
         return _show(estimate.value)
     return f"{estimate.value:.2f} [{estimate.lower:.2f}, {estimate.upper:.2f}]"

@@ -103,6 +103,7 @@ def render_card(package: Path) -> str:
     )
     environment.filters["number"] = _number
     environment.filters["interval"] = _interval
+    environment.filters["estimate"] = _estimate
     body = environment.get_template("card.md.j2").render(**facts)
     return f"---\n{_metadata(facts)}\n---\n\n{body}"
 
@@ -193,6 +194,13 @@ def _number(value: float | int | str | None, digits: int = 2) -> str:
         if isinstance(value, float)
         else (f"{value:,}" if isinstance(value, int) else value)
     )
+
+
+def _estimate(estimate: dict[str, Any], bound: float) -> str:
+    """The value with its interval; no value outside the attainable range is a result."""
+    if estimate["value"] is not None and abs(estimate["value"]) > bound:
+        return "failed (outside the attainable range)"
+    return _interval(estimate)
 
 
 def _interval(estimate: dict[str, Any], digits: int = 2) -> str:

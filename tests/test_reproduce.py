@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -67,6 +68,28 @@ def test_export_loads_in_a_fresh_process_with_remote_code(run, tmp_path):
     )
     assert script.returncode == 0, script.stderr
     assert script.stdout.startswith("action ")
+
+
+def test_push_lists_what_would_go_up_and_contacts_nobody(run):
+    answer = CliRunner().invoke(app, ["push", "someone/sepsis", "--run", str(run[0]), "--dry-run"])
+    assert answer.exit_code == 0, answer.output
+    assert "model.safetensors" in answer.output
+
+
+def test_verify_recomputes_the_metrics_from_the_replay(run, tmp_path):
+    command = ["verify", str(run[0] / "export"), "--replay", str(run[0] / "replay")]
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.output
+    assert "matches metrics" in answer.output
+    changed = tmp_path / "export"
+    shutil.copytree(run[0] / "export", changed)
+    evidence = changed / "model" / "evidence" / "evaluation.json"
+    document = json.loads(evidence.read_text())
+    document["published"]["fqe_mean"] += 0.5
+    evidence.write_text(json.dumps(document))
+    answer = CliRunner().invoke(app, ["verify", str(changed), *command[2:]])
+    assert answer.exit_code == 1
+    assert "differs metrics" in answer.output and "fqe_mean" in answer.output
 
 
 def test_export_holds_nothing_of_a_single_patient(run):
