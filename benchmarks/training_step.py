@@ -21,10 +21,11 @@ from sepsis_cql.benchmarks.published_recipe import PublishedRecipe, q_network
 from sepsis_cql.provenance import package_versions
 from sepsis_cql.storage import write_json
 from sepsis_cql.training.buffer import ResidentBuffer
+from sepsis_cql.training.compilation import CompiledUpdate
 from sepsis_cql.training.cql import ConservativeQLearning
 from sepsis_cql.training.devices import describe_device
 from sepsis_cql.training.network import TrainableNetwork
-from sepsis_cql.training.products import linear
+from sepsis_cql.training.products import input_gradient, layer_gradient, linear
 from sepsis_cql.training.settings import RuntimeSettings
 
 N_TRANSITIONS, N_STATES, N_ACTIONS = 140_635, 62, 25  # the published training split
@@ -67,32 +68,38 @@ def made_up_columns() -> Columns:
 
 
 def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds a step of each contender, the products' rates, and ratios of medians."""
-    contenders = {
-        "published recipe": published(columns, batch_size),
-        "ours, fp32": ours(columns, batch_size, reduced_precision=False),
-        "ours, bf16": ours(columns, batch_size, reduced_precision=True),
+    """Milliseconds a step of each contender, the products' rates, and medians of the ratio in each round."""
+    mine = {
+        f"ours, {precision}{', compiled' if compiled else ''}": ours(columns, batch_size, precision, compiled)
+        for precision in ("fp32", "bf16")
+        for compiled in (False, True)
     }
+    others = {"published recipe": published(columns, batch_size)}
     if step := d3rlpy_cql(columns, batch_size):
-        contenders["d3rlpy DiscreteCQL"] = step
+        others["d3rlpy DiscreteCQL"] = step
     square = torch.randn(SQUARE, SQUARE)
-    contenders["sgemm of PyTorch"] = lambda: square @ square
-    contenders["sgemm of oneDNN"] = lambda: linear(square, square, square[0], relu=False)
-    times = interleave(contenders, rounds, {"d3rlpy DiscreteCQL": 2}, default=max(2, 12_000 // batch_size))
-    median = {name: statistics.median(values) for name, values in times.items()}
+    sgemm = {
+        "sgemm of PyTorch": lambda: square @ square,
+        "sgemm of oneDNN": lambda: linear(square, square, square[0], relu=False),
+    }
+    alone = {"products alone, fp32": products_alone(batch_size)}
+    steps = 100_000 // batch_size  # of a contender in a round: enough to leave the others' cache behind
+    repeats = {"d3rlpy DiscreteCQL": steps // 10} | dict.fromkeys(sgemm, 1)
+    times = interleave(others | mine | alone | sgemm, rounds, repeats, default=steps)
+    rates = {name: 2 * SQUARE**3 / min(times.pop(name)) / 1e6 for name in sgemm}
     flops = 2 * batch_size * (3 * N_STATES * 256 + 3 * 256 * 256 + 3 * 256 * N_ACTIONS - N_STATES * 256)
-    rates = {name: 2 * SQUARE**3 / min(times.pop(name)) / 1e6 for name in list(times) if "sgemm" in name}
-    rate = flops / min(times["ours, fp32"]) / 1e6
+    rate = flops / min(times["ours, fp32, compiled"]) / 1e6
     result: dict[str, Any] = {
-        f"ms, {name}": {"median": round(median[name], 3), "best": round(min(values), 3)}
+        f"ms, {name}": {"median": round(statistics.median(values), 3), "best": round(min(values), 3)}
         for name, values in times.items()
     }
     result |= {f"GFLOP/s, {name}": round(value, 1) for name, value in rates.items()}
-    result["GFLOP/s, products of ours, fp32"] = round(rate, 1)
+    result["GFLOP/s, products of ours, fp32, compiled"] = round(rate, 1)
     result["share of the sgemm rate of PyTorch"] = round(rate / rates["sgemm of PyTorch"], 2)
-    for mine in ("ours, fp32", "ours, bf16"):
-        for other in times.keys() & {"published recipe", "d3rlpy DiscreteCQL"}:
-            result[f"{other} / {mine}"] = round(median[other] / median[mine], 2)
+    for name in mine:
+        for other in others:
+            ratios = [theirs / ours for theirs, ours in zip(times[other], times[name], strict=True)]
+            result[f"{other} / {name}"] = round(statistics.median(ratios), 2)
     return result
 
 
@@ -103,7 +110,7 @@ def interleave(
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
         for name, step in contenders.items():
-            n = repeats.get(name, default) if "sgemm" not in name else 1
+            n = repeats.get(name, default)
             began = time.perf_counter()
             for _ in range(n):
                 step()
@@ -123,17 +130,35 @@ def published(columns: Columns, batch_size: int) -> Step:
     return lambda: recipe.update(rows())
 
 
-def ours(columns: Columns, batch_size: int, *, reduced_precision: bool) -> Step:
+def ours(columns: Columns, batch_size: int, precision: str, compiled: bool) -> Step:
     states, actions, rewards, next_states, terminals = columns
     network = TrainableNetwork(
-        [q_network(N_STATES, 0)], [1e-4], grad_clip=10.0, device=CPU, reduced_precision=reduced_precision
+        [q_network(N_STATES, 0)], [1e-4], grad_clip=10.0, device=CPU, reduced_precision=precision == "bf16"
     )
     buffer = ResidentBuffer(states.to(network.inputs_dtype), next_states, actions, terminals)
     learner = ConservativeQLearning(
         network, buffer, rewards, alphas=[0.05], gamma=0.99, target_update_epochs=10
     )
     rows = random_rows(batch_size)
-    return torch.no_grad()(lambda: learner.update(rows()))
+    update = CompiledUpdate(learner.update, batch_size) if compiled else learner.update
+    return torch.no_grad()(lambda: update(rows()))
+
+
+def products_alone(batch_size: int) -> Step:
+    """The eight matrix products of a step, which no step can be faster than."""
+    inputs = [torch.randn(batch_size, n) for n in (N_STATES, 256, 256)]
+    gradients = [torch.randn(batch_size, n) for n in (256, 256, N_ACTIONS)]
+    weights = [torch.randn(n, m) for n, m in ((256, N_STATES), (256, 256), (N_ACTIONS, 256))]
+
+    def step() -> None:
+        for value, weight in zip(inputs, weights, strict=True):
+            linear(value, weight, weight[:, 0].contiguous(), relu=True)
+        for gradient, value in zip(gradients, inputs, strict=True):
+            layer_gradient(gradient, value)
+        for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
+            input_gradient(gradient, weight)
+
+    return step
 
 
 def d3rlpy_cql(columns: Columns, batch_size: int) -> Step | None:

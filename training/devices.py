@@ -35,13 +35,17 @@ def open_device(runtime: RuntimeSettings) -> torch.device:
     """The device to train on, with the number of threads set.
 
     Raises:
-        SettingsError: this machine does not have the device.
+        SettingsError: this machine does not have the device, or updates cannot be compiled for it.
     """
     name = best_device() if runtime.device == "auto" else runtime.device
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[name]:
         usable = ", ".join(device for device, here in available.items() if here)
         raise SettingsError(f"device: found {name}, but this machine offers {usable}. Use --device auto.")
+    if runtime.compiled and name != "cpu":
+        raise SettingsError(
+            f"compiled: found true for device {name}; only updates on a cpu are compiled. Use --no-compiled."
+        )
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
     return torch.device(name)
@@ -55,5 +59,6 @@ def describe_device(device: torch.device, runtime: RuntimeSettings) -> dict[str,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "precision": runtime.precision,
+        "compiled": runtime.compiled,
         "torch": str(torch.__version__),
     }

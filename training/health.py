@@ -35,10 +35,11 @@ class Finding:
 
 
 def examine(directory: Path, replay: Path | None) -> list[Finding]:
-    """Device, threads, memory, versions, disk at `directory` and the replay, in this order."""
+    """Device, threads, memory, compiler, versions, disk at `directory` and the replay, in this order."""
     return [
         *_device(),
         _memory(),
+        _compiler(),
         *_versions(),
         _disk(directory),
         *(_replay(replay) if replay is not None else []),
@@ -62,6 +63,11 @@ def _memory() -> Finding:
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     advice = f"Building a replay of MIMIC-IV wants {MEMORY_GIB:.0f} GiB." if gib < MEMORY_GIB else ""
     return Finding("memory", f"{gib:.1f} GiB", advice)
+
+
+def _compiler() -> Finding:
+    name = os.environ.get("CXX", "g++")  # where PyTorch looks
+    return Finding("C++ compiler", shutil.which(name) or f"no {name}; only needed for --compiled")
 
 
 def _versions() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from sepsis_cql.errors import TrainingError
 from sepsis_cql.storage import new_file
 from sepsis_cql.training.buffer import epoch_order
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from sepsis_cql.training.compilation import CompiledUpdate
 from sepsis_cql.training.graphs import GraphedUpdate
 from sepsis_cql.training.settings import TrainingSettings
 
@@ -103,6 +104,7 @@ def run_epochs(
     seeds: Sequence[int],
     n_transitions: int,
     device: torch.device,
+    compiled: bool,
     files: LoopFiles,
     report: Callable[[Progress], None],
 ) -> LoopResult:
@@ -114,6 +116,7 @@ def run_epochs(
         seeds: one for each model, of its order of transitions.
         n_transitions: size of the training split.
         device: where the learner computes.
+        compiled: whether to compile updates, on a processor only.
         files: where to log and to save.
         report: called after every epoch.
 
@@ -122,7 +125,11 @@ def run_epochs(
         CheckpointError: the newest checkpoint is damaged or foreign.
     """
     result = _resume(learner, files)
-    update = GraphedUpdate(learner.update) if device.type == "cuda" else learner.update
+    update: Callable[[Tensor], Any] = learner.update
+    if device.type == "cuda":
+        update = GraphedUpdate(update)
+    elif compiled:
+        update = CompiledUpdate(update, settings.batch_size)
     began, first = time.perf_counter(), result.resumed_from_epoch + 1
     for epoch in range(first, settings.epochs + 1):
         epoch_began = time.perf_counter()

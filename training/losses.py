@@ -37,11 +37,11 @@ def cql_losses_and_gradient(
         The two losses, and the (..., batch, n_actions) gradient with respect to the Q-values.
     """
     given = actions.unsqueeze(-1)  # (..., batch, 1)
-    error = q_values.gather(-1, given).squeeze(-1) - targets
+    error = q_values.gather(-1, given) - targets.unsqueeze(-1)
     log_shares = q_values.log_softmax(dim=-1)
-    td_loss = error.square().mean(dim=-1)
+    td_loss = error.square().mean(dim=(-2, -1))
     conservative_loss = -log_shares.gather(-1, given).mean(dim=(-2, -1))
     weight = alpha / targets.shape[-1]
-    given_gradient = error.unsqueeze(-1) * (2 / targets.shape[-1]) - weight
+    given_gradient = error.mul_(2 / targets.shape[-1]).sub_(weight)
     gradient = log_shares.exp_().mul_(weight).scatter_add_(-1, given, given_gradient)
     return td_loss, conservative_loss, gradient

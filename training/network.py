@@ -11,7 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sepsis_cql.training.products import input_gradient, linear, weight_gradient
+from sepsis_cql.training.adam import adam_step
+from sepsis_cql.training.products import input_gradient, layer_gradient, linear
 
 Layers = list[tuple[Tensor, Tensor]]
 
@@ -40,21 +41,13 @@ class TrainableNetwork:
         flat = flat.to(device)
         self.weights = flat if len(networks) > 1 else flat[0]
         self.inputs_dtype = torch.bfloat16 if reduced_precision else flat.dtype
-        self._rounded = self.weights.to(
-            self.inputs_dtype
-        )  # the weights themselves unless precision is reduced
-        self._rounded_layers = self._layers(self._rounded)
-        self._gradient = torch.zeros_like(self.weights)
-        self._gradient_layers = self._layers(self._gradient)
+        self._rounded = self.weights.to(self.inputs_dtype)  # themselves unless precision is reduced
         self._grad_clip = grad_clip
-        self._rows = list(flat)  # (n_parameters,) of each model: what Adam changes in place
-        for row, gradient in zip(self._rows, self._gradient.view(len(networks), -1), strict=True):
-            row.grad = gradient
-        self._optimizer = torch.optim.Adam(
-            [{"params": [row], "lr": lr} for row, lr in zip(self._rows, learning_rates, strict=True)],
-            fused=True,
-            capturable=device.type == "cuda",
-        )
+        rates = torch.tensor(learning_rates, dtype=flat.dtype, device=device)
+        self._learning_rates = rates if len(networks) > 1 else rates[0]
+        self._first_moment = torch.zeros_like(self.weights)
+        self._second_moment = torch.zeros_like(self.weights)
+        self._step = torch.zeros((), dtype=flat.dtype, device=device)  # updates so far
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         """Inputs, activations of the hidden layers and (..., batch, n_actions) outputs, these in float32.
@@ -62,7 +55,7 @@ class TrainableNetwork:
         Args:
             inputs: (..., batch, n_inputs) of type `inputs_dtype`.
         """
-        values = run_layers(self._rounded_layers, inputs)
+        values = run_layers(self._layers(self._rounded), inputs)
         values[-1] = values[-1].to(self.weights.dtype)
         return values
 
@@ -77,48 +70,43 @@ class TrainableNetwork:
             values: what `forward` returned.
             output_gradient: (..., batch, n_actions) gradient of the loss with respect to the outputs.
         """
-        gradient = output_gradient.to(self.inputs_dtype)
-        for depth in reversed(range(len(self._gradient_layers))):
-            weight_slot, bias_slot = self._gradient_layers[depth]
-            weight_slot.copy_(weight_gradient(gradient, values[depth]))
-            bias_slot.copy_(gradient.sum(dim=-2))
-            if depth:
-                gradient = input_gradient(gradient, self._rounded_layers[depth][0])
-                gradient = torch.ops.aten.threshold_backward(
-                    gradient, values[depth], 0
-                )  # where the unit was on
-        norm = torch.linalg.vector_norm(self._gradient, dim=-1, keepdim=True)
-        self._gradient.mul_((self._grad_clip / (norm + 1e-6)).clamp_(max=1.0))
-        self._optimizer.step()
-        self._round()
+        gradient = self._flat_gradient(values, output_gradient.to(self.inputs_dtype))
+        norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+        gradient = gradient * (self._grad_clip / (norm + 1e-6)).clamp(max=1.0)
+        self._step.add_(1)
+        adam_step(
+            self.weights, gradient, self._first_moment, self._second_moment, self._step, self._learning_rates
+        )
+        if self.inputs_dtype != self.weights.dtype:
+            self._rounded.copy_(self.weights)
         return norm.squeeze(-1)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and Adam's moments, (..., n_parameters) each, and its step count."""
-        moments = [self._optimizer.state[row] for row in self._rows]
-        return (
-            {"weights": self.weights}
-            | {
-                name: torch.stack([moment[name] for moment in moments]).view(self.weights.shape)
-                for name in ("exp_avg", "exp_avg_sq")
-            }
-            | {"step": moments[0]["step"]}
-        )
+        return {
+            "weights": self.weights,
+            "exp_avg": self._first_moment,
+            "exp_avg_sq": self._second_moment,
+            "step": self._step,
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken."""
-        self.weights.copy_(state["weights"])
-        self._round()
-        for index, row in enumerate(self._rows):
-            for name in ("exp_avg", "exp_avg_sq"):
-                self._optimizer.state[row][name] = (
-                    state[name].view(len(self._rows), -1)[index].to(row.device).clone()
-                )
-            self._optimizer.state[row]["step"] = state["step"].clone()
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+        self._rounded.copy_(self.weights)
 
-    def _round(self) -> None:
-        if self.inputs_dtype != self.weights.dtype:
-            self._rounded.copy_(self.weights)
+    def _flat_gradient(self, values: list[Tensor], gradient: Tensor) -> Tensor:
+        """(..., n_parameters) gradient from the (..., batch, n_actions) one with respect to the outputs."""
+        layers, pieces = self._layers(self._rounded), []
+        for depth in reversed(range(len(layers))):
+            weight, bias = layer_gradient(gradient, values[depth])
+            pieces += [bias, weight.flatten(-2)]
+            if depth:
+                gradient = input_gradient(gradient, layers[depth][0])
+                # passes where the unit was on
+                gradient = torch.ops.aten.threshold_backward(gradient, values[depth], 0)
+        return torch.cat(pieces[::-1], dim=-1)
 
     def _layers(self, flat: Tensor) -> Layers:
         """Weight (..., n_out, n_in) and bias (..., n_out) of each layer, as views of a flat tensor."""

@@ -32,3 +32,4 @@ class RuntimeSettings(Settings):
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     stack: int = Field(default=1, ge=1)
+    compiled: bool = False

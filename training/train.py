@@ -115,6 +115,7 @@ def train_runs(
         seeds=[run.settings.seed for run in runs],
         n_transitions=len(data.transitions),
         device=device,
+        compiled=runtime.compiled,
         files=LoopFiles(
             checkpoints,
             [run.out / "metrics.jsonl" for run in runs],
