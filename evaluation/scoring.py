@@ -21,7 +21,8 @@ N_RESAMPLES = 200
 N_REFITS = 100
 
 
-def _settings() -> EvaluationSettings:
+def scoring_settings() -> EvaluationSettings:
+    """The shipped evaluation with fewer refits than a report makes."""
     return load_settings(EvaluationSettings, Path("evaluation.yaml"), {"fqe_refits": N_REFITS})
 
 
@@ -35,34 +36,13 @@ class PolicyScorer:
     """
 
     replay: Path
-    settings: EvaluationSettings = field(default_factory=_settings)
+    settings: EvaluationSettings = field(default_factory=scoring_settings)
 
     def __call__(self, model: SepsisCQLModel) -> dict[str, Any]:
-        """Value, interval, overlap and the published metrics of the greedy policy of a network."""
-        scene = self._scene
-        policy = policy_of_model(model).bind(scene.scored, self.replay)
+        """What `score_policy` says of the greedy policy of a network."""
+        policy = policy_of_model(model).bind(self._scene.scored, self.replay)
         assert isinstance(policy, QPolicy)
-        audit = audit_policy(Variant(policy, "learned", "greedy"), scene, self.settings, N_RESAMPLES)
-        failed = [gate.name for gate in check_gates(audit, scene.behavior, self.settings) if not gate.passed]
-        published = published_metrics(
-            scene.scored,
-            policy.q_values(scene.scored.states),
-            gamma=self.settings.gamma,
-            n_resamples=N_RESAMPLES,
-        )
-        fqe = audit.estimates[self.settings.gates.recommended]
-        return {
-            "fqe": fqe.value,
-            "fqe_lower": fqe.lower,
-            "fqe_upper": fqe.upper,
-            "ess": audit.summary.ess,
-            "passes_gates": not failed,
-            "gates": failed,
-            "published_fqe": published.fqe_mean,
-            "published_wis": published.wis_mean,
-            "published_ess": published.ess,
-            "n_episodes": scene.episodes.n_episodes,
-        }
+        return score_policy(policy, self._scene, self.settings)
 
     @cached_property
     def _scene(self) -> Scene:
@@ -70,3 +50,31 @@ class PolicyScorer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"replay": self.replay, "settings": self.settings}  # workers read the replay themselves
+
+
+def score_policy(policy: QPolicy, scene: Scene, settings: EvaluationSettings) -> dict[str, Any]:
+    """Value, interval, overlap and the published metrics of the greedy policy of Q-values.
+
+    Args:
+        policy: on states as the scene holds them.
+        scene: the episodes to score on, and those to fit evaluators on.
+        settings: of the evaluation.
+    """
+    audit = audit_policy(Variant(policy, "learned", "greedy"), scene, settings, N_RESAMPLES)
+    failed = [gate.name for gate in check_gates(audit, scene.behavior, settings) if not gate.passed]
+    published = published_metrics(
+        scene.scored, policy.q_values(scene.scored.states), gamma=settings.gamma, n_resamples=N_RESAMPLES
+    )
+    fqe = audit.estimates[settings.gates.recommended]
+    return {
+        "fqe": fqe.value,
+        "fqe_lower": fqe.lower,
+        "fqe_upper": fqe.upper,
+        "ess": audit.summary.ess,
+        "passes_gates": not failed,
+        "gates": failed,
+        "published_fqe": published.fqe_mean,
+        "published_wis": published.wis_mean,
+        "published_ess": published.ess,
+        "n_episodes": scene.episodes.n_episodes,
+    }

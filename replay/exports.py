@@ -1,4 +1,4 @@
-"""Replay buffers for other reinforcement-learning libraries: d3rlpy and Minari, both optional."""
+"""Replay buffers for others: the published code's format, and the libraries d3rlpy and Minari, both optional."""
 
 import os
 from itertools import pairwise
@@ -6,11 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sepsis_cql.replay.actions import ACTION_NAMES
 from sepsis_cql.replay.directory import write_private_marks
 from sepsis_cql.replay.statistics import normalise_states
 from sepsis_cql.replay.transitions import Transitions
+from sepsis_cql.storage import new_file
+
+
+def write_published(transitions: Transitions, file: Path) -> None:
+    """Write the parquet file that the published code reads, and `load_transitions` too.
+
+    Args:
+        transitions: with normalised states.
+        file: to write, whole or not at all.
+    """
+    columns = {
+        "stay_id": transitions.stay_id,
+        "step_index": transitions.step_index,
+        "action": transitions.actions,
+        "reward": transitions.rewards,
+        "done": transitions.terminals,
+    }
+    for index, name in enumerate(transitions.state_names):
+        columns[f"s_{name}"] = transitions.states[:, index]
+        columns[f"ns_{name}"] = transitions.next_states[:, index]
+    with new_file(file) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+    file.chmod(0o600)  # its rows may be patients'
 
 
 def to_d3rlpy(transitions: Transitions, normaliser: dict[str, list]) -> Any:

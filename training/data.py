@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
+from sepsis_cql.errors import ReplayError
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.transitions import Transitions, load_transitions
 from sepsis_cql.storage import read_json
@@ -61,10 +62,15 @@ def load_training_data(replay: Path, reward_variants: Sequence[str]) -> Training
     """Read the training split of a replay directory, or a file of the published replay format.
 
     Raises:
-        ReplayError: the replay is missing or inconsistent.
+        ReplayError: the replay is missing or inconsistent, or holds other states than the model takes.
     """
     splits = {name: load_transitions(replay, "train", name) for name in sorted(set(reward_variants))}
     transitions = next(iter(splits.values()))
+    if odd := sorted(set(transitions.state_names) ^ set(SepsisCQLConfig().state_names)):
+        raise ReplayError(
+            f"{replay}: its {len(transitions.state_names)} states differ from the model's inputs by {odd[:5]} "
+            f"({len(odd)} in all). Rebuild it with `sepsis-cql build`, or name its columns as the model does."
+        )
     rewards = {name: split.rewards for name, split in splits.items()}
     statistics, source, fingerprint = None, {"name": replay.name, "version": ""}, None
     if not transitions.normalised:

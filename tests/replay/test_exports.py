@@ -1,10 +1,11 @@
 import json
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sepsis_cql.replay.exports import to_d3rlpy, to_minari
+from sepsis_cql.replay.exports import to_d3rlpy, to_minari, write_published
 from sepsis_cql.replay.statistics import normalise_states
 from sepsis_cql.replay.transitions import load_transitions
 
@@ -20,6 +21,22 @@ def test_normalised_training_states_have_mean_0_and_scale_1(demo_replay, normali
     np.testing.assert_allclose(states[:, ~is_flag].mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(states[:, ~is_flag].std(axis=0), 1, atol=1e-4)
     assert set(np.unique(states[:, is_flag])) == {0, 1}
+
+
+def test_a_file_for_the_published_code_reads_back_as_it_was_written(demo_replay, normaliser, tmp_path):
+    clinical = load_transitions(demo_replay)
+    written = replace(
+        clinical,
+        states=normalise_states(clinical.states, normaliser),
+        next_states=normalise_states(clinical.next_states, normaliser),
+        normalised=True,
+    )
+    write_published(written, tmp_path / "replay.parquet")
+    read = load_transitions(tmp_path / "replay.parquet")
+    for name in ("states", "actions", "rewards", "next_states", "terminals", "stay_id", "step_index"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
+    assert read.state_names == written.state_names
+    assert stat.S_IMODE((tmp_path / "replay.parquet").stat().st_mode) == 0o600
 
 
 def test_d3rlpy_gets_every_stay_as_an_episode(demo_replay, normaliser):

@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from sepsis_cql.errors import TrainingError
+from sepsis_cql.replay.exports import write_published
 from sepsis_cql.storage import read_json
 from sepsis_cql.training import checkpoint, outputs
 from sepsis_cql.training.train import Run, train_runs
@@ -144,7 +143,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, mess
 
 
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
-    replay = write_published_replay(tmp_path / "replay.parquet")
+    replay = tmp_path / "replay.parquet"
+    write_published(make_transitions(), replay)
     options = ["--batch-size=4", "--epochs=240", "--threads=1", "--device=cpu", f"--replay={replay}"]
     command = [Path(sys.executable).with_name("sepsis-cql"), "train", *options]
 
@@ -182,13 +182,3 @@ def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tm
 def heed_ctrl_c():
     """A test run in the background of a shell ignores SIGINT, and so would the command it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def write_published_replay(path):
-    data = make_transitions()
-    columns = {"stay_id": data.stay_id, "step_index": data.step_index, "action": data.actions}
-    columns |= {"reward": data.rewards, "done": data.terminals}
-    for prefix, states in (("s_", data.states), ("ns_", data.next_states)):
-        columns |= {f"{prefix}{name}": states[:, i] for i, name in enumerate(data.state_names)}
-    pq.write_table(pa.table(columns), path)
-    return path

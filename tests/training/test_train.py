@@ -9,16 +9,17 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from sepsis_cql.errors import CheckpointError, SettingsError, TrainingError
+from sepsis_cql.errors import CheckpointError, ReplayError, SettingsError, TrainingError
 from sepsis_cql.packages import load_package
 from sepsis_cql.published_checkpoints import model_from_checkpoint, read_published_checkpoint
+from sepsis_cql.replay.exports import write_published
 from sepsis_cql.replay.transitions import load_transitions
 from sepsis_cql.storage import sha256_file
 from sepsis_cql.training.cql import ConservativeQLearning
 from sepsis_cql.training.settings import RuntimeSettings
 from sepsis_cql.training.train import Run, train_from_replay, train_runs
 
-from .made_up import RUNTIME, SETTINGS, make_data
+from .made_up import RUNTIME, SETTINGS, make_data, make_transitions
 
 
 def train(out, data=None, report=lambda progress: None, **changes):
@@ -203,6 +204,14 @@ def test_a_run_on_the_demo_takes_clinical_units(demo_replay, tmp_path):
     assert model(states).q_values.isfinite().all()
     assert "mimic-iv-demo 2.2, training split" in model.config.training_data
     assert record["data"]["replay_fingerprint"] in model.config.normalisation
+
+
+def test_states_the_model_does_not_take_are_refused(tmp_path):
+    data = make_transitions(n_states=47)
+    write_published(data, tmp_path / "replay.parquet")
+    with pytest.raises(ReplayError, match=r"its 47 states differ from the model's inputs by \['age_years'"):
+        train_from_replay(tmp_path / "replay.parquet", tmp_path / "run", SETTINGS, RUNTIME)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_device_this_machine_lacks_is_refused(tmp_path):
