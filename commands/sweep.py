@@ -38,7 +38,7 @@ def sweep(
     ] = None,
     metric: Annotated[
         SweepMetric | None,
-        typer.Option(help="fqe: lower bound of fitted Q evaluation among policies with overlap."),
+        typer.Option(help="fqe: lower bound of fitted Q evaluation among softened policies with overlap."),
     ] = None,
     config: Annotated[Path, typer.Option(help="The protocol.")] = Path("sweep.yaml"),
     training: Annotated[Path, typer.Option(help="Hyper-parameters the protocol does not name.")] = Path(
@@ -135,12 +135,14 @@ def print_ranking(scored: list[Any], metric: Any) -> None:
     """The ten best runs with both metrics; max Q is what the published protocol calls FQE."""
     from sepsis_cql.training.ranking import rank_runs
 
-    table = Table(Column("run", overflow="fold"), "epoch", "FQE (95% interval)", "ESS", "overlap", "max Q")
+    columns = ("epoch", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
+    table = Table(Column("run", overflow="fold"), *columns)
     for run in rank_runs(scored, metric)[:10]:
         best = run.best(metric)
         table.add_row(
             run.name,
             str(best.epoch),
+            best.softening,
             f"{best.fqe:.2f} ({best.fqe_lower:.2f} to {best.fqe_upper:.2f})",
             f"{best.ess:.1f}",
             "yes" if best.passes_gates else "no",

@@ -47,6 +47,12 @@ class Scene:
 
     def clinicians(self, states: np.ndarray) -> np.ndarray:
         """(n, 25) the clinicians' estimated probabilities at states as the replay holds them."""
+        for known, behavior in (
+            (self.train.states, self.train_behavior),
+            (self.scored.states, self.behavior),
+        ):
+            if states is known:
+                return behavior
         return self.model.probabilities(self.normaliser(states))
 
 

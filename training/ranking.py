@@ -16,15 +16,17 @@ class Score:
 
     Attributes:
         epoch: epochs trained.
+        softening: the version of the policy that the next fields are about: `greedy`, or nearer to clinicians.
         fqe, fqe_lower, fqe_upper: value by fitted Q evaluation with its 95% interval.
         ess: effective sample size, episodes.
         passes_gates: whether the validation data overlap enough with the policy to judge it.
         gates: what failed, in words; empty where all passed.
-        published_fqe, published_wis, published_ess: by the published definitions.
+        published_fqe, published_wis, published_ess: of the greedy policy by the published definitions.
         n_episodes: of the validation split.
     """
 
     epoch: int
+    softening: str
     fqe: float
     fqe_lower: float
     fqe_upper: float

@@ -10,9 +10,10 @@ from scipy.special import softmax
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.evaluation.audit import audit_policy
 from sepsis_cql.evaluation.episodes import pad_episodes
-from sepsis_cql.evaluation.policies import FunctionPolicy, baseline_policies
+from sepsis_cql.evaluation.policies import FunctionPolicy, QPolicy, baseline_policies
 from sepsis_cql.evaluation.published import published_metrics
 from sepsis_cql.evaluation.scene import Scene
+from sepsis_cql.evaluation.scoring import score_policy
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.variants import Variant
 from sepsis_cql.evaluation.verdict import check_gates, identified, judge
@@ -80,6 +81,23 @@ def test_softened_optimal_policy_with_overlap_is_endorsed(icu, decide):
     verdict, found = decide("softened", lambda states: policy[icu.state_index(states)])
     assert verdict.label == "better than clinicians", (verdict.reasons, found.difference)
     assert icu.true_value(policy) > icu.true_value(icu.clinicians)
+
+
+def test_a_network_is_scored_by_a_version_that_the_data_can_judge(icu, scene, settings):
+    """The better network gets the better score, although neither greedy policy overlaps with the clinicians."""
+
+    def score(name, table):
+        policy = QPolicy(name, lambda states: table[icu.state_index(states)])
+        return score_policy(policy, scene, settings.model_copy(update={"anchor_temperatures": [5.0, 0.8]}))
+
+    best, worst = score("optimal", icu.optimal_q), score("its contrary", -icu.optimal_q)
+    for found in (best, worst):
+        assert found["passes_gates"]
+        assert found["softening"].startswith("clinicians x exp(Q / ")
+        assert found["ess"] >= settings.gates.minimum_ess
+    assert best["softening"].endswith("0.8)")
+    assert worst["softening"].endswith("5)")
+    assert best["fqe_lower"] > worst["fqe"]
 
 
 def test_policy_of_the_published_recipe_is_not_endorsed(icu, decide, scene):

@@ -18,6 +18,7 @@ from .made_up import SETTINGS
 def make_score(epoch=2, fqe=8.0, half=1.0, passes=True, published=12.0):
     return Score(
         epoch=epoch,
+        softening="greedy",
         fqe=fqe,
         fqe_lower=fqe - half,
         fqe_upper=fqe + half,

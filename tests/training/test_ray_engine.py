@@ -21,7 +21,12 @@ def score_on_node(model):
         os._exit(1)
     names = ("fqe", "fqe_lower", "fqe_upper", "ess", "published_fqe", "published_wis", "published_ess")
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
-    return dict.fromkeys(names, value) | {"passes_gates": True, "gates": [node], "n_episodes": 7}
+    return dict.fromkeys(names, value) | {
+        "softening": "greedy",
+        "passes_gates": True,
+        "gates": [node],
+        "n_episodes": 7,
+    }
 
 
 @pytest.fixture(scope="module")
