@@ -6,9 +6,9 @@ learning rates, one for each model.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
-torch.library.define(
+library.define(
     "sepsis_cql::adam",
     "(Tensor(a!) weights, Tensor gradient, Tensor(b!) first_moment, Tensor(c!) second_moment, Tensor step, "
     "Tensor learning_rates) -> ()",
@@ -16,7 +16,7 @@ torch.library.define(
 adam_step = torch.ops.sepsis_cql.adam.default
 
 
-@torch.library.impl("sepsis_cql::adam", ("cpu", "cuda", "mps"))
+@library.impl("sepsis_cql::adam", ("cpu", "cuda", "mps"))
 def _adam_step(
     weights: Tensor,
     gradient: Tensor,
@@ -44,6 +44,6 @@ def _adam_step(
         )
 
 
-@torch.library.register_fake("sepsis_cql::adam")
+@library.register_fake("sepsis_cql::adam")
 def _adam_shapes(*tensors: Tensor) -> None:
     """Nothing comes out."""

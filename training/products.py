@@ -6,15 +6,15 @@ Tensors of several models (three dimensions), other devices and other precisions
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 MANY_ROWS = 1024  # from here on oneDNN's own weight gradient is faster than a product of transposed matrices
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 # PyTorch's compiler takes oneDNN's products for layers with constant weights; as operations of our own it calls
 # them as they are.
-torch.library.define("sepsis_cql::product", "(Tensor left, Tensor right, Tensor? bias, bool relu) -> Tensor")
-torch.library.define("sepsis_cql::layer_gradient", "(Tensor gradient, Tensor inputs) -> (Tensor, Tensor)")
+library.define("sepsis_cql::product", "(Tensor left, Tensor right, Tensor? bias, bool relu) -> Tensor")
+library.define("sepsis_cql::layer_gradient", "(Tensor gradient, Tensor inputs) -> (Tensor, Tensor)")
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
@@ -55,17 +55,17 @@ def layer_gradient(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     return torch.ops.sepsis_cql.product.default(transposed, inputs.mT, None, False), gradient.sum(dim=0)
 
 
-@torch.library.impl("sepsis_cql::product", "cpu")
+@library.impl("sepsis_cql::product", "cpu")
 def _product(left: Tensor, right: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.default(left, right, bias, "relu" if relu else "none", [], "")
 
 
-@torch.library.register_fake("sepsis_cql::product")
+@library.register_fake("sepsis_cql::product")
 def _product_shape(left: Tensor, right: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     return left.new_empty(left.shape[0], right.shape[0])
 
 
-@torch.library.impl("sepsis_cql::layer_gradient", "cpu")
+@library.impl("sepsis_cql::layer_gradient", "cpu")
 def _layer_gradient(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     weight = gradient.new_empty(gradient.shape[1], inputs.shape[1])  # only its shape is read
     products = torch.ops.aten.mkldnn_linear_backward_weights(
@@ -74,7 +74,7 @@ def _layer_gradient(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     return products[0].to_dense(), products[1].to_dense()
 
 
-@torch.library.register_fake("sepsis_cql::layer_gradient")
+@library.register_fake("sepsis_cql::layer_gradient")
 def _layer_gradient_shape(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     n_out, n_in = gradient.shape[1], inputs.shape[1]
     return gradient.new_empty(n_out, n_in), gradient.new_empty(n_out)
