@@ -72,9 +72,9 @@ def main() -> None:
         )
         (arguments.out / "sweep" / "selection.json").unlink(missing_ok=True)  # of the metric before
         sweep.open(resume=metric == "published", force=metric == "fqe")
-        choices[metric] = sweep.select(sweep.run_stage2(sweep.run_stage1()))["validation"]
+        selection = sweep.select(sweep.run_stage2(sweep.run_stage1()))
         chosen = load_package(arguments.out / "sweep" / "selected" / "package")
-        choices[metric] = {"run": choices[metric]["run"], "true value": judge.true_value(chosen)}
+        choices[metric] = {"run": selection["validation"]["run"], "true value": judge.true_value(chosen)}
     result = {
         "choice": choices,
         **compare(arguments.out / "sweep" / "runs", judge.truths),

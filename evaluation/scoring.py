@@ -56,8 +56,8 @@ def score_policy(policy: QPolicy, scene: Scene, settings: EvaluationSettings) ->
     """Value, interval and overlap of a policy as the data can best judge it, and its published metrics.
 
     The greedy policy of Q-values rarely overlaps enough with the clinicians, and where it does not, its estimate
-    says little: on ICU-Sepsis such estimates prefer the worst networks. Therefore the softened versions are
-    audited too, and that one speaks for the network whose gates hold and whose lower bound is highest.
+    says little. Therefore the softened versions are audited too, and that one speaks for the network whose gates
+    hold and whose lower bound is highest.
 
     Args:
         policy: on states as the scene holds them.
