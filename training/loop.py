@@ -133,7 +133,8 @@ def run_epochs(
     began, first = time.perf_counter(), result.resumed_from_epoch + 1
     for epoch in range(first, settings.epochs + 1):
         epoch_began = time.perf_counter()
-        order = torch.stack([epoch_order(seed, epoch, n_transitions) for seed in seeds]).to(device)
+        orders = {seed: epoch_order(seed, epoch, n_transitions).to(device) for seed in set(seeds)}
+        order = torch.stack([orders[seed] for seed in seeds])
         batches = (order if len(seeds) > 1 else order[0]).split(settings.batch_size, dim=-1)
         result.losses = _mean_losses([update(rows) for rows in batches], n_models=len(seeds))
         result.global_step += len(batches)

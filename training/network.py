@@ -77,7 +77,7 @@ class TrainableNetwork:
         adam_step(
             self.weights, gradient, self._first_moment, self._second_moment, self._step, self._learning_rates
         )
-        if self.inputs_dtype != self.weights.dtype:
+        if self._rounded is not self.weights:
             self._rounded.copy_(self.weights)
         return norm.squeeze(-1)
 

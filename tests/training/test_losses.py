@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from sepsis_cql.training.adam import adam_formula, adam_step
 from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
 
@@ -75,3 +76,18 @@ def test_the_written_gradient_equals_automatic_differentiation(models):
 def test_nothing_follows_a_terminal_step():
     rewards, next_q_values = torch.tensor([15.0, 0.0]), torch.tensor([[9.0, 2.0], [9.0, 2.0]])
     assert td_targets(rewards, torch.tensor([True, False]), next_q_values, 0.5).tolist() == [15.0, 4.5]
+
+
+@pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "a stack"])
+def test_adam_written_out_for_a_gpu_equals_the_kernel_of_a_processor(models):
+    generator = torch.Generator().manual_seed(2)
+    gradients = torch.randn(5, *models, 40, generator=generator, dtype=torch.float64)
+    rates = torch.tensor([1e-2, 1e-3, 1e-4], dtype=torch.float64)[: 3 if models else 1].view(models)
+    ends = []
+    for step in (adam_step, adam_formula):
+        weights = torch.ones(*models, 40, dtype=torch.float64)
+        moments = torch.zeros(2, *models, 40, dtype=torch.float64)
+        for count, gradient in enumerate(gradients, start=1):
+            step(weights, gradient, *moments, torch.tensor(float(count), dtype=torch.float64), rates)
+        ends.append(torch.stack([weights, *moments]))
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-12, atol=1e-14)

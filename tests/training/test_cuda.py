@@ -1,0 +1,59 @@
+"""On an NVIDIA GPU a run is the same run: as on a processor, resumed, and as one of a stack."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sepsis_cql.training.settings import RuntimeSettings
+from sepsis_cql.training.train import Run, train_runs
+
+from .made_up import RUNTIME, SETTINGS, make_data
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CUDA = RuntimeSettings(device="cuda")
+LONG = SETTINGS.model_copy(update={"epochs": 12})  # enough batches of each size for a recorded graph
+CHANGES = [
+    {"seed": 7},
+    {"seed": 8, "learning_rate": 3e-4, "alpha": 1.0},
+    {"seed": 7, "alpha": 0.5, "reward_variant": "sofa_shaped"},
+]
+
+
+def train(out, changes, runtime, report=lambda progress: None):
+    runs = [Run(LONG.model_copy(update=change), out / str(index)) for index, change in enumerate(changes)]
+    train_runs(runs, make_data(), runtime, checkpoints=out / "checkpoints", report=report)
+    return [load_file(run.out / "package" / "model.safetensors") for run in runs]
+
+
+def assert_close(found, expected, tolerance):
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
+
+
+def test_a_run_learns_what_it_learns_on_a_processor(tmp_path):
+    (found,) = train(tmp_path / "cuda", CHANGES[:1], CUDA)
+    (expected,) = train(tmp_path / "cpu", CHANGES[:1], RUNTIME)
+    assert_close(found, expected, 2e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_each_run_of_a_stack_equals_its_single_run(tmp_path, precision):
+    runtime = CUDA.model_copy(update={"precision": precision})
+    stack = train(tmp_path / "stack", CHANGES, runtime)
+    for index, change in enumerate(CHANGES):
+        (single,) = train(tmp_path / f"single{index}", [change], runtime)
+        assert_close(stack[index], single, 2e-4 if precision == "fp32" else 2e-2)
+
+
+@pytest.mark.parametrize("n_runs", [1, 3])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, n_runs):
+    def stop(progress):
+        if progress.epoch == 5:
+            raise KeyboardInterrupt
+
+    whole = train(tmp_path / "whole", CHANGES[:n_runs], CUDA)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "resumed", CHANGES[:n_runs], CUDA, stop)
+    resumed = train(tmp_path / "resumed", CHANGES[:n_runs], CUDA)
+    for found, expected in zip(resumed, whole, strict=True):
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
