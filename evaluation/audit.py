@@ -10,7 +10,7 @@ from sepsis_cql.evaluation.fqe import FqeResult, cross_fit, fit_on_training, nor
 from sepsis_cql.evaluation.fqe_features import Decisions
 from sepsis_cql.evaluation.importance import SumEstimator
 from sepsis_cql.evaluation.intervals import difference_interval, interval
-from sepsis_cql.evaluation.policies import checked_probabilities
+from sepsis_cql.evaluation.policies import Policy, checked_probabilities
 from sepsis_cql.evaluation.record import Difference, Estimate
 from sepsis_cql.evaluation.scene import Scene
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -61,10 +61,7 @@ def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n
         settings: of the estimators.
         n_resamples: bootstrap resamples.
     """
-    probabilities = checked_probabilities(variant.policy, scene.scored.states)
-    taken = select_rows(probabilities, scene.scored.actions)
-    ratios = scene.episodes.pad(taken / select_rows(scene.behavior, scene.scored.actions), fill=1.0)
-    rho = importance.cumulative_ratios(ratios)
+    probabilities, rho = weigh_policy(variant.policy, scene)
     counts = scene.counts(n_resamples, settings.seed)
     fits = fit_evaluators(variant, scene, probabilities, settings)
     fqe = fits["fqe_cross_fitted"]
@@ -90,6 +87,14 @@ def audit_policy(variant: Variant, scene: Scene, settings: EvaluationSettings, n
         difference = _difference(recommended, estimators[recommended][0], clinicians, counts, settings)
     statistics = {name: estimator for name, (estimator, _) in estimators.items()}
     return Audit(variant, probabilities, rho[:, -1], estimates, statistics, difference, fqe)
+
+
+def weigh_policy(policy: Policy, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 25) probabilities at the scored states, and (n_episodes, horizon) products of ratios to the clinicians."""
+    probabilities = checked_probabilities(policy, scene.scored.states)
+    taken = select_rows(probabilities, scene.scored.actions)
+    ratios = scene.episodes.pad(taken / select_rows(scene.behavior, scene.scored.actions), fill=1.0)
+    return probabilities, importance.cumulative_ratios(ratios)
 
 
 def audit_clinicians(variant: Variant, scene: Scene, settings: EvaluationSettings, n_resamples: int) -> Audit:

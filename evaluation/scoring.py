@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
+from operator import not_
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.evaluation.audit import audit_policy
+from sepsis_cql.evaluation.audit import audit_policy, weigh_policy
 from sepsis_cql.evaluation.evaluate import REWARD_VARIANT
 from sepsis_cql.evaluation.loading import policy_of_model
 from sepsis_cql.evaluation.policies import QPolicy
@@ -14,11 +17,12 @@ from sepsis_cql.evaluation.published import published_metrics
 from sepsis_cql.evaluation.scene import Scene, load_scene
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.variants import Variant, soften
-from sepsis_cql.evaluation.verdict import check_gates
+from sepsis_cql.evaluation.verdict import check_gates, check_overlap
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 
 N_RESAMPLES = 200
 N_REFITS = 100
+LOADING = Lock()  # of the threads that share a scorer, one reads the replay
 
 
 def scoring_settings() -> EvaluationSettings:
@@ -44,8 +48,13 @@ class PolicyScorer:
         assert isinstance(policy, QPolicy)
         return score_policy(policy, self._scene, self.settings)
 
-    @cached_property
+    @property
     def _scene(self) -> Scene:
+        with LOADING:
+            return self._loaded
+
+    @cached_property
+    def _loaded(self) -> Scene:
         return load_scene(self.replay, "validation", self.settings, REWARD_VARIANT)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,7 +74,11 @@ def score_policy(policy: QPolicy, scene: Scene, settings: EvaluationSettings) ->
         settings: of the evaluation.
     """
     versions = [Variant(policy, "learned", "greedy"), *soften(policy, scene.clinicians, settings)]
-    scores = [_score_version(version, scene, settings) for version in versions]
+    overlaps = [_overlaps(version, scene, settings) for version in versions]
+    scores = [_score_version(version, scene, settings) for version in compress(versions, overlaps)]
+    if not any(score["passes_gates"] for score in scores):  # else a version without overlap cannot win
+        others = compress(versions, map(not_, overlaps))
+        scores += [_score_version(version, scene, settings) for version in others]
     published = published_metrics(
         scene.scored, policy.q_values(scene.scored.states), gamma=settings.gamma, n_resamples=N_RESAMPLES
     )
@@ -75,6 +88,12 @@ def score_policy(policy: QPolicy, scene: Scene, settings: EvaluationSettings) ->
         "published_ess": published.ess,
         "n_episodes": scene.episodes.n_episodes,
     }
+
+
+def _overlaps(version: Variant, scene: Scene, settings: EvaluationSettings) -> bool:
+    probabilities, rho = weigh_policy(version.policy, scene)
+    gates = check_overlap(probabilities, rho[:, -1], scene.behavior, settings)
+    return all(gate.passed for gate in gates)
 
 
 def _score_version(version: Variant, scene: Scene, settings: EvaluationSettings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from sepsis_cql.evaluation.audit import Audit
 from sepsis_cql.evaluation.record import Estimate, Gate, Label, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.weights import summarise_weights
 
 UNIDENTIFIED: Label = "cannot be identified"
 
@@ -23,13 +24,43 @@ def check_gates(audit: Audit, behavior: np.ndarray, settings: EvaluationSettings
         behavior: (n, 25) the clinicians' probabilities at the scored states.
         settings: the thresholds.
     """
-    rules, summary = settings.gates, audit.summary
-    unsupported = unsupported_share(audit.probabilities, behavior, rules.support_threshold)
-    low, high = rules.mean_weight
+    rules = settings.gates
     main = audit.estimates[rules.recommended]
     fitted = audit.fqe
     bounding = 0.0 if fitted is None else abs(fitted.value - fitted.bounded_value)
     largest = largest_magnitude(audit)
+    return [
+        *check_overlap(audit.probabilities, audit.weights, behavior, settings),
+        Gate(
+            name="bounds: largest value or interval end",
+            value=largest,
+            threshold=f"at most {settings.bound:g}",
+            passed=largest is not None and largest <= settings.bound,
+        ),
+        Gate(
+            name="the evaluator is stable: change of its value when targets are bounded",
+            value=bounding,
+            threshold=f"at most {rules.fqe_bounding:g}",
+            passed=bounding <= rules.fqe_bounding,
+        ),
+        *(_agreement(name, audit.estimates[name], main) for name in rules.families),
+    ]
+
+
+def check_overlap(
+    probabilities: np.ndarray, weights: np.ndarray, behavior: np.ndarray, settings: EvaluationSettings
+) -> list[Gate]:
+    """The rules that need no estimate: a policy must mostly do what clinicians do.
+
+    Args:
+        probabilities: (n, 25) of the policy at the scored states.
+        weights: (n_episodes,) untruncated episode weights.
+        behavior: (n, 25) the clinicians' probabilities at the scored states.
+        settings: the thresholds.
+    """
+    rules, summary = settings.gates, summarise_weights(weights)
+    unsupported = unsupported_share(probabilities, behavior, rules.support_threshold)
+    low, high = rules.mean_weight
     return [
         Gate(
             name="support: share of decisions where clinicians hardly ever act so",
@@ -49,19 +80,6 @@ def check_gates(audit: Audit, behavior: np.ndarray, settings: EvaluationSettings
             threshold=f"{low:g} to {high:g}",
             passed=low <= summary.mean_weight <= high,
         ),
-        Gate(
-            name="bounds: largest value or interval end",
-            value=largest,
-            threshold=f"at most {settings.bound:g}",
-            passed=largest is not None and largest <= settings.bound,
-        ),
-        Gate(
-            name="the evaluator is stable: change of its value when targets are bounded",
-            value=bounding,
-            threshold=f"at most {rules.fqe_bounding:g}",
-            passed=bounding <= rules.fqe_bounding,
-        ),
-        *(_agreement(name, audit.estimates[name], main) for name in rules.families),
     ]
 
 

@@ -22,7 +22,9 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
     """
     runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
     names = [name for name in runs[0][0] if name not in AXES]
-    figure, panels = pyplot.subplots(1, len(names), figsize=(3.2 * len(names), 2.8), layout="constrained")
+    width = 3.2 * len(names)
+    figure, panels = pyplot.subplots(1, len(names), figsize=(width, 2.8))
+    figure.subplots_adjust(left=0.65 / width, right=1 - 0.15 / width, bottom=0.16, top=0.9, wspace=0.25)
     for panel, name in zip(panels, names, strict=True):
         for run in runs:
             panel.plot([line["epoch"] for line in run], [line[name] for line in run], linewidth=1)

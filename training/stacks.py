@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sepsis_cql.errors import SepsisCQLError
@@ -21,6 +24,7 @@ from sepsis_cql.training.settings import RuntimeSettings
 from sepsis_cql.training.train import Run, run_identities, stack_identity, train_runs
 
 SCORES = "scores.json"  # in the directory of a run; its presence says that the run is trained and scored
+THREADS_OF_A_SCORER = 2
 Scorer = Callable[[SepsisCQLModel], dict[str, Any]]  # a policy to the fields of `Score`, all but the epoch
 
 
@@ -34,7 +38,7 @@ class Stack:
         replay: directory or file.
         reward_variants: of the whole sweep, so that each of its runs names the same data.
         runtime: device, threads and precision.
-        scorer: evaluates a policy on validation data.
+        scorer: evaluates a policy on validation data; several threads may call it at once.
     """
 
     runs: Sequence[Run]
@@ -59,21 +63,49 @@ def run_stack(stack: Stack, report: Callable[[Progress], None] = lambda progress
         records = train_runs(stack.runs, data, stack.runtime, checkpoints=stack.checkpoints, report=report)
     except SepsisCQLError as error:
         return {run.out.name: str(error) for run in stack.runs}
-    failures = {}
-    for index, (run, record) in enumerate(zip(stack.runs, records, strict=True)):
-        if "failed" in record:
-            failures[run.out.name] = record["failed"]
-        elif not (run.out / SCORES).exists():
-            try:
-                scores = [
-                    Score(epoch=checkpoint.epoch, **stack.scorer(model_at(checkpoint, run, data, index)))
-                    for checkpoint in checkpoints_of(stack, data)
-                ]
-            except SepsisCQLError as error:
-                failures[run.out.name] = str(error)
-            else:
-                write_json(run.out / SCORES, [asdict(score) for score in scores])
+    failures = {
+        run.out.name: record["failed"]
+        for run, record in zip(stack.runs, records, strict=True)
+        if "failed" in record
+    }
+    missing = [
+        index
+        for index, run in enumerate(stack.runs)
+        if run.out.name not in failures and not (run.out / SCORES).exists()
+    ]
+    checkpoints = list(checkpoints_of(stack, data)) if missing else []
+    with _scoring_threads() as threads:
+        errors = threads.map(lambda index: _score(stack, data, checkpoints, index), missing)
+        found = zip(missing, errors, strict=True)
+        failures |= {stack.runs[index].out.name: error for index, error in found if error}
     return failures
+
+
+@contextmanager
+def _scoring_threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that score one policy each and share the threads of PyTorch, which one policy cannot keep busy."""
+    n_threads = torch.get_num_threads()
+    workers = max(1, n_threads // THREADS_OF_A_SCORER)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(n_threads // workers,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)
+
+
+def _score(stack: Stack, data: TrainingData, checkpoints: list[Checkpoint], index: int) -> str | None:
+    """Score run `index` of a stack at every checkpoint and write the scores; the reason if that failed."""
+    run = stack.runs[index]
+    try:
+        scores = [
+            Score(epoch=checkpoint.epoch, **stack.scorer(model_at(checkpoint, run, data, index)))
+            for checkpoint in checkpoints
+        ]
+    except SepsisCQLError as error:
+        return str(error)
+    write_json(run.out / SCORES, [asdict(score) for score in scores])
+    return None
 
 
 def run_locally(

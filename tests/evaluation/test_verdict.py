@@ -15,7 +15,7 @@ from sepsis_cql.evaluation.published import published_metrics
 from sepsis_cql.evaluation.scene import Scene
 from sepsis_cql.evaluation.scoring import score_policy
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.variants import Variant
+from sepsis_cql.evaluation.variants import Variant, soften
 from sepsis_cql.evaluation.verdict import check_gates, identified, judge
 from sepsis_cql.training.buffer import ResidentBuffer, epoch_order
 from sepsis_cql.training.cql import ConservativeQLearning
@@ -98,6 +98,19 @@ def test_a_network_is_scored_by_a_version_that_the_data_can_judge(icu, scene, se
     assert best["softening"].endswith("0.8)")
     assert worst["softening"].endswith("5)")
     assert best["fqe_lower"] > worst["fqe"]
+
+
+def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them(icu, scene, settings):
+    policy = QPolicy("optimal", lambda states: icu.optimal_q[icu.state_index(states)])
+    chosen = settings.model_copy(update={"anchor_temperatures": [0.02, 0.01]})
+    versions = [Variant(policy, "learned", "greedy"), *soften(policy, scene.clinicians, chosen)]
+    lowers = [
+        audit_policy(version, scene, chosen, 10).estimates["fqe_cross_fitted"].lower for version in versions
+    ]
+    found = score_policy(policy, scene, chosen)
+    assert found["fqe_lower"] == max(lowers)
+    assert not found["passes_gates"]
+    assert "effective sample size" in found["gates"]
 
 
 def test_policy_of_the_published_recipe_is_not_endorsed(icu, decide, scene):

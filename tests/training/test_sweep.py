@@ -2,6 +2,7 @@
 
 import json
 import math
+from threading import Barrier
 
 import pytest
 import torch
@@ -37,13 +38,13 @@ def score(model):
     }
 
 
-def make_sweep(replay, out, scorer=score, stack=1, report=lambda stack, progress: None, **changes):
+def make_sweep(replay, out, scorer=score, stack=1, threads=1, report=lambda stack, progress: None, **changes):
     return Sweep(
         replay,
         out,
         PROTOCOL.model_copy(update=changes),
         SETTINGS,
-        RUNTIME.model_copy(update={"stack": stack}),
+        RUNTIME.model_copy(update={"stack": stack, "threads": threads}),
         scorer,
         report=report,
     )
@@ -123,6 +124,24 @@ def test_a_run_of_a_stack_of_the_sweep_equals_the_run_alone(finished, demo_repla
     alone = train_from_replay(demo_replay, tmp_path / "alone", settings, RUNTIME)
     run = finished[0] / "runs" / "sparse_lr0.001_alpha1_seed42"
     assert read(run, "training.json")["weights_sha256"] == alone["weights_sha256"]
+
+
+def test_the_runs_of_a_stack_are_scored_by_several_threads_at_once(finished, demo_replay, tmp_path):
+    together = Barrier(2)
+
+    def score_together(model):
+        together.wait(timeout=60)
+        return score(model)
+
+    sweep = make_sweep(demo_replay, tmp_path / "sweep", score_together, stack=4, threads=4)
+    sweep.open(resume=False, force=False)
+    alone = {run.name: run for run in finished[1]}
+    for run in sweep.run_stage1():
+        if run.name in alone:
+            expected = [found.fqe for found in alone[run.name].scores]
+            assert [found.fqe for found in run.scores] == pytest.approx(expected, abs=1e-5)
+    assert not sweep.failures
+    assert torch.get_num_threads() == 4
 
 
 def test_an_interrupted_sweep_resumes_at_the_missing_run(finished, demo_replay, tmp_path, monkeypatch):
