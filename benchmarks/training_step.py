@@ -10,7 +10,7 @@ result goes to DIR/training_step.json and to the screen. d3rlpy is left out wher
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,20 @@ def main() -> None:
             print(f"  {name:44} {value}")
 
 
-def made_up_columns() -> Columns:
+def made_up_columns(device: torch.device = CPU) -> Columns:
     """Random transitions of the published size: states, actions, rewards, next states, terminals."""
     generator = torch.Generator().manual_seed(0)
     states, next_states = torch.randn(2, N_TRANSITIONS, N_STATES, generator=generator)
     actions = torch.randint(0, N_ACTIONS, (N_TRANSITIONS,), generator=generator)
     terminals = torch.rand(N_TRANSITIONS, generator=generator) < 0.09
     rewards = torch.where(terminals, 15.0, 0.0)
-    return states, actions, rewards, next_states, terminals
+    return (
+        states.to(device),
+        actions.to(device),
+        rewards.to(device),
+        next_states.to(device),
+        terminals.to(device),
+    )
 
 
 def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
@@ -89,13 +95,18 @@ def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
     rates = {name: 2 * SQUARE**3 / min(times.pop(name)) / 1e6 for name in sgemm}
     flops = 2 * batch_size * (3 * N_STATES * 256 + 3 * 256 * 256 + 3 * 256 * N_ACTIONS - N_STATES * 256)
     rate = flops / min(times["ours, fp32, compiled"]) / 1e6
+    result = {f"GFLOP/s, {name}": round(value, 1) for name, value in rates.items()}
+    result["GFLOP/s, products of ours, fp32, compiled"] = round(rate, 1)
+    result["share of the sgemm rate of PyTorch"] = round(rate / rates["sgemm of PyTorch"], 2)
+    return summarise(times, others, mine) | result
+
+
+def summarise(times: dict[str, list[float]], others: Iterable[str], mine: Iterable[str]) -> dict[str, Any]:
+    """Milliseconds of each contender, and the median over the rounds of the time of each other to each of mine."""
     result: dict[str, Any] = {
         f"ms, {name}": {"median": round(statistics.median(values), 3), "best": round(min(values), 3)}
         for name, values in times.items()
     }
-    result |= {f"GFLOP/s, {name}": round(value, 1) for name, value in rates.items()}
-    result["GFLOP/s, products of ours, fp32, compiled"] = round(rate, 1)
-    result["share of the sgemm rate of PyTorch"] = round(rate / rates["sgemm of PyTorch"], 2)
     for name in mine:
         for other in others:
             ratios = [theirs / ours for theirs, ours in zip(times[other], times[name], strict=True)]
@@ -104,9 +115,21 @@ def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
 
 
 def interleave(
-    contenders: dict[str, Step], rounds: int, repeats: dict[str, int], default: int
+    contenders: dict[str, Step],
+    rounds: int,
+    repeats: dict[str, int],
+    default: int,
+    finish: Callable[[], object] = lambda: None,
 ) -> dict[str, list]:
-    """Milliseconds a call of each contender in each round; the first round warms up and is dropped."""
+    """Milliseconds a call of each contender in each round; the first round warms up and is dropped.
+
+    Args:
+        contenders: what to time, by name.
+        rounds: that count.
+        repeats: calls in a round of those that differ from `default`.
+        default: calls in a round.
+        finish: waits for the device after the calls of a round.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
         for name, step in contenders.items():
@@ -114,6 +137,7 @@ def interleave(
             began = time.perf_counter()
             for _ in range(n):
                 step()
+            finish()
             times[name].append((time.perf_counter() - began) / n * 1e3)
     return {name: values[1:] for name, values in times.items()}
 

@@ -66,7 +66,7 @@ def sweep(
     """Run the two-stage selection protocol and freeze the chosen policy in OUT/selection.json."""
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.scoring import PolicyScorer
-    from sepsis_cql.training.devices import load_runtime
+    from sepsis_cql.training.devices import load_runtime, open_device
     from sepsis_cql.training.ray_engine import run_on_ray
     from sepsis_cql.training.settings import TrainingSettings
     from sepsis_cql.training.stacks import run_locally
@@ -81,6 +81,7 @@ def sweep(
         "compiled": compiled,
         "stack": stack,
     }
+    chosen_runtime = load_runtime(runtime, overrides)
     with new_progress_bar() as bar:
         task = bar.add_task("sweep", total=base.epochs, facts="")
 
@@ -98,8 +99,8 @@ def sweep(
             out,
             settings,
             base,
-            load_runtime(runtime, overrides),
-            PolicyScorer(replay),
+            chosen_runtime,
+            PolicyScorer(replay, open_device(chosen_runtime)),
             engine=run_on_ray if engine is EngineName.RAY else run_locally,
             report=report,
         )

@@ -110,8 +110,8 @@ def fit_evaluators(
 ) -> dict[str, FqeResult]:
     """Fitted Q evaluation of a variant whose (n, 25) probabilities at the scored states are given, both ways."""
     trained = checked_probabilities(variant.policy, scene.train.states)
-    training = Decisions(scene.train_inputs, trained, scene.train_behavior)
-    scored = Decisions(scene.scored_inputs, probabilities, scene.behavior)
+    training = Decisions(scene.train_inputs, trained, scene.train_behavior, scene.device)
+    scored = Decisions(scene.scored_inputs, probabilities, scene.behavior, scene.device)
     counts = scene.counts(settings.fqe_refits, settings.seed)
     return {
         "fqe": fit_on_training(scene.train, training, scene.scored, scored, counts, settings),

@@ -136,15 +136,14 @@ def cross_fit(
     bounded_values = np.empty(scored.n_episodes)
     fits = []
     for inside in _folds(scored.n_episodes, settings.seed):
-        within = inside[data.episode.numpy()]
+        within = inside[data.episode.cpu().numpy()]
         others = data.rows(~within)
         fit = solve(others, SOLVER)
         fits.append(fit)
         values[inside] = _in_reward(initial[inside] @ fit.parameters, settings)
         refit_values[:, inside] = _in_reward((initial[inside] @ _refit(others, fit, counts)).T, settings)
         bounded_values[inside] = _bounded(initial[inside] @ fit.bounded_parameters, settings)
-        fold = Decisions(decisions.inputs[within], decisions.policy[within], decisions.behavior[within])
-        q_values[within] = _bounded(basis.q_values(fold, fit.parameters), settings)
+        q_values[within] = _bounded(basis.q_values(decisions.rows(within), fit.parameters), settings)
     return FqeResult(
         initial_values=values,
         refit_values=refit_values,
@@ -166,15 +165,15 @@ def fqe_data(
     return FqeData(
         features=basis.taken(decisions, transitions.actions),
         next_features=settings.gamma * following,
-        rewards=torch.tensor(transitions.rewards / settings.bound, dtype=torch.float32),
-        episode=torch.tensor(stay),
+        rewards=decisions.tensor(transitions.rewards / settings.bound),
+        episode=torch.tensor(stay, device=decisions.device),
     )
 
 
 def _refit(data: FqeData, solution: FqeSolution, counts: np.ndarray) -> Tensor:
     """(p, R) parameters refitted to first order on (R, n_episodes) resamples."""
     pulls = episode_pulls(data, solution, counts.shape[1])
-    return solution.parameters[:, None] + pulls @ torch.tensor(counts.T - 1, dtype=torch.float32)
+    return solution.parameters[:, None] + pulls @ pulls.new_tensor(counts.T - 1)
 
 
 def _folds(n_episodes: int, seed: int) -> Iterator[np.ndarray]:
@@ -185,7 +184,7 @@ def _folds(n_episodes: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _in_reward(values: Tensor, settings: EvaluationSettings) -> np.ndarray:
-    return values.double().numpy() * settings.bound
+    return values.double().cpu().numpy() * settings.bound
 
 
 def _bounded(values: Tensor, settings: EvaluationSettings) -> np.ndarray:

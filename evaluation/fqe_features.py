@@ -6,14 +6,17 @@ the fitted equations hold on average under that reweighting, which takes out the
 is too plain for the true values (the "clever covariate" of van der Laan & Gruber 2012).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sepsis_cql.evaluation.memory import remember
+
 N_ACTIONS = 25
+CPU = torch.device("cpu")
 TRANSITIONS_A_FEATURE = 20  # fewer give no more features than they can determine
 LARGEST_RATIO = 20.0
 SMALLEST_PROBABILITY = 1e-4
@@ -28,11 +31,21 @@ class Decisions:
         inputs: (n, d) network inputs without NaN.
         policy: (n, 25) probabilities of the evaluated policy.
         behavior: (n, 25) probabilities of the clinicians.
+        device: where features of them are computed.
     """
 
     inputs: np.ndarray
     policy: np.ndarray
     behavior: np.ndarray
+    device: torch.device = CPU
+
+    def rows(self, mask: np.ndarray) -> "Decisions":
+        """Some of them."""
+        return replace(self, inputs=self.inputs[mask], policy=self.policy[mask], behavior=self.behavior[mask])
+
+    def tensor(self, values: np.ndarray) -> Tensor:
+        """On the device, in float32."""
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -51,35 +64,40 @@ class Basis:
 
     def taken(self, decisions: Decisions, actions: np.ndarray) -> Tensor:
         """(n, p) features of each state with the action taken there."""
-        return self._features(decisions, one_hot(torch.tensor(actions), N_ACTIONS).float())
+        return self._features(
+            decisions, one_hot(torch.tensor(actions, device=decisions.device), N_ACTIONS).float()
+        )
 
     def expected(self, decisions: Decisions) -> Tensor:
         """(n, p) expected features of each state when the evaluated policy acts."""
-        return self._features(decisions, torch.tensor(decisions.policy, dtype=torch.float32))
+        return self._features(decisions, decisions.tensor(decisions.policy))
 
     def q_values(self, decisions: Decisions, parameters: Tensor) -> Tensor:
         """(n, 25) values of every action."""
-        x = torch.tensor(decisions.inputs, dtype=torch.float32)
+        x = decisions.tensor(decisions.inputs)
         rich, few, ratios = self._rich(x), self._few(x), self._ratios(decisions)
         shared, each, tilt = torch.split(parameters, [rich.shape[1], N_ACTIONS * few.shape[1], len(ratios)])
         values = (rich @ shared)[:, None] + few @ each.reshape(N_ACTIONS, -1).T
         return values + sum(weight * ratio for weight, ratio in zip(tilt, ratios, strict=True))
 
     def _features(self, decisions: Decisions, weights: Tensor) -> Tensor:
-        x = torch.tensor(decisions.inputs, dtype=torch.float32)
+        x = decisions.tensor(decisions.inputs)
         each = weights[:, :, None] * self._few(x)[:, None, :]
         ratios = [(weights * ratio).sum(dim=1) for ratio in self._ratios(decisions)]
         return torch.cat([self._rich(x), each.flatten(1), torch.stack(ratios, dim=1)], dim=1)
 
     def _rich(self, x: Tensor) -> Tensor:
-        return torch.cat([torch.ones(len(x), 1), x, torch.relu(x @ self.directions + self.offsets)], dim=1)
+        random = torch.relu(x @ self.directions.to(x.device) + self.offsets.to(x.device))
+        return torch.cat([x.new_ones(len(x), 1), x, random], dim=1)
 
     def _few(self, x: Tensor) -> Tensor:
-        return torch.cat([torch.ones(len(x), 1), x @ self.components], dim=1)
+        return torch.cat([x.new_ones(len(x), 1), x @ self.components.to(x.device)], dim=1)
 
     def _ratios(self, decisions: Decisions) -> tuple[Tensor, Tensor]:
-        behavior = np.maximum(decisions.behavior, SMALLEST_PROBABILITY)
-        ratio = torch.tensor(decisions.policy / behavior, dtype=torch.float32)
+        policy, behavior = (
+            torch.tensor(part, device=decisions.device) for part in (decisions.policy, decisions.behavior)
+        )
+        ratio = (policy / behavior.clamp(min=SMALLEST_PROBABILITY)).float()
         logs = ratio.log().clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
         return ratio.clamp(max=LARGEST_RATIO), logs
 
@@ -92,7 +110,13 @@ def new_basis(inputs: np.ndarray, n_features: int, n_components: int, seed: int)
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(d, n_features, generator=generator) / d**0.5
     offsets = torch.randn(n_features, generator=generator)
+    components = _principal_directions(inputs)[:, :n_components].copy()
+    return Basis(directions, offsets, torch.tensor(components, dtype=torch.float32))
+
+
+@remember
+def _principal_directions(inputs: np.ndarray) -> np.ndarray:
+    """(d, d) of (n, d) inputs, in columns, the largest first."""
     centred = inputs.astype(np.float64) - inputs.mean(axis=0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    components = vectors[:, ::-1][:, :n_components].copy()
-    return Basis(directions, offsets, torch.tensor(components, dtype=torch.float32))
+    return vectors[:, ::-1]

@@ -33,7 +33,7 @@ class FqeData:
 
     def rows(self, mask: np.ndarray) -> "FqeData":
         """The transitions of some episodes; the episodes keep their index."""
-        keep = torch.tensor(np.flatnonzero(mask))
+        keep = torch.tensor(np.flatnonzero(mask), device=self.rewards.device)
         return FqeData(self.features[keep], self.next_features[keep], self.rewards[keep], self.episode[keep])
 
 
@@ -79,9 +79,11 @@ def solve(data: FqeData, settings: FqeSettings, counts: Tensor | None = None) ->
         settings: of the solution.
         counts: (n,) how often each transition is in the data set; once by default.
     """
-    counts = torch.ones(len(data.rewards)) if counts is None else counts
+    counts = torch.ones_like(data.rewards) if counts is None else counts
     weighted = data.features * counts[:, None]
-    penalty = settings.ridge * torch.eye(data.features.shape[1], dtype=torch.float64)
+    penalty = settings.ridge * torch.eye(
+        data.features.shape[1], dtype=torch.float64, device=data.features.device
+    )
     gram = (weighted.T @ data.features).double() + penalty
     jacobian = gram - (weighted.T @ data.next_features).double()
     parameters = torch.linalg.solve(jacobian, (weighted.T @ data.rewards).double()).float()
@@ -105,7 +107,7 @@ def episode_pulls(data: FqeData, solution: FqeSolution, n_episodes: int) -> Tens
     from the fitted solution, instead of a new fit.
     """
     errors = data.rewards + (data.next_features - data.features) @ solution.parameters
-    scores = torch.zeros(n_episodes, data.features.shape[1])
+    scores = data.features.new_zeros(n_episodes, data.features.shape[1])
     scores.index_add_(0, data.episode, data.features * errors[:, None])
     return torch.linalg.solve(solution.jacobian, scores.T.double()).float()
 

@@ -12,6 +12,7 @@ import torch
 from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.inputs import load_normaliser
+from sepsis_cql.evaluation.memory import remember
 from sepsis_cql.evaluation.policies import N_ACTIONS, FunctionPolicy, Policy, QPolicy
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.packages import WEIGHTS, load_package
@@ -159,20 +160,6 @@ def _load_d3rlpy(path: Path) -> LoadedPolicy:
 
     facts = record.Policy(name=path.name, kind="d3rlpy", weights_sha256=sha256_file(path))
     return LoadedPolicy(facts, values, None, None, takes_normalised=True)
-
-
-def remember(function: States) -> States:
-    """The same function, which is not called again for the last two arrays it was called with."""
-    known: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def answer(states: np.ndarray) -> np.ndarray:
-        for seen, values in known:
-            if seen is states:
-                return values
-        known[:] = [*known[-1:], (states, function(states))]
-        return known[-1][1]
-
-    return answer
 
 
 def _unchanged(states: np.ndarray) -> np.ndarray:

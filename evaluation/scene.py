@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sepsis_cql.errors import EvaluationError
 from sepsis_cql.evaluation.behavior import BehaviorPolicy, fit_behavior
 from sepsis_cql.evaluation.bootstrap import resample_counts
 from sepsis_cql.evaluation.episodes import Episodes, pad_episodes
+from sepsis_cql.evaluation.fqe_features import CPU
 from sepsis_cql.evaluation.inputs import load_normaliser
 from sepsis_cql.evaluation.policies import FunctionPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -29,6 +31,7 @@ class Scene:
         train_behavior: (n, 25) the clinicians' probabilities at the training states.
         behavior: (n, 25) the same at the scored states.
         normaliser: clinical units to inputs.
+        device: where evaluators are fitted.
     """
 
     train: Transitions
@@ -40,6 +43,7 @@ class Scene:
     train_behavior: np.ndarray
     behavior: np.ndarray
     normaliser: Callable[[np.ndarray], np.ndarray]
+    device: torch.device = CPU
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """(R, n_episodes) how often each episode is drawn; the same for every estimator and policy."""
@@ -56,7 +60,9 @@ class Scene:
         return self.model.probabilities(self.normaliser(states))
 
 
-def load_scene(replay: Path, split: str, settings: EvaluationSettings, reward_variant: str) -> Scene:
+def load_scene(
+    replay: Path, split: str, settings: EvaluationSettings, reward_variant: str, device: torch.device = CPU
+) -> Scene:
     """Read a replay directory and fit the behaviour policy.
 
     Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
@@ -95,6 +101,7 @@ def load_scene(replay: Path, split: str, settings: EvaluationSettings, reward_va
         train_behavior=model.probabilities(inputs),
         behavior=model.probabilities(scored_inputs),
         normaliser=normaliser,
+        device=device,
     )
 
 

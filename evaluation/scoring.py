@@ -8,9 +8,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import torch
+
 from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.evaluation.audit import audit_policy, weigh_policy
 from sepsis_cql.evaluation.evaluate import REWARD_VARIANT
+from sepsis_cql.evaluation.fqe_features import CPU
 from sepsis_cql.evaluation.loading import policy_of_model
 from sepsis_cql.evaluation.policies import QPolicy
 from sepsis_cql.evaluation.published import published_metrics
@@ -36,10 +39,12 @@ class PolicyScorer:
 
     Attributes:
         replay: directory written by `build`.
+        device: of the training; evaluators are fitted there too if it computes in double precision.
         settings: of the evaluation, with fewer refits than a report makes.
     """
 
     replay: Path
+    device: torch.device = CPU
     settings: EvaluationSettings = field(default_factory=scoring_settings)
 
     def __call__(self, model: SepsisCQLModel) -> dict[str, Any]:
@@ -55,10 +60,16 @@ class PolicyScorer:
 
     @cached_property
     def _loaded(self) -> Scene:
-        return load_scene(self.replay, "validation", self.settings, REWARD_VARIANT)
+        device = CPU if self.device.type == "mps" else self.device
+        torch.linalg.inv(torch.eye(1, device=device))  # threads must not be the first to load these routines
+        return load_scene(self.replay, "validation", self.settings, REWARD_VARIANT, device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"replay": self.replay, "settings": self.settings}  # workers read the replay themselves
+        return {
+            "replay": self.replay,
+            "device": self.device,
+            "settings": self.settings,
+        }  # workers read the replay themselves
 
 
 def score_policy(policy: QPolicy, scene: Scene, settings: EvaluationSettings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Verdicts where the truth is known: ICU-Sepsis, clinicians worth 7.80, the best policy 10.20."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_a_network_is_scored_by_a_version_that_the_data_can_judge(icu, scene, se
     assert best["softening"].endswith("0.8)")
     assert worst["softening"].endswith("5)")
     assert best["fqe_lower"] > worst["fqe"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_score_of_a_network_is_the_same_on_a_gpu(icu, scene, settings):
+    policy = QPolicy("optimal", lambda states: icu.optimal_q[icu.state_index(states)])
+    expected = score_policy(policy, scene, settings)
+    found = score_policy(policy, replace(scene, device=torch.device("cuda")), settings)
+    for name in ("fqe", "fqe_lower", "fqe_upper"):
+        assert found.pop(name) == pytest.approx(expected.pop(name), abs=1e-3)
+    assert found == expected
 
 
 def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them(icu, scene, settings):
