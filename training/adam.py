@@ -1,20 +1,9 @@
-"""Adam (Kingma and Ba 2015): weights and moments of one model, or of several, changed in place.
-
-On a processor PyTorch's own kernel makes one pass over the tensors of a model; it is wrapped as an operation, which a
-compiler calls as it is. On a GPU that kernel leaves most of the chip idle at the size of one model and takes one
-learning rate a call, so there the formula is written out for all models at once.
-"""
+"""Adam (Kingma and Ba 2015): weights and moments of one model, or of several, changed in place."""
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-
-library.define(
-    "sepsis_cql::adam",
-    "(Tensor(a!) weights, Tensor gradient, Tensor(b!) first_moment, Tensor(c!) second_moment, Tensor step, "
-    "Tensor learning_rates) -> ()",
-)
 
 
 def adam_step(
@@ -24,8 +13,12 @@ def adam_step(
     second_moment: Tensor,
     step: Tensor,
     learning_rates: Tensor,
+    scale: Tensor,
 ) -> None:
-    """One update.
+    """One update, by PyTorch's kernel for processors or, compiled or on a GPU, by the formula.
+
+    On a GPU that kernel leaves most of the chip idle at the size of one model and takes one learning rate a call; a
+    compiler makes one pass of the formula and what surrounds it.
 
     Args:
         weights: (..., n_parameters), changed.
@@ -34,12 +27,12 @@ def adam_step(
         second_moment: (..., n_parameters), changed.
         step: () number of updates, this one included, of the type of the weights.
         learning_rates: (...), one for each model.
+        scale: (..., 1) what to multiply the gradient by.
     """
-    tensors = (weights, gradient, first_moment, second_moment, step, learning_rates)
-    if weights.device.type == "cpu":
-        torch.ops.sepsis_cql.adam.default(*tensors)
-    else:
-        adam_formula(*tensors)
+    update = adam_formula
+    if weights.device.type == "cpu" and not torch.compiler.is_compiling():
+        update = adam_kernel
+    update(weights, gradient, first_moment, second_moment, step, learning_rates, scale)
 
 
 def adam_formula(
@@ -49,25 +42,29 @@ def adam_formula(
     second_moment: Tensor,
     step: Tensor,
     learning_rates: Tensor,
+    scale: Tensor,
 ) -> None:
-    """What `adam_step` does, in tensor arithmetic."""
+    """What `adam_step` does, for all models at once."""
+    size = (learning_rates / (1 - BETA1**step)).unsqueeze(-1)
+    root = (1 - BETA2**step).rsqrt().expand_as(size)
+    scale, size, root = torch.stack([scale, size, root]).unbind()  # a compiler keeps them out of the pass
+    gradient = gradient * scale
     first_moment.lerp_(gradient, 1 - BETA1)
     second_moment.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-    spread = (second_moment / (1 - BETA2**step)).sqrt_().add_(EPSILON)
-    sizes = learning_rates / (1 - BETA1**step)
-    weights.sub_(first_moment * sizes.unsqueeze(-1) / spread)
+    weights.sub_(first_moment * size / (second_moment.sqrt() * root + EPSILON))
 
 
-@library.impl("sepsis_cql::adam", "cpu")
-def _adam_fused(
+def adam_kernel(
     weights: Tensor,
     gradient: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
     step: Tensor,
     learning_rates: Tensor,
+    scale: Tensor,
 ) -> None:
-    tensors = (weights, gradient, first_moment, second_moment, learning_rates)
+    """What `adam_step` does, in one pass over the tensors of each model."""
+    tensors = (weights, gradient * scale, first_moment, second_moment, learning_rates)
     for row, slope, first, second, rate in zip(*tensors, strict=True) if weights.ndim > 1 else [tensors]:
         torch._fused_adam_(
             [row],
@@ -84,8 +81,3 @@ def _adam_fused(
             amsgrad=False,
             maximize=False,
         )
-
-
-@library.register_fake("sepsis_cql::adam")
-def _adam_shapes(*tensors: Tensor) -> None:
-    """Nothing comes out."""

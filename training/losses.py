@@ -3,6 +3,7 @@
 Every function also takes the tensors of several models trained together, their number as first dimension.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -43,5 +44,6 @@ def cql_losses_and_gradient(
     conservative_loss = -log_shares.gather(-1, given).mean(dim=(-2, -1))
     weight = alpha / targets.shape[-1]
     given_gradient = error.mul_(2 / targets.shape[-1]).sub_(weight)
-    gradient = log_shares.exp_().mul_(weight).scatter_add_(-1, given, given_gradient)
+    is_given = torch.arange(q_values.shape[-1], device=q_values.device) == given
+    gradient = log_shares.exp_().mul_(weight).add_(torch.where(is_given, given_gradient, 0.0))
     return td_loss, conservative_loss, gradient

@@ -72,10 +72,15 @@ class TrainableNetwork:
         """
         gradient = self._flat_gradient(values, output_gradient.to(self.inputs_dtype))
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
-        gradient = gradient * (self._grad_clip / (norm + 1e-6)).clamp(max=1.0)
         self._step.add_(1)
         adam_step(
-            self.weights, gradient, self._first_moment, self._second_moment, self._step, self._learning_rates
+            self.weights,
+            gradient,
+            self._first_moment,
+            self._second_moment,
+            self._step,
+            self._learning_rates,
+            scale=(self._grad_clip / (norm + 1e-6)).clamp(max=1.0),
         )
         if self._rounded is not self.weights:
             self._rounded.copy_(self.weights)

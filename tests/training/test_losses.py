@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sepsis_cql.training.adam import adam_formula, adam_step
+from sepsis_cql.training.adam import adam_formula, adam_kernel
 from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
 
@@ -79,15 +79,16 @@ def test_nothing_follows_a_terminal_step():
 
 
 @pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "a stack"])
-def test_adam_written_out_for_a_gpu_equals_the_kernel_of_a_processor(models):
+def test_the_formula_of_adam_equals_the_kernel(models):
     generator = torch.Generator().manual_seed(2)
     gradients = torch.randn(5, *models, 40, generator=generator, dtype=torch.float64)
     rates = torch.tensor([1e-2, 1e-3, 1e-4], dtype=torch.float64)[: 3 if models else 1].view(models)
+    scales = torch.tensor([1.0, 0.1, 0.5], dtype=torch.float64)[: 3 if models else 1].view(*models, 1)
     ends = []
-    for step in (adam_step, adam_formula):
+    for step in (adam_kernel, adam_formula):
         weights = torch.ones(*models, 40, dtype=torch.float64)
         moments = torch.zeros(2, *models, 40, dtype=torch.float64)
         for count, gradient in enumerate(gradients, start=1):
-            step(weights, gradient, *moments, torch.tensor(float(count), dtype=torch.float64), rates)
+            step(weights, gradient, *moments, torch.tensor(float(count), dtype=torch.float64), rates, scales)
         ends.append(torch.stack([weights, *moments]))
     torch.testing.assert_close(ends[1], ends[0], rtol=1e-12, atol=1e-14)
