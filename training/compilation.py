@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sepsis_cql.errors import TrainingError
+from sepsis_cql.training.products import PRODUCT
 
 Update = Callable[[Tensor], Any]
 
@@ -45,7 +46,7 @@ def _call_products_directly() -> None:
     """
     from torch._inductor import ir, lowering, mkldnn_ir
 
-    @lowering.register_lowering(torch.ops.sepsis_cql.product.default, type_promotion_kind=None)
+    @lowering.register_lowering(PRODUCT, type_promotion_kind=None)
     def product(left: Any, right: Any, bias: Any, relu: bool) -> Any:
         left = ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(left))
         operands = [left, ir.ExternKernel.realize_input(right)]

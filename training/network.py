@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sepsis_cql.training.adam import adam_step
+from sepsis_cql.training.adam import Adam
 from sepsis_cql.training.products import input_gradient, layer_gradient, linear
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -44,10 +44,12 @@ class TrainableNetwork:
         self._rounded = self.weights.to(self.inputs_dtype)  # themselves unless precision is reduced
         self._grad_clip = grad_clip
         rates = torch.tensor(learning_rates, dtype=flat.dtype, device=device)
-        self._learning_rates = rates if len(networks) > 1 else rates[0]
-        self._first_moment = torch.zeros_like(self.weights)
-        self._second_moment = torch.zeros_like(self.weights)
-        self._step = torch.zeros((), dtype=flat.dtype, device=device)  # updates so far
+        self._adam = Adam(
+            learning_rates=rates if len(networks) > 1 else rates[0],
+            first_moment=torch.zeros_like(self.weights),
+            second_moment=torch.zeros_like(self.weights),
+            step=torch.zeros((), dtype=flat.dtype, device=device),
+        )
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         """Inputs, activations of the hidden layers and (..., batch, n_actions) outputs, these in float32.
@@ -72,16 +74,7 @@ class TrainableNetwork:
         """
         gradient = self._flat_gradient(values, output_gradient.to(self.inputs_dtype))
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
-        self._step.add_(1)
-        adam_step(
-            self.weights,
-            gradient,
-            self._first_moment,
-            self._second_moment,
-            self._step,
-            self._learning_rates,
-            scale=(self._grad_clip / (norm + 1e-6)).clamp(max=1.0),
-        )
+        self._adam.update(self.weights, gradient, scale=(self._grad_clip / (norm + 1e-6)).clamp(max=1.0))
         if self._rounded is not self.weights:
             self._rounded.copy_(self.weights)
         return norm.squeeze(-1)
@@ -90,9 +83,9 @@ class TrainableNetwork:
         """Weights and Adam's moments, (..., n_parameters) each, and its step count."""
         return {
             "weights": self.weights,
-            "exp_avg": self._first_moment,
-            "exp_avg_sq": self._second_moment,
-            "step": self._step,
+            "exp_avg": self._adam.first_moment,
+            "exp_avg_sq": self._adam.second_moment,
+            "step": self._adam.step,
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, library
 MANY_ROWS = 1024  # from here on oneDNN's own weight gradient is faster than a product of transposed matrices
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
-# PyTorch's compiler takes oneDNN's products for layers with constant weights; as operations of our own it calls
-# them as they are.
+# PyTorch's compiler takes oneDNN's products for layers with constant weights; operations of our own it does not touch.
 library.define("sepsis_cql::product", "(Tensor left, Tensor right, Tensor? bias, bool relu) -> Tensor")
 library.define("sepsis_cql::layer_gradient", "(Tensor gradient, Tensor inputs) -> (Tensor, Tensor)")
+PRODUCT = torch.ops.sepsis_cql.product.default
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
@@ -27,7 +27,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tenso
         relu: whether the layer is followed by a rectifier.
     """
     if _suits_onednn(inputs, torch.float32, torch.bfloat16):
-        return torch.ops.sepsis_cql.product.default(inputs, weight, bias, relu)
+        return PRODUCT(inputs, weight, bias, relu)
     outputs = (inputs @ weight.mT).add_(bias.unsqueeze(-2))
     return outputs.relu_() if relu else outputs
 
@@ -35,7 +35,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tenso
 def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """(..., batch, n_in) from the (..., batch, n_out) gradient of a layer's outputs."""
     if _suits_onednn(gradient, torch.float32):
-        return torch.ops.sepsis_cql.product.default(gradient, weight.mT, None, False)
+        return PRODUCT(gradient, weight.mT, None, False)
     return gradient @ weight
 
 
@@ -52,7 +52,7 @@ def layer_gradient(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     if len(gradient) >= MANY_ROWS:
         return torch.ops.sepsis_cql.layer_gradient.default(gradient, inputs)
     transposed = gradient.mT.contiguous()
-    return torch.ops.sepsis_cql.product.default(transposed, inputs.mT, None, False), gradient.sum(dim=0)
+    return PRODUCT(transposed, inputs.mT, None, False), gradient.sum(dim=0)
 
 
 @library.impl("sepsis_cql::product", "cpu")

@@ -34,6 +34,22 @@ def test_compiled_training_equals_plain_training_up_to_rounding(tmp_path, algori
 
 
 @needs_compiler
+def test_a_stack_is_compiled_too(tmp_path):
+    losses = {}
+    for name, runtime in (("plain", RUNTIME), ("compiled", COMPILED)):
+        runs = [
+            Run(SETTINGS.model_copy(update={"seed": seed}), tmp_path / name / str(seed)) for seed in (7, 8)
+        ]
+        checkpoints = tmp_path / name / "checkpoints"
+        records = train_runs(
+            runs, make_data(), runtime, checkpoints=checkpoints, report=lambda progress: None
+        )
+        losses[name] = [record["losses"] for record in records]
+    for compiled, plain in zip(losses["compiled"], losses["plain"], strict=True):
+        assert compiled == pytest.approx(plain, rel=1e-4)
+
+
+@needs_compiler
 def test_a_compiled_run_resumes_to_the_same_bits(tmp_path):
     whole = train(tmp_path / "run", COMPILED)
     (tmp_path / "run" / "training.json").unlink()

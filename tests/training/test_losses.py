@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sepsis_cql.training.adam import adam_formula, adam_kernel
+from sepsis_cql.training.adam import Adam
 from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
 from sepsis_cql.training.network import TrainableNetwork
 
@@ -82,13 +82,18 @@ def test_nothing_follows_a_terminal_step():
 def test_the_formula_of_adam_equals_the_kernel(models):
     generator = torch.Generator().manual_seed(2)
     gradients = torch.randn(5, *models, 40, generator=generator, dtype=torch.float64)
-    rates = torch.tensor([1e-2, 1e-3, 1e-4], dtype=torch.float64)[: 3 if models else 1].view(models)
-    scales = torch.tensor([1.0, 0.1, 0.5], dtype=torch.float64)[: 3 if models else 1].view(*models, 1)
-    ends = []
-    for step in (adam_kernel, adam_formula):
-        weights = torch.ones(*models, 40, dtype=torch.float64)
-        moments = torch.zeros(2, *models, 40, dtype=torch.float64)
-        for count, gradient in enumerate(gradients, start=1):
-            step(weights, gradient, *moments, torch.tensor(float(count), dtype=torch.float64), rates, scales)
-        ends.append(torch.stack([weights, *moments]))
-    torch.testing.assert_close(ends[1], ends[0], rtol=1e-12, atol=1e-14)
+    rates, scales = torch.tensor([[1e-2, 1e-3, 1e-4], [1.0, 0.1, 0.5]], dtype=torch.float64)
+    rates, scales = rates[: 3 if models else 1].view(models), scales[: 3 if models else 1].view(*models, 1)
+
+    def train(by_formula):
+        weights, first, second = torch.zeros(3, *models, 40, dtype=torch.float64)
+        adam = Adam(rates, first, second, step=torch.zeros((), dtype=torch.float64))
+        for gradient in gradients:
+            adam.step.add_(1)
+            if by_formula:
+                adam.apply_formula(weights, gradient, scales)
+            else:
+                adam.apply_kernel(weights, gradient * scales)
+        return torch.stack([weights, first, second])
+
+    torch.testing.assert_close(train(True), train(False), rtol=1e-12, atol=1e-14)
