@@ -9,21 +9,20 @@ to the screen. Contenders of one step alternate in one process.
 
 import argparse
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import torch
 
-from sepsis_cql.benchmarks.published_recipe import PublishedRecipe, q_network
 from sepsis_cql.benchmarks.training_step import (
-    N_STATES,
-    N_TRANSITIONS,
     Columns,
     Step,
     interleave,
     made_up_columns,
+    new_learner,
+    published,
+    shuffled,
     summarise,
 )
 from sepsis_cql.configs.loading import load_settings
@@ -31,11 +30,8 @@ from sepsis_cql.evaluation.scoring import PolicyScorer
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.provenance import package_versions
 from sepsis_cql.storage import write_json
-from sepsis_cql.training.buffer import ResidentBuffer
-from sepsis_cql.training.cql import ConservativeQLearning
 from sepsis_cql.training.devices import describe_device, load_runtime
 from sepsis_cql.training.graphs import GraphedUpdate
-from sepsis_cql.training.network import TrainableNetwork
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
 from sepsis_cql.training.sweep import Sweep, SweepSettings
 from sepsis_cql.training.train import train_from_replay
@@ -68,47 +64,22 @@ def main() -> None:
 
 def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
     """Milliseconds a step of each contender, and medians of the ratio in each round."""
-    recipe = PublishedRecipe(q_network(N_STATES, 0).to(CUDA), columns)
-    batches = shuffled(1, batch_size)
-    others: dict[str, Step] = {"published recipe": torch.enable_grad()(lambda: recipe.update(next(batches)))}
+    others = {"published recipe": published(columns, batch_size)}
     mine = {
-        f"ours, {name}, {n_models} run{'s' if n_models > 1 else ''}": ours(
-            columns, batch_size, n_models, reduced_precision=name == "bf16"
+        f"ours, {precision}, {n_models} run{'s' if n_models > 1 else ''}": recorded(
+            columns, batch_size, precision, n_models
         )
-        for name in ("fp32", "bf16")
+        for precision in ("fp32", "bf16")
         for n_models in (1, RUNS)
     }
     times = interleave(others | mine, rounds, {}, default=STEPS, finish=torch.cuda.synchronize)
     return summarise(times, others, mine)
 
 
-def shuffled(n_models: int, batch_size: int) -> Iterator[torch.Tensor]:
-    """Endless batches of one random order, which every model of a stack follows."""
-    order = torch.randperm(N_TRANSITIONS, device=CUDA).expand(n_models, -1)
-    batches = (order if n_models > 1 else order[0]).split(batch_size, dim=-1)[:-1]
-    while True:
-        yield from batches
-
-
-def ours(columns: Columns, batch_size: int, n_models: int, *, reduced_precision: bool) -> Step:
-    """A recorded step of one run, or of a stack of them."""
-    states, actions, rewards, next_states, terminals = columns
-    network = TrainableNetwork(
-        [q_network(N_STATES, seed) for seed in range(n_models)],
-        [1e-4] * n_models,
-        grad_clip=10.0,
-        device=CUDA,
-        reduced_precision=reduced_precision,
-    )
-    learner = ConservativeQLearning(
-        network,
-        ResidentBuffer(states.to(network.inputs_dtype), next_states, actions, terminals),
-        rewards.expand(n_models, -1).clone() if n_models > 1 else rewards,
-        alphas=[0.05] * n_models,
-        gamma=0.99,
-        target_update_epochs=10,
-    )
-    update, batches = GraphedUpdate(learner.update), shuffled(n_models, batch_size)
+def recorded(columns: Columns, batch_size: int, precision: str, n_models: int) -> Step:
+    """One step of ours, recorded as a graph."""
+    update = GraphedUpdate(new_learner(columns, precision, n_models).update)
+    batches = shuffled(batch_size, n_models, CUDA)
     return torch.no_grad()(lambda: update(next(batches)))
 
 

@@ -10,7 +10,7 @@ result goes to DIR/training_step.json and to the screen. d3rlpy is left out wher
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,30 +142,48 @@ def interleave(
     return {name: values[1:] for name, values in times.items()}
 
 
-def random_rows(batch_size: int) -> Callable[[], torch.Tensor]:
-    """Batches as an epoch hands them out: slices of one random order."""
-    batches = torch.randperm(N_TRANSITIONS).split(batch_size)[:-1]
-    position = iter(range(10**9))
-    return lambda: batches[next(position) % len(batches)]
+def shuffled(batch_size: int, n_models: int = 1, device: torch.device = CPU) -> Iterator[torch.Tensor]:
+    """Endless batches as an epoch hands them out: slices of one random order, the same for every model of a stack."""
+    order = torch.randperm(N_TRANSITIONS, device=device)
+    order = order.expand(n_models, -1) if n_models > 1 else order
+    while True:
+        yield from order.split(batch_size, dim=-1)[:-1]
 
 
 def published(columns: Columns, batch_size: int) -> Step:
-    recipe, rows = PublishedRecipe(q_network(N_STATES, 0), columns), random_rows(batch_size)
-    return lambda: recipe.update(rows())
+    """One step of the published recipe."""
+    device = columns[0].device
+    recipe, batches = (
+        PublishedRecipe(q_network(N_STATES, 0).to(device), columns),
+        shuffled(batch_size, device=device),
+    )
+    return torch.enable_grad()(lambda: recipe.update(next(batches)))
+
+
+def new_learner(columns: Columns, precision: str, n_models: int = 1) -> ConservativeQLearning:
+    """The learner of one run, or of a stack of them, where the columns are."""
+    states, actions, rewards, next_states, terminals = columns
+    network = TrainableNetwork(
+        [q_network(N_STATES, seed) for seed in range(n_models)],
+        [1e-4] * n_models,
+        grad_clip=10.0,
+        device=states.device,
+        reduced_precision=precision == "bf16",
+    )
+    return ConservativeQLearning(
+        network,
+        ResidentBuffer(states.to(network.inputs_dtype), next_states, actions, terminals),
+        rewards.expand(n_models, -1).clone() if n_models > 1 else rewards,
+        alphas=[0.05] * n_models,
+        gamma=0.99,
+        target_update_epochs=10,
+    )
 
 
 def ours(columns: Columns, batch_size: int, precision: str, compiled: bool) -> Step:
-    states, actions, rewards, next_states, terminals = columns
-    network = TrainableNetwork(
-        [q_network(N_STATES, 0)], [1e-4], grad_clip=10.0, device=CPU, reduced_precision=precision == "bf16"
-    )
-    buffer = ResidentBuffer(states.to(network.inputs_dtype), next_states, actions, terminals)
-    learner = ConservativeQLearning(
-        network, buffer, rewards, alphas=[0.05], gamma=0.99, target_update_epochs=10
-    )
-    rows = random_rows(batch_size)
+    learner, batches = new_learner(columns, precision), shuffled(batch_size)
     update = CompiledUpdate(learner.update, batch_size) if compiled else learner.update
-    return torch.no_grad()(lambda: update(rows()))
+    return torch.no_grad()(lambda: update(next(batches)))
 
 
 def products_alone(batch_size: int) -> Step:

@@ -73,7 +73,10 @@ def run_stack(stack: Stack, report: Callable[[Progress], None] = lambda progress
         for index, run in enumerate(stack.runs)
         if run.out.name not in failures and not (run.out / SCORES).exists()
     ]
-    checkpoints = list(checkpoints_of(stack, data)) if missing else []
+    try:
+        checkpoints = list(checkpoints_of(stack, data)) if missing else []
+    except SepsisCQLError as error:
+        return failures | {stack.runs[index].out.name: str(error) for index in missing}
     with _scoring_threads() as threads:
         errors = threads.map(lambda index: _score(stack, data, checkpoints, index), missing)
         found = zip(missing, errors, strict=True)

@@ -181,6 +181,21 @@ def test_a_failed_run_is_reported_and_does_not_stop_the_others(demo_replay, tmp_
     assert read(tmp_path / "sweep", "stage1_evaluation.json")["failed"] == failed
 
 
+def test_a_damaged_checkpoint_fails_its_run_and_not_the_others(demo_replay, tmp_path):
+    out = tmp_path / "sweep"
+    sweep = make_sweep(demo_replay, out)
+    sweep.open(resume=False, force=False)
+    first, *others = [run.name for run in sweep.run_stage1()]
+    (out / "runs" / first / "scores.json").unlink()
+    newest = max((out / "stacks" / "stage1_00").glob("epoch_*"))
+    newest.write_bytes(newest.read_bytes()[:100])
+    resumed = make_sweep(demo_replay, out)
+    resumed.open(resume=True, force=False)
+    assert [run.name for run in resumed.run_stage1()] == others
+    assert newest.name in resumed.failures.pop(first)
+    assert not resumed.failures
+
+
 @pytest.mark.parametrize("stack", [1, 4])
 def test_a_run_whose_loss_becomes_nan_fails_alone(demo_replay, tmp_path, stack):
     grid = GRID.model_copy(update={"reward_variant": ["sparse"], "learning_rate": [1e-3, 1e38]})
