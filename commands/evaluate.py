@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from sepsis_cql.configs.loading import load_settings
 
@@ -93,9 +94,8 @@ def print_metrics(directory: Path) -> None:
         )
         console.print(escape(f"{line}, ESS {found.published['ess']:.1f}"))
     if found.policies:
-        table = Table(
-            "policy", "cross-fitted FQE", "WIS", "WDR", "ESS", "mean weight", "true value", "verdict"
-        )
+        names = ("policy", "cross-fitted FQE", "WIS", "WDR", "ESS", "mean weight", "truth", "verdict")
+        table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
         for policy in found.policies:
             cells = [_cell(policy.estimates.get(name)) for name in ("fqe_cross_fitted", "wis", "wdr")]
             if policy.role == "clinicians":
@@ -103,7 +103,8 @@ def print_metrics(directory: Path) -> None:
             truth = "" if policy.true_value is None else f"{policy.true_value.value:.2f}"
             verdict = "" if policy.verdict is None else policy.verdict.label
             weights = [f"{policy.weights.ess:.1f}", f"{policy.weights.mean_weight:.2f}"]
-            table.add_row(escape(policy.name), *cells, *weights, truth, verdict)
+            name = policy.softening if policy.role == "softened" else policy.name
+            table.add_row(escape(name), *cells, *weights, truth, verdict)
         console.print(table)
     console.print(f"[bold]Verdict: {found.verdict.label}[/] ({escape('; '.join(found.verdict.reasons))})")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -136,8 +137,8 @@ def print_ranking(scored: list[Any], metric: Any) -> None:
     """The ten best runs with both metrics; max Q is what the published protocol calls FQE."""
     from sepsis_cql.training.ranking import rank_runs
 
-    columns = ("epoch", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
-    table = Table(Column("run", overflow="fold"), *columns)
+    names = ("run", "epoch", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
+    table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
     for run in rank_runs(scored, metric)[:10]:
         best = run.best(metric)
         table.add_row(
