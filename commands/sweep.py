@@ -122,7 +122,8 @@ def sweep(
         return None
     chosen = selection["validation"]
     console.print(
-        f"[green]✓[/] sweep: chose {chosen['run']} by {chosen['metric']}, out of {len(scored)} runs"
+        f"[green]✓[/] sweep: chose {chosen['run']} by {chosen['metric']}, out of {len(scored)} runs: the best seed "
+        "of the configuration that leads over all its seeds"
     )
     if not chosen["passes_gates"]:
         console.print(
