@@ -41,7 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=41)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     columns = made_up_columns()
