@@ -95,6 +95,7 @@ def evaluate_policy(
         split=split,
         replay=_describe_replay(replay),
         gamma=settings.gamma,
+        bound=settings.bound,
         n_episodes=hide(transitions.n_episodes),
         n_transitions=hide(len(transitions)),
         n_patients=hide(len(np.unique(transitions.subject_id))),

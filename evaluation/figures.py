@@ -42,8 +42,8 @@ def _estimates(figure: Figure, found: Evaluation) -> bool:
     for offset, name in enumerate(names):
         axes.plot([], [], "o-", color=f"C{offset}", label=name)
     axes.set_yticks(range(len(found.policies)), [policy.name[:45] for policy in found.policies], fontsize=6)
-    axes.set(xlabel="value, 95% interval", xlim=(-20, 20))
-    for end in (-15, 15):
+    axes.set(xlabel="value, 95% interval", xlim=(-4 / 3 * found.bound, 4 / 3 * found.bound))
+    for end in (-found.bound, found.bound):
         axes.axvline(end, color="grey", linestyle=":")
     axes.legend(fontsize=6)
     axes.invert_yaxis()
@@ -105,7 +105,7 @@ def _softening(figure: Figure, found: Evaluation) -> bool:
     for name in ("fqe_cross_fitted", "wis_truncated", "wdr"):
         values = [policy.estimates[name].value for policy in rows]
         left.plot(labels, [np.nan if value is None else value for value in values], "o-", label=name)
-    left.set(ylabel="value", ylim=(-16, 16))
+    left.set(ylabel="value", ylim=(-16 / 15 * found.bound, 16 / 15 * found.bound))
     left.legend(fontsize=7)
     right.plot(labels, [policy.weights.ess_share for policy in rows], "o-", color="black")
     right.set(ylabel="ESS / episodes", ylim=(0, 1.05))
@@ -143,7 +143,7 @@ def _subgroups(figure: Figure, found: Evaluation) -> bool:
 def _q_calibration(figure: Figure, found: Evaluation) -> bool:
     rows = found.diagnostics.get("q_calibration", [])
     axes = figure.add_subplot()
-    axes.plot([-15, 15], [-15, 15], color="grey", linestyle=":")
+    axes.plot([-found.bound, found.bound], [-found.bound, found.bound], color="grey", linestyle=":")
     axes.plot([row["predicted"] for row in rows], [row["observed"] for row in rows], "o-")
     axes.set(
         xlabel="fitted value of the clinicians' first action, fifths", ylabel="mean return that followed"

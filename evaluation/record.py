@@ -146,13 +146,15 @@ class Behavior(Settings):
 class Evaluation(Settings):
     """Contents of `evaluation.json`; `policies` and `behavior` are empty under the published protocol alone.
 
-    `calibration` says how the recommended estimator does where the truth is known.
+    `bound` is the largest attainable absolute return, and `calibration` says how the recommended estimator does where
+    the truth is known.
     """
 
     policy: Policy
     split: str
     replay: Replay
     gamma: float
+    bound: float
     n_episodes: Count
     n_transitions: Count
     n_patients: Count

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation
-from sepsis_cql.evaluation.settings import EvaluationSettings
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Evaluation of {{ found.policy.name }}</title>
@@ -32,7 +30,7 @@ network; the behaviour probability ignores the state.</p>
 <th>ESS/n</th><th>mean weight</th><th>largest share</th><th>zero share</th><th>difference to clinicians</th>
 <th>true value</th><th>verdict</th></tr>
 {% for policy in found.policies %}<tr><td>{{ policy.name }}</td><td>{{ policy.role }}</td>
-{% for name in names %}<td>{{ cell(policy.estimates.get(name), bound) }}</td>{% endfor %}
+{% for name in names %}<td>{{ cell(policy.estimates.get(name), found.bound) }}</td>{% endfor %}
 {% set w = policy.weights %}<td>{{ show(w.ess) }}</td><td>{{ show(w.ess_share) }}</td>
 <td>{{ show(w.mean_weight) }}</td><td>{{ show(w.largest_weight_share) }}</td><td>{{ show(w.zero_weight_share) }}</td>
 <td>{{ cell(policy.difference_to_clinicians) }}</td>
@@ -80,9 +78,8 @@ def render_page(evaluation: Evaluation, figures: list[Path]) -> str:
         (file.stem.replace("_", " ").capitalize(), base64.b64encode(file.read_bytes()).decode())
         for file in figures
     ]
-    bound = load_settings(EvaluationSettings, Path("evaluation.yaml")).bound
     template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(found=evaluation, figures=images, names=NAMES, show=_show, cell=_cell, bound=bound)
+    return template.render(found=evaluation, figures=images, names=NAMES, show=_show, cell=_cell)
 
 
 def _show(value: object) -> str:

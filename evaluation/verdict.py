@@ -107,8 +107,7 @@ def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: Eva
     as_good = [
         other.variant.name
         for other in baselines
-        if other.variant.name != audit.variant.name
-        and (other.estimates[recommended].value or -np.inf) >= (own or -np.inf)
+        if other.variant.name != audit.variant.name and _at_least(other.estimates[recommended].value, own)
     ]
     if as_good:
         reasons.append(f"no better than {', '.join(as_good)}")
@@ -116,6 +115,11 @@ def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: Eva
     return Verdict(
         label="better than clinicians" if better else "not better than clinicians", reasons=reasons
     )
+
+
+def _at_least(value: float | None, other: float | None) -> bool:
+    """Whether a value is no smaller than another; an undefined one is smaller than any."""
+    return other is None or (value is not None and value >= other)
 
 
 def identified(audits: Iterable[Audit], behavior: np.ndarray, settings: EvaluationSettings) -> list[Audit]:

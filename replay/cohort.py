@@ -9,6 +9,8 @@ from sepsis_cql.errors import CohortError
 from sepsis_cql.replay.settings import ReplaySettings
 from sepsis_cql.replay.stages import run_stage
 
+SEPSIS = "sepsis3"  # criterion that leaves the septic stays
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -46,7 +48,7 @@ def cohort_criteria(settings: ReplaySettings) -> list[Criterion]:
     )
     return [
         Criterion(
-            "sepsis3",
+            SEPSIS,
             "Sepsis-3: suspected infection with SOFA of 2 or more",
             "is_septic and onset_time is not null",
         ),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from sepsis_cql.configs.loading import Settings, load_settings
 from sepsis_cql.replay.actions import N_BINS
 from sepsis_cql.replay.buffers import DOSES
-from sepsis_cql.replay.cohort import Attrition
+from sepsis_cql.replay.cohort import SEPSIS, Attrition
 from sepsis_cql.replay.raw_files import TablesSettings
 from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.replay.tables import MimicTables
@@ -87,12 +87,16 @@ def _cohort_counts(built: Built) -> dict[str, Any]:
     episodes, deaths = len(built.stays), sum(built.stays["died_90d"].to_pylist())
     return {
         "stays": built.attrition[0].stays_remaining,
-        "septic_stays": built.attrition[1].stays_remaining,
+        "septic_stays": _remaining(built, SEPSIS),
         "episodes": episodes,
         "transitions": sum(len(buffer) for buffer in built.buffers.values()),
         "deaths": deaths,
         "mortality": deaths / episodes,
     }
+
+
+def _remaining(built: Built, criterion: str) -> int:
+    return next(row.stays_remaining for row in built.attrition if row.criterion == criterion)
 
 
 def _split_counts(built: Built, split: str) -> dict[str, int]:

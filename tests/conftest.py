@@ -1,6 +1,8 @@
 """Builders and data shared by every test."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,18 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("reference facts not found: expected a `shared` folder beside the checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Any]:
+    """Numbers of estimators, losses and gradients that two independent computations agree on."""
+    return json.loads((ROOT / "tests" / "golden" / "golden.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def state_order() -> dict[str, Any]:
+    """Names of the 62 inputs of the first study's networks, in their order."""
+    return json.loads((ROOT / "tests" / "golden" / "state_order.json").read_text())
 
 
 @pytest.fixture(scope="session")

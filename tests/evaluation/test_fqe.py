@@ -1,6 +1,5 @@
 """Fitted Q evaluation reaches the fixed point it is defined by, and its refits are refits."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,7 @@ def settings():
     return load_settings(EvaluationSettings, Path("evaluation.yaml"))
 
 
-def test_golden_decision_process(shared):
-    golden = json.loads((shared / "ope" / "golden.json").read_text())
+def test_golden_decision_process(golden):
     given = golden["inputs"]["D"]
     expected = {name: np.array(entry["value"]) for name, entry in golden["expected"]["D"].items()}
     state, action, reward, following, done = np.array(given["transitions"]).T

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -8,11 +6,6 @@ from sepsis_cql.evaluation.episodes import Episodes
 from sepsis_cql.evaluation.weights import effective_sample_size, summarise_weights
 
 NAMES = {"IS": "is", "WIS": "wis", "PDIS": "pdis", "PDWIS": "pdwis", "DR": "dr", "WDR": "wdr"}
-
-
-@pytest.fixture(scope="module")
-def golden(shared):
-    return json.loads((shared / "ope" / "golden.json").read_text())
 
 
 @pytest.fixture(params=["A_offpolicy", "A_onpolicy"])

@@ -138,7 +138,7 @@ def test_policy_of_the_published_recipe_is_not_endorsed(icu, decide, scene):
 
 
 def train_by_the_published_recipe(training, icu):
-    """(n, 47) states to (n, 25) values after 7,000 steps of PROTOCOL.md's training: alpha 0.05, batches of 4096."""
+    """(n, 47) states to (n, 25) values after 7,000 steps as published: alpha 0.05, batches of 4096."""
     torch.manual_seed(1024)
     layers = [torch.nn.Linear(47, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(256, 25))

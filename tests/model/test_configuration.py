@@ -1,6 +1,5 @@
 """A configuration means the published network, and refuses anything else by the name of the field."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 NAMES = SepsisCQLConfig().state_names
 
 
-def test_default_inputs_are_the_published_ones_in_the_published_order(shared: Path) -> None:
-    published = json.loads((shared / "published" / "state_order.json").read_text())
+def test_default_inputs_are_the_published_ones_in_the_published_order(
+    state_order: dict[str, Any],
+) -> None:
     config = SepsisCQLConfig()
-    assert config.state_names == published["state_order"]
-    assert sorted(config.missing_flags) == sorted(published["missing_flags"])
+    assert config.state_names == state_order["state_order"]
+    assert sorted(config.missing_flags) == sorted(state_order["missing_flags"])
 
 
 def test_json_round_trip_keeps_every_field(tmp_path: Path) -> None:

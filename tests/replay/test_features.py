@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +21,9 @@ def facts(shared):
     return pd.read_csv(shared / "clinical" / "features.csv", dtype=str).set_index("feature")
 
 
-def test_state_columns_are_the_published_62_in_their_order(shared):
-    published = json.loads((shared / "published" / "state_order.json").read_text())
-    assert list(FEATURES.state_names) == published["state_order"]
-    assert set(FEATURES.flags) == set(published["missing_flags"])
+def test_state_columns_are_the_published_62_in_their_order(state_order):
+    assert list(FEATURES.state_names) == state_order["state_order"]
+    assert set(FEATURES.flags) == set(state_order["missing_flags"])
 
 
 def test_item_ids_are_those_of_the_clinical_facts(facts):

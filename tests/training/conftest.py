@@ -1,8 +1,4 @@
-"""Golden numbers, and one thread for every test of training."""
-
-import json
-from pathlib import Path
-from typing import Any
+"""One thread for every test of training."""
 
 import pytest
 import torch
@@ -11,8 +7,3 @@ import torch
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def golden(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "ope" / "golden.json").read_text())
