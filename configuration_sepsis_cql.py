@@ -77,11 +77,13 @@ class SepsisCQLConfig(PreTrainedConfig):
         fluid_edges: upper edges of fluid bins 1 to 3, `fluid_unit`; None if unpublished.
         fluid_unit: unit of the intravenous volume given in a step.
         hidden_sizes: widths of the hidden layers.
-        gamma: discount of the training target, per step.
-        alpha: weight of the conservative loss; None if not recorded.
+        algorithm: learner that trained the network, such as cql or behavior_cloning.
+        outputs: what the 25 outputs are: "values" (returns of the doses) or "logits" (of a policy's probabilities).
+        gamma: discount of the training target, per step; None if the learner has none.
+        alpha: weight of the conservative loss; None if not recorded or if the learner has none.
         reward_variant: reward the network was trained on; None if not recorded.
         decision_interval_hours: length of a step, hours.
-        normalisation: "identity" if inputs must come already normalised, else the source of the statistics.
+        normalization: "identity" if inputs must come already normalized, else the source of the statistics.
         training_data: one sentence on what the weights were trained on.
     """
 
@@ -95,18 +97,21 @@ class SepsisCQLConfig(PreTrainedConfig):
     fluid_edges: list[float] | None = None
     fluid_unit: str = "mL"
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
-    gamma: float = 0.99
+    algorithm: str = "cql"
+    outputs: Literal["values", "logits"] = "values"
+    gamma: float | None = 0.99
     alpha: float | None = 0.05
     reward_variant: Literal["sparse", "sofa_shaped"] | None = "sparse"
     decision_interval_hours: int = 4
-    normalisation: str = "identity"
+    normalization: str = "identity"
     training_data: str = "nothing: random initial weights"
 
     def validate_state_names(self) -> None:
-        """The 62 inputs are named, once each."""
-        n_expected = len(UNFLAGGED) + 2 * len(FLAGGED)
-        if len(self.state_names) != n_expected:
-            raise ValueError(f"state_names: found {len(self.state_names)} names, expected {n_expected}.")
+        """The inputs are named, once each."""
+        if not self.state_names or not all(name.strip() for name in self.state_names):
+            raise ValueError(
+                f"state_names: found {len(self.state_names)} names, expected one for each input."
+            )
         if repeated := sorted({name for name in self.state_names if self.state_names.count(name) > 1}):
             raise ValueError(f"state_names: {repeated} appear more than once, expected once.")
 
@@ -132,7 +137,7 @@ class SepsisCQLConfig(PreTrainedConfig):
                 raise ValueError(f"{name}: found {len(edges)} edges, expected {BINS - 2} or None.")
             if not all(math.isfinite(edge) and edge > 0 for edge in edges) or edges != sorted(edges):
                 raise ValueError(f"{name}: found {edges}, expected positive finite edges in rising order.")
-        for name in ("vasopressor_unit", "fluid_unit", "normalisation", "training_data"):
+        for name in ("vasopressor_unit", "fluid_unit", "normalization", "training_data", "algorithm"):
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}: found an empty text, expected a description.")
 
@@ -147,7 +152,7 @@ class SepsisCQLConfig(PreTrainedConfig):
 
     def validate_training_settings(self) -> None:
         """The discount is a probability and the conservative weight is not negative."""
-        if not 0 <= self.gamma <= 1:
+        if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: found {self.gamma}, expected a number from 0 to 1.")
         if self.alpha is not None and not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha: found {self.alpha}, expected a finite number of at least 0.")

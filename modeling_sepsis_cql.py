@@ -1,4 +1,4 @@
-"""The Q-network of the sepsis policy, with its normaliser inside.
+"""The Q-network of the sepsis policy, with its normalizer inside.
 
 Research artefact on retrospective data; never use it for patient care.
 """
@@ -17,19 +17,21 @@ from transformers.utils import ModelOutput
 from .configuration_sepsis_cql import BINS, SepsisCQLConfig
 
 LARGEST = torch.finfo(torch.float32).max
-# Buffers of the normaliser and the value that makes each do nothing; finite, so that JSON can hold them.
+# Buffers of the normalizer and the value that makes each do nothing; finite, so that JSON can hold them.
 IDENTITY = {"clip_low": -LARGEST, "clip_high": LARGEST, "fill": 0.0, "mean": 0.0, "scale": 1.0}
 
 
 @dataclass
 class SepsisCQLOutput(ModelOutput):
-    """Estimated returns.
+    """What the network says of the 25 actions, under the name of what `config.outputs` says it is.
 
     Attributes:
-        q_values: (batch, 25) discounted return expected after each action.
+        q_values: (batch, 25) discounted return expected after each action; None for logits.
+        logits: (batch, 25) unnormalized log-probability of each action; None for values.
     """
 
-    q_values: Tensor
+    q_values: Tensor | None = None
+    logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Treatment:
 class SepsisCQLModel(PreTrainedModel):
     """Linear/ReLU network from a patient's 62 state values to the value of 25 treatments.
 
-    `forward` takes clinical units with NaN for "never measured" and repeats the normalisation of training.
-    Where `config.normalisation` is "identity" (published checkpoints, whose statistics were never released)
-    it takes already normalised and imputed values and refuses NaN.
+    `forward` takes clinical units with NaN for "never measured" and repeats the normalization of training.
+    Where `config.normalization` is "identity" (published checkpoints, whose statistics were never released)
+    it takes already normalized and imputed values and refuses NaN.
     """
 
     config_class = SepsisCQLConfig
@@ -107,14 +109,17 @@ class SepsisCQLModel(PreTrainedModel):
         return (model, info) if output_loading_info else model
 
     def forward(self, states: Tensor) -> SepsisCQLOutput:
-        """Value of each treatment.
+        """Return the value of each treatment, or its logit where `config.outputs` is "logits".
 
         Args:
             states: (batch, 62) floating point, in the order of `config.state_names`.
         """
-        return SepsisCQLOutput(q_values=self.net(self.normalise(states)))
+        outputs = self.net(self.normalize(states))
+        if self.config.outputs == "logits":
+            return SepsisCQLOutput(logits=outputs)
+        return SepsisCQLOutput(q_values=outputs)
 
-    def normalise(self, states: Tensor) -> Tensor:
+    def normalize(self, states: Tensor) -> Tensor:
         """(batch, 62) network inputs: clipped, missing filled with the training median, z-scored.
 
         Args:
@@ -132,52 +137,54 @@ class SepsisCQLModel(PreTrainedModel):
         n_states = len(self.config.state_names)
         if states.ndim != 2 or states.shape[1] != n_states:
             raise ValueError(f"states: found shape {tuple(states.shape)}, expected (batch, {n_states}).")
-        if self.config.normalisation == "identity" and bool(states.isnan().any()):
+        if self.config.normalization == "identity" and bool(states.isnan().any()):
             raise ValueError(
-                "states: found NaN, but this model takes normalised, imputed inputs (config.normalisation is "
-                "'identity'). Impute and z-score first, or use a model with its own normaliser."
+                "states: found NaN, but this model takes normalized, imputed inputs (config.normalization is "
+                "'identity'). Impute and z-score first, or use a model with its own normalizer."
             )
 
-    def set_normaliser(self, statistics: dict[str, list]) -> None:
-        """Take over the training split's statistics; `config.normalisation` must say where they come from.
+    def set_normalizer(self, statistics: dict[str, list]) -> None:
+        """Take over the training split's statistics; `config.normalization` must say where they come from.
 
         Args:
             statistics: names, clip_low, clip_high, fill, mean and scale, each of length 62, clinical units.
         """
-        if self.config.normalisation == "identity":
-            raise ValueError("config.normalisation: found 'identity', expected the source of the statistics.")
+        if self.config.normalization == "identity":
+            raise ValueError("config.normalization: found 'identity', expected the source of the statistics.")
         if sorted(statistics) != sorted([*IDENTITY, "names"]):
-            raise ValueError(f"normaliser: found fields {sorted(statistics)}, expected names, {[*IDENTITY]}.")
+            raise ValueError(f"normalizer: found fields {sorted(statistics)}, expected names, {[*IDENTITY]}.")
         if statistics["names"] != self.config.state_names:
-            raise ValueError("normaliser.names: differ from config.state_names. Rebuild the statistics.")
+            raise ValueError("normalizer.names: differ from config.state_names. Rebuild the statistics.")
         values = {name: torch.tensor(statistics[name], dtype=torch.float32) for name in IDENTITY}
         for name, value in values.items():
             if value.shape != self.mean.shape or not value.isfinite().all():
-                raise ValueError(f"normaliser.{name}: expected {len(self.mean)} finite numbers.")
+                raise ValueError(f"normalizer.{name}: expected {len(self.mean)} finite numbers.")
         if (values["scale"] <= 0).any():
-            raise ValueError("normaliser.scale: expected positive numbers.")
+            raise ValueError("normalizer.scale: expected positive numbers.")
         if (values["clip_low"] > values["clip_high"]).any():
-            raise ValueError("normaliser.clip_low: expected at most clip_high.")
+            raise ValueError("normalizer.clip_low: expected at most clip_high.")
         for name, value in values.items():
             getattr(self, name).copy_(value)
 
     @torch.no_grad()
     def greedy_action(self, states: Tensor) -> Tensor:
-        """(batch,) int64 id of the treatment with the largest value."""
-        return self.forward(states).q_values.argmax(dim=1)
+        """Return the (batch,) int64 id of the treatment with the largest value or probability."""
+        return self.net(self.normalize(states)).argmax(dim=1)
 
     @torch.no_grad()
     def action_probabilities(self, states: Tensor, temperature: float = 1.0) -> Tensor:
-        """(batch, 25) probabilities of the softened policy, softmax(q_values / temperature).
+        """Return (batch, 25) probabilities of the softened policy, softmax(q_values / temperature).
+
+        Of a network that gives logits, temperature 1 is the policy itself.
 
         Args:
             states: (batch, 62), as for `forward`.
             temperature: positive; small values approach the greedy policy, large ones the uniform policy.
         """
-        q_values = self.forward(states).q_values
-        if not torch.finfo(q_values.dtype).tiny <= temperature < float("inf"):
+        outputs = self.net(self.normalize(states))
+        if not torch.finfo(outputs.dtype).tiny <= temperature < float("inf"):
             raise ValueError(f"temperature: found {temperature}, expected a positive finite number.")
-        gaps = q_values - q_values.amax(dim=1, keepdim=True)  # subtracting first keeps q / temperature finite
+        gaps = outputs - outputs.amax(dim=1, keepdim=True)  # subtracting first keeps them finite when divided
         return (gaps / temperature).softmax(dim=1)
 
     def decode_action(self, action: SupportsIndex) -> Treatment:

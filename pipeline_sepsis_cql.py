@@ -14,7 +14,7 @@ TASK = "sepsis-treatment"
 
 
 class SepsisTreatmentPipeline(Pipeline):
-    """The treatment with the largest estimated value for each clinical row.
+    """The treatment with the largest estimated value, or probability, for each clinical row.
 
     RESEARCH ONLY. The output is what a policy learned from retrospective records would have chosen. It is not
     a treatment recommendation, the model has never been validated prospectively, and it must not be used for
@@ -37,7 +37,8 @@ class SepsisTreatmentPipeline(Pipeline):
 
         Returns:
             For each row: action (0 to 24), vasopressor and fluid (each bin, low, high and unit of the dose
-            range; low exclusive, high inclusive, None where open or not published), q_values (25 numbers).
+            range; low exclusive, high inclusive, None where open or not published), and q_values or, of a policy's
+            network, logits (25 numbers).
         """
         return super().__call__({"rows": rows}, **kwargs)
 
@@ -45,10 +46,10 @@ class SepsisTreatmentPipeline(Pipeline):
         return {}, {}, {}
 
     def preprocess(self, inputs: dict[str, Any]) -> BatchFeature:
-        """States of the rows; a model without statistics to normalise them with is refused."""
-        if self.model.config.normalisation == "identity":
+        """States of the rows; a model without statistics to normalize them with is refused."""
+        if self.model.config.normalization == "identity":
             raise ValueError(
-                "config.normalisation: found 'identity'. This model takes already normalised inputs, and the "
+                "config.normalization: found 'identity'. This model takes already normalized inputs, and the "
                 "statistics to make them from clinical rows were never released; use a model with its own."
             )
         return self.feature_extractor(inputs["rows"], return_tensors="pt")
@@ -58,11 +59,11 @@ class SepsisTreatmentPipeline(Pipeline):
 
     def postprocess(self, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
         """Treatments and values as plain Python values."""
-        q_values = outputs["q_values"]
-        actions = q_values.argmax(dim=1).tolist()
+        ((name, values),) = outputs.items()
+        actions = values.argmax(dim=1).tolist()
         return [
-            {**asdict(self.model.decode_action(action)), "q_values": row}
-            for action, row in zip(actions, q_values.tolist(), strict=True)
+            {**asdict(self.model.decode_action(action)), name: row}
+            for action, row in zip(actions, values.tolist(), strict=True)
         ]
 
 

@@ -15,26 +15,22 @@ from typing import Any
 
 import torch
 
-from sepsis_cql.benchmarks.training_step import (
-    Columns,
-    Step,
-    interleave,
-    made_up_columns,
-    new_learner,
-    published,
-    shuffled,
-    summarise,
-)
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.evaluation.scoring import PolicyScorer
+from sepsis_cql.benchmarks.contenders import Columns, Step, made_up_columns, new_learner, published, shuffled
+from sepsis_cql.benchmarks.training_step import interleave, summarize
+from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.strict import SHIPPED, load_shipped
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.validation_score import PolicyScorer
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.provenance import package_versions
-from sepsis_cql.storage import write_json
+from sepsis_cql.replay.directory import Replay, open_replay
 from sepsis_cql.training.devices import describe_device, load_runtime
-from sepsis_cql.training.graphs import GraphedUpdate
-from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
-from sepsis_cql.training.sweep import Sweep, SweepSettings
-from sepsis_cql.training.train import train_from_replay
+from sepsis_cql.training.learners.registry import load_training_settings
+from sepsis_cql.training.records import Score
+from sepsis_cql.training.run import train_from_replay
+from sepsis_cql.training.settings import RuntimeSettings
+from sepsis_cql.training.step.cuda_graph import GraphedUpdate
+from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
 
 CUDA = torch.device("cuda")
 STEPS = 100  # of a contender in a round
@@ -49,14 +45,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    runtime = load_runtime(Path("runtime.cuda.yaml"), {})
-    columns = made_up_columns(CUDA)
+    runtime = load_runtime("runtime.cuda")
+    replay, columns = open_replay(arguments.replay), made_up_columns(CUDA)
     result = {
-        "device": describe_device(CUDA, runtime),
+        "device": describe_device(CUDA, runtime).model_dump(),
         "versions": package_versions("torch", "numpy"),
         "batch_size": {str(size): measure(columns, size, arguments.rounds) for size in (4096, 256)},
-        "run as published": card_run(arguments.replay, arguments.out / "run", runtime),
-        "sweep": sweep(arguments.replay, arguments.out / "sweep", runtime),
+        "run as published": card_run(replay, arguments.out / "run", runtime),
+        "sweep": sweep(replay, arguments.out / "sweep", runtime),
     }
     write_json(arguments.out / "accelerator.json", result)
     print(result)
@@ -73,7 +69,7 @@ def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
         for n_models in (1, RUNS)
     }
     times = interleave(others | mine, rounds, {}, default=STEPS, finish=torch.cuda.synchronize)
-    return summarise(times, others, mine)
+    return summarize(times, others, mine)
 
 
 def recorded(columns: Columns, batch_size: int, precision: str, n_models: int) -> Step:
@@ -83,15 +79,15 @@ def recorded(columns: Columns, batch_size: int, precision: str, n_models: int) -
     return torch.no_grad()(lambda: update(next(batches)))
 
 
-def card_run(replay: Path, out: Path, runtime: RuntimeSettings) -> dict[str, float]:
+def card_run(replay: Replay, out: Path, runtime: RuntimeSettings) -> dict[str, float]:
     """Seconds of a run by `configs/cql.yaml`: of the whole command's work, and of its training loop."""
-    settings = load_settings(TrainingSettings, Path("cql.yaml"), {})
+    settings = load_training_settings(SHIPPED / "cql.yaml")
     began = time.perf_counter()
     record = train_from_replay(replay, out, settings, runtime, force=True)
     return {
-        "steps": record["global_step"],
+        "steps": record.global_step,
         "seconds, with reading and writing": time.perf_counter() - began,
-        "seconds of training": record["seconds"],
+        "seconds of training": record.seconds,
     }
 
 
@@ -102,11 +98,12 @@ class TimedScorer:
         seconds: so far.
     """
 
-    def __init__(self, replay: Path) -> None:
+    def __init__(self, replay: Replay) -> None:
         self.seconds = 0.0
-        self._scorer, self._lock, self._active = PolicyScorer(replay, CUDA), Lock(), 0
+        rules = load_shipped(EvaluationSettings, "evaluation.yaml")
+        self._scorer, self._lock, self._active = PolicyScorer(replay, rules, CUDA), Lock(), 0
 
-    def __call__(self, model: SepsisCQLModel) -> dict[str, Any]:
+    def __call__(self, model: SepsisCQLModel) -> Score:
         """What a sweep asks of a scorer."""
         self._count(1)
         try:
@@ -122,14 +119,14 @@ class TimedScorer:
             self.seconds += now if self._active == 0 else 0.0
 
 
-def sweep(replay: Path, out: Path, runtime: RuntimeSettings) -> dict[str, float]:
+def sweep(replay: Replay, out: Path, runtime: RuntimeSettings) -> dict[str, float]:
     """Seconds of both stages by `configs/sweep.yaml`: without and with scoring every run."""
     scorer = TimedScorer(replay)
     work = Sweep(
         replay,
         out,
-        load_settings(SweepSettings, Path("sweep.yaml"), {}),
-        load_settings(TrainingSettings, Path("cql.yaml"), {}),
+        load_shipped(SweepSettings, "sweep.yaml"),
+        load_training_settings(SHIPPED / "cql.yaml"),
         runtime,
         scorer,
     )

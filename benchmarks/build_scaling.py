@@ -17,11 +17,11 @@ from pathlib import Path
 
 import duckdb
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.replay.concepts import create_concepts
-from sepsis_cql.replay.raw_files import TablesSettings, find_raw_files, quote
-from sepsis_cql.replay.tables import open_mimic
-from sepsis_cql.storage import sha256_file, write_json
+from sepsis_cql.common.storage import sha256_file, write_json
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.raw_files import TablesSettings, find_raw_files, quote
+from sepsis_cql.replay.mimic.tables import open_mimic
 
 PATIENT_KEYS = {"subject_id", "hadm_id", "stay_id"}
 DENSE_KEYS = {"specimen_id", "micro_specimen_id", "microevent_id", "labevent_id"}  # too large to add to
@@ -36,7 +36,7 @@ def main() -> None:
         WORKERS[arguments.worker](arguments)
         return
     results = [measure_size(arguments, copies) for copies in arguments.copies]
-    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    settings = load_shipped(TablesSettings, "tables.yaml")
     full = sum(table.rows["3.1"] for table in settings.tables.values())
     largest = results[-1]
     summary = {
@@ -58,7 +58,7 @@ def measure_size(arguments: argparse.Namespace, copies: int) -> dict:
     root = arguments.out / f"copies-{copies}"
     if not root.exists():
         run("multiply", arguments, arguments.mimic, root, copies)
-    tables = load_settings(TablesSettings, Path("tables.yaml")).tables
+    tables = load_shipped(TablesSettings, "tables.yaml").tables
     n_rows = sum(
         table.rows["demo"] * (1 if name in DICTIONARIES else copies) for name, table in tables.items()
     )
@@ -102,7 +102,7 @@ def run(task: str, arguments: argparse.Namespace, root: Path, out: Path, copies:
 
 def multiply(arguments: argparse.Namespace) -> None:
     """Write so many copies of every table of the demo, with all their columns."""
-    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    settings = load_shipped(TablesSettings, "tables.yaml")
     connection = duckdb.connect()
     for name, file in find_raw_files(arguments.mimic, settings).items():
         source = f"read_csv({quote(file)}, all_varchar = true, header = true, quote = '\"')"
@@ -136,7 +136,7 @@ def _shifted(column: str, header: list[str]) -> str:
 
 def parse_only(arguments: argparse.Namespace) -> None:
     """The floor: the same engine decompresses every file and parses the columns that a build reads."""
-    settings = load_settings(TablesSettings, Path("tables.yaml"))
+    settings = load_shipped(TablesSettings, "tables.yaml")
     connection = duckdb.connect(config={"memory_limit": arguments.memory_limit})
     for name, file in find_raw_files(arguments.mimic, settings).items():
         kinds = settings.tables[name].columns

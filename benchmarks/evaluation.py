@@ -1,4 +1,4 @@
-"""Speed of evaluation: the whole audit, the bootstrap against the published recipe, fitted Q evaluation against d3rlpy.
+"""Speed of evaluation: every estimate of a policy, the bootstrap as published, fitted Q evaluation by d3rlpy.
 
     python benchmarks/evaluation.py --out DIR
 
@@ -16,19 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.evaluation.audit import audit_policy
-from sepsis_cql.evaluation.calibration import CalibrationSettings, CaseSettings, collect, open_environment
-from sepsis_cql.evaluation.fqe import SOLVER, fqe_data
-from sepsis_cql.evaluation.fqe_features import Decisions, new_basis
-from sepsis_cql.evaluation.fqe_solver import FqeData, episode_pulls, solve
-from sepsis_cql.evaluation.published import published_metrics
-from sepsis_cql.evaluation.scene import Scene
+from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.data import EvaluationData
+from sepsis_cql.evaluation.estimate import estimate_policy
+from sepsis_cql.evaluation.estimators.fqe import make_fqe_data
+from sepsis_cql.evaluation.estimators.fqe_basis import Decisions, new_basis
+from sepsis_cql.evaluation.estimators.lstd import FqeData, episode_pulls, solve
+from sepsis_cql.evaluation.known_truth.calibrate import (
+    CalibrationSettings,
+    CaseSettings,
+    collect,
+    open_environment,
+)
+from sepsis_cql.evaluation.known_truth.environments import Target
+from sepsis_cql.evaluation.original_protocol import original_metrics
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.truths import Target
-from sepsis_cql.evaluation.variants import Variant
-from sepsis_cql.provenance import package_versions
-from sepsis_cql.storage import write_json
 
 N_TRAINING, N_SCORED, N_ACTIONS = 12_062, 2_585, 25
 N_RESAMPLES, N_REFITS, BATCH, STEPS = 1000, 100, 4096, 20
@@ -41,13 +46,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    settings = load_settings(EvaluationSettings, Path("evaluation.yaml"), {"fqe_refits": N_REFITS})
-    chosen = load_settings(CalibrationSettings, Path("calibration.yaml"), {"truth_episodes": 1000})
-    environment = open_environment(chosen, "synthetic")
+    settings = load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": N_REFITS}})
+    chosen = load_shipped(CalibrationSettings, "calibration.yaml", {"truth_episodes": 1000})
+    environment = open_environment(chosen, settings, "synthetic")
     case = CaseSettings(environment="synthetic", training=N_TRAINING, scored=N_SCORED, behavior="known")
-    scene = collect(environment, case, chosen, settings)
-    target = environment.targets(scene.train, environment.clinicians)[1]
-    contenders = tasks(scene, target, settings)
+    data = collect(environment, case, chosen, settings)
+    target = environment.targets(data.train, environment.clinicians)[1]
+    contenders = tasks(data, target, settings)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(arguments.rounds):
         for name, task in contenders.items():
@@ -55,50 +60,54 @@ def main() -> None:
             task()
             seconds[name].append(time.perf_counter() - began)
     result = {"versions": package_versions("torch", "d3rlpy", "numpy"), "threads": torch.get_num_threads()}
-    result |= describe({name: statistics.median(values) for name, values in seconds.items()}, scene)
+    result |= describe({name: statistics.median(values) for name, values in seconds.items()}, data)
     write_json(arguments.out / "evaluation.json", result)
     for name, value in result.items():
         print(f"{name:60} {value}")
 
 
-def tasks(scene: Scene, target: Target, settings: EvaluationSettings) -> dict[str, Callable[[], Any]]:
+def tasks(data: EvaluationData, target: Target, settings: EvaluationSettings) -> dict[str, Callable[[], Any]]:
     """What is timed, each on the same episodes and for the same policy."""
-    variant = Variant(target.policy, "learned", "none")
-    probabilities = target.policy.probabilities(scene.train.states)
-    training = Decisions(scene.train_inputs, probabilities, scene.train_behavior)
-    basis = new_basis(training.inputs, settings.fqe_features, settings.fqe_components, settings.seed)
-    data = fqe_data(basis, scene.train, training, settings)
-    fit = solve(data, SOLVER)
-    counts = torch.tensor(np.random.default_rng(0).poisson(1.0, (scene.train.n_episodes, N_REFITS)) - 1.0)
-    q_values = np.log(np.maximum(target.policy.probabilities(scene.scored.states), 1e-12))
+    evaluated = EvaluatedPolicy(target.policy, "learned", "none")
+    probabilities = target.policy.probabilities(data.train.states)
+    training = Decisions(data.train_inputs, probabilities, data.train_behavior)
+    basis = new_basis(training.inputs, settings.fqe, settings.seed)
+    decisions = make_fqe_data(basis, data.train, training, settings)
+    fit = solve(decisions, settings.fqe)
+    counts = torch.tensor(np.random.default_rng(0).poisson(1.0, (data.train.n_episodes, N_REFITS)) - 1.0)
+    q_values = np.log(np.maximum(target.policy.probabilities(data.scored.states), 1e-12))
     contenders: dict[str, Callable[[], Any]] = {
-        "whole audit of one policy": lambda: audit_policy(variant, scene, settings, N_RESAMPLES),
-        "published metrics, ours": lambda: published_metrics(scene.scored, q_values, n_resamples=N_RESAMPLES),
-        "published metrics, plain loops": lambda: plain_loops(scene, q_values),
-        "one fit": lambda: solve(fqe_data(basis, scene.train, training, settings), SOLVER),
-        "100 first-order refits": lambda: (
-            fit.parameters[:, None] + episode_pulls(data, fit, scene.train.n_episodes) @ counts.float()
+        "whole policy_estimate of one policy": lambda: estimate_policy(
+            evaluated, data, settings, N_RESAMPLES
         ),
-        "one exact refit": lambda: solve(data, SOLVER, torch.ones(len(data.rewards))),
-        "one sweep": lambda: sweep(data, fit.parameters),
+        "published metrics, ours": lambda: original_metrics(
+            data.scored, q_values, gamma=settings.gamma, n_resamples=N_RESAMPLES
+        ),
+        "published metrics, plain loops": lambda: plain_loops(data, q_values),
+        "one fit": lambda: solve(make_fqe_data(basis, data.train, training, settings), settings.fqe),
+        "100 first-order refits": lambda: (
+            fit.parameters[:, None] + episode_pulls(decisions, fit, data.train.n_episodes) @ counts.float()
+        ),
+        "one exact refit": lambda: solve(decisions, settings.fqe, torch.ones(len(decisions.rewards))),
+        "one sweep": lambda: sweep(decisions, fit.parameters),
     }
-    if step := d3rlpy_fqe(scene):
+    if step := d3rlpy_fqe(data):
         contenders["d3rlpy, 20 steps"] = step
     return contenders
 
 
-def plain_loops(scene: Scene, q_values: np.ndarray) -> tuple[list[float], list[float]]:
+def plain_loops(data: EvaluationData, q_values: np.ndarray) -> tuple[list[float], list[float]]:
     """The bootstrap as the published protocol words it: episodes in a dictionary, one loop for each resample."""
-    stays, starts = scene.scored.stay_id, scene.scored.episode_starts
+    stays, starts = data.scored.stay_id, data.scored.episode_starts
     value_of = {str(stays[row]): float(q_values[row].max()) for row in starts}
-    shares = np.bincount(scene.scored.actions, minlength=N_ACTIONS) / len(scene.scored)
-    ratios = (q_values.argmax(axis=1) == scene.scored.actions) / shares[scene.scored.actions]
+    shares = np.bincount(data.scored.actions, minlength=N_ACTIONS) / len(data.scored)
+    ratios = (q_values.argmax(axis=1) == data.scored.actions) / shares[data.scored.actions]
     weights, returns = [], []
     for start, end in zip(starts, [*starts[1:], len(stays)], strict=True):
         weight, total = 1.0, 0.0
         for step, row in enumerate(range(start, end)):
             weight *= ratios[row]
-            total += 0.99**step * scene.scored.rewards[row]
+            total += 0.99**step * data.scored.rewards[row]
         weights.append(weight)
         returns.append(total)
     rng, identifiers = np.random.default_rng(42), list(value_of)
@@ -119,17 +128,17 @@ def sweep(data: FqeData, parameters: torch.Tensor) -> torch.Tensor:
     return data.features.T @ (data.rewards + data.next_features @ parameters).clamp(-1, 1)
 
 
-def d3rlpy_fqe(scene: Scene) -> Callable[[], None] | None:
+def d3rlpy_fqe(data: EvaluationData) -> Callable[[], None] | None:
     """Updates of d3rlpy's DiscreteFQE, sampling included; None where d3rlpy is not installed."""
     try:
         import d3rlpy
     except ImportError:
         return None
     dataset = d3rlpy.dataset.MDPDataset(
-        scene.train_inputs,
-        scene.train.actions[:, None],
-        scene.train.rewards[:, None].astype(np.float32),
-        scene.train.terminals.astype(np.float32),
+        data.train_inputs,
+        data.train.actions[:, None],
+        data.train.rewards[:, None].astype(np.float32),
+        data.train.terminals.astype(np.float32),
         action_space=d3rlpy.ActionSpace.DISCRETE,
         action_size=N_ACTIONS,
     )
@@ -147,7 +156,7 @@ def d3rlpy_fqe(scene: Scene) -> Callable[[], None] | None:
     return steps
 
 
-def describe(seconds: dict[str, float], scene: Scene) -> dict[str, Any]:
+def describe(seconds: dict[str, float], data: EvaluationData) -> dict[str, Any]:
     """Times and the ratios that the project aims at."""
     found: dict[str, Any] = {f"seconds, {name}": round(value, 4) for name, value in seconds.items()}
     found["published plain loops / ours"] = round(
@@ -159,7 +168,7 @@ def describe(seconds: dict[str, float], scene: Scene) -> dict[str, Any]:
     found["100 exact refits / one fit"] = round(100 * seconds["one exact refit"] / seconds["one fit"], 1)
     if "d3rlpy, 20 steps" in seconds:
         step = seconds["d3rlpy, 20 steps"] / STEPS
-        batches = len(scene.train) / BATCH
+        batches = len(data.train) / BATCH
         found["d3rlpy step / ours, per batch of 4096"] = round(step / (seconds["one sweep"] / batches), 1)
         found["whole fit of ours in d3rlpy steps"] = round(seconds["one fit"] / step, 1)
     return found

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 
 from sepsis_cql.benchmarks.published_recipe import q_network
-from sepsis_cql.evaluation.icu_sepsis import TabularIcu, load_icu_sepsis
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.strict import SHIPPED, load_shipped
+from sepsis_cql.evaluation.known_truth.icu_sepsis import TabularIcu, load_icu_sepsis
+from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
-from sepsis_cql.storage import write_json
-from sepsis_cql.training.buffer import ResidentBuffer, epoch_order
-from sepsis_cql.training.cql import ConservativeQLearning
-from sepsis_cql.training.network import TrainableNetwork
+from sepsis_cql.training.learners.cql import ConservativeQLearning, CQLSettings
+from sepsis_cql.training.learners.registry import load_training_settings
+from sepsis_cql.training.step.device_buffer import DeviceBuffer, epoch_order
+from sepsis_cql.training.step.network import TrainableNetwork
 
 N_EPISODES, EPOCHS, BATCH = 12_062, 200, 4096  # as published
 CPU = torch.device("cpu")
@@ -33,7 +36,8 @@ def main() -> None:
     parser.add_argument("--alphas", type=float, nargs="+", default=[0.05, 0.5])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     arguments = parser.parse_args()
-    icu = load_icu_sepsis()
+    rules = load_shipped(EvaluationSettings, "evaluation.yaml")
+    icu = load_icu_sepsis(rules.gamma, rules.bound)
     data = icu.simulate(N_EPISODES, seed=0)
     rows = []
     for alpha in arguments.alphas:
@@ -58,16 +62,16 @@ def train(
         device=CPU,
         reduced_precision=reduced_precision,
     )
-    buffer = ResidentBuffer(
+    buffer = DeviceBuffer(
         states=torch.tensor(data.states).to(network.inputs_dtype),
         next_states=torch.tensor(data.next_states),
         actions=torch.tensor(data.actions),
         terminals=torch.tensor(data.terminals),
     )
     rewards = torch.tensor(data.rewards, dtype=torch.float32)
-    learner = ConservativeQLearning(
-        network, buffer, rewards, alphas=[alpha], gamma=icu.gamma, target_update_epochs=10
-    )
+    settings = load_training_settings(SHIPPED / "cql.yaml", {"alpha": alpha, "gamma": icu.gamma})
+    assert isinstance(settings, CQLSettings)
+    learner = ConservativeQLearning(network, buffer, rewards, [settings])
     for epoch in range(1, epochs + 1):
         for rows in epoch_order(seed, epoch, len(data)).split(BATCH):
             learner.update(rows)

@@ -2,7 +2,7 @@
 
     python benchmarks/selection.py --out DIR
 
-trains the grid of `configs/sweep.yaml` (less the reward variant that ICU-Sepsis has no counterpart of) on simulated
+trains the grid of `configs/sweep.yaml` (less the reward that ICU-Sepsis has no counterpart of) on simulated
 episodes, chooses once by the sound metric and once as published, and compares both choices with the truth. The
 sweeps stay in DIR/sweep, the result goes to DIR/selection.json.
 """
@@ -16,24 +16,29 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.checkpoints.hub_package import load_package
+from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.strict import SHIPPED, load_shipped, parse_changes, read_record
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
-from sepsis_cql.evaluation.calibration import CalibrationSettings, CaseSettings, collect
-from sepsis_cql.evaluation.icu_sepsis import load_icu_sepsis
-from sepsis_cql.evaluation.loading import policy_of_model
-from sepsis_cql.evaluation.policies import QPolicy
-from sepsis_cql.evaluation.scoring import score_policy, scoring_settings
-from sepsis_cql.evaluation.truths import IcuSepsisTruth
+from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings, CaseSettings, collect
+from sepsis_cql.evaluation.known_truth.environments import IcuSepsis
+from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
+from sepsis_cql.evaluation.policies.base import QPolicy
+from sepsis_cql.evaluation.policies.load import policy_of_model
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.validation_score import score_policy
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.packages import load_package
-from sepsis_cql.provenance import package_versions
-from sepsis_cql.replay.exports import write_published
+from sepsis_cql.replay.directory import ReplayFile
+from sepsis_cql.replay.interop.exports import write_original
 from sepsis_cql.replay.transitions import Transitions
-from sepsis_cql.storage import read_json, write_json
 from sepsis_cql.training.devices import load_runtime
-from sepsis_cql.training.ranking import Score
-from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.sweep import Sweep, SweepSettings
+from sepsis_cql.training.learners.cql import CQLSettings
+from sepsis_cql.training.learners.registry import load_training_settings
+from sepsis_cql.training.outputs import read_run_record
+from sepsis_cql.training.records import Score, Scores
+from sepsis_cql.training.sweep.jobs import SCORES
+from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
 
 STATE_NAMES = SepsisCQLConfig().state_names
 CASE = CaseSettings(
@@ -46,16 +51,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=None)
-    parser.add_argument("--precision", default=None)
-    parser.add_argument("--compiled", action="store_true", default=None)
-    arguments = parser.parse_args()
-    protocol = load_settings(SweepSettings, Path("sweep.yaml"), {})
-    protocol = protocol.model_copy(
-        update={"grid": protocol.grid.model_copy(update={"reward_variant": ["sparse"]})}
+    parser.add_argument(
+        "--set", action="append", default=[], help="as training.epochs=20 or runtime.precision=bf16"
     )
-    training = load_settings(TrainingSettings, Path("cql.yaml"), {"epochs": arguments.epochs})
-    runtime = load_runtime(None, {"precision": arguments.precision, "compiled": arguments.compiled})
+    arguments = parser.parse_args()
+    changes = parse_changes(arguments.set, ["training", "runtime"])
+    protocol = load_shipped(SweepSettings, "sweep.yaml", {"grid": {"reward_variant": ["sparse"]}})
+    training = load_training_settings(SHIPPED / "cql.yaml", changes["training"])
+    runtime = load_runtime(None, changes["runtime"])
     judge = TrueJudge(arguments.out / "train.parquet")
     choices = {}
     for metric in ("fqe", "published"):
@@ -66,15 +69,15 @@ def main() -> None:
             training,
             runtime,
             judge,
-            report=lambda stack, progress: (
-                print(stack.runs[0].out.name) if progress.epoch == progress.epochs else None
+            report=lambda job, progress: (
+                print(job.runs[0].out.name) if progress.epoch == progress.epochs else None
             ),
         )
         (arguments.out / "sweep" / "selection.json").unlink(missing_ok=True)  # of the metric before
         sweep.open(resume=metric == "published", force=metric == "fqe")
         selection = sweep.select(sweep.run_stage2(sweep.run_stage1()))
         chosen = load_package(arguments.out / "sweep" / "selected" / "package")
-        choices[metric] = {"run": selection["validation"]["run"], "true value": judge.true_value(chosen)}
+        choices[metric] = {"run": selection.validation.run, "true value": judge.true_value(chosen)}
     result = {
         "choice": choices,
         **compare(arguments.out / "sweep" / "runs", judge.truths),
@@ -88,7 +91,7 @@ def main() -> None:
     print(result)
 
 
-class WideIcuSepsis(IcuSepsisTruth):
+class WideIcuSepsis(IcuSepsis):
     """ICU-Sepsis with its 47 features in the first of this package's 62 inputs and zeros in the others."""
 
     def sample(self, n_episodes: int, seed: int) -> Transitions:
@@ -116,24 +119,27 @@ class TrueJudge:
     """
 
     def __init__(self, replay: Path) -> None:
-        self.icu, self.replay = load_icu_sepsis(), replay
+        self._settings = load_shipped(EvaluationSettings, "evaluation.yaml")
+        self.icu = load_icu_sepsis(self._settings.gamma, self._settings.bound)
+        self.replay = ReplayFile(replay)
         self.truths: dict[float, float] = {}
-        self._settings = scoring_settings()
-        calibration = load_settings(CalibrationSettings, Path("calibration.yaml"), {})
-        self._scene = collect(WideIcuSepsis([]), CASE, calibration, self._settings)
-        write_published(self._scene.train, replay)
+        calibration = load_shipped(CalibrationSettings, "calibration.yaml")
+        environment = WideIcuSepsis([], self._settings.gamma, self._settings.bound)
+        self._data = collect(environment, CASE, calibration, self._settings)
+        write_original(self._data.train, replay)
 
-    def __call__(self, model: SepsisCQLModel) -> dict[str, Any]:
+    def __call__(self, model: SepsisCQLModel) -> Score:
         """What a sweep asks of a scorer."""
-        policy = policy_of_model(model).bind(self._scene.scored, self.replay)
+        policy = policy_of_model(model).bind(self._data.scored, self.replay)
         assert isinstance(policy, QPolicy)
-        score = score_policy(policy, self._scene, self._settings)
-        self.truths[score["published_fqe"]] = self.true_value(model)
+        score = score_policy(policy, self._data, self._settings)
+        assert score.published_fqe is not None
+        self.truths[score.published_fqe] = self.true_value(model)
         return score
 
     def true_value(self, model: SepsisCQLModel) -> float:
         """Exact value of a network's greedy policy."""
-        policy = policy_of_model(model).bind(self._scene.scored, self.replay)
+        policy = policy_of_model(model).bind(self._data.scored, self.replay)
         return self.icu.true_value(policy.probabilities(widen(self.icu.features)))
 
 
@@ -141,10 +147,11 @@ def compare(runs: Path, truths: dict[float, float]) -> dict[str, Any]:
     """How each metric orders all scored checkpoints, and what each alpha is truly worth."""
     rows: list[tuple[float, Score, float]] = []
     for directory in sorted(runs.iterdir()):
-        alpha = read_json(directory / "training.json", expected="the record of a run")["settings"]["alpha"]
-        for fields in read_json(directory / "scores.json", expected="the scores of a run"):
-            score = Score(**fields)
-            rows.append((alpha, score, truths[score.published_fqe]))
+        settings = read_run_record(directory).settings
+        assert isinstance(settings, CQLSettings)
+        for score in read_record(Scores, directory / SCORES, expected="the scores of a run").scores:
+            assert score.published_fqe is not None
+            rows.append((settings.alpha, score, truths[score.published_fqe]))
     true = [value for *_, value in rows]
     return {
         "n_runs": len(list(runs.iterdir())),
@@ -161,7 +168,7 @@ def compare(runs: Path, truths: dict[float, float]) -> dict[str, Any]:
         },
         "mean largest Q by alpha": {
             f"{alpha:g}": round(
-                statistics.fmean(score.published_fqe for found, score, _ in rows if found == alpha), 3
+                statistics.fmean(score.published_fqe or 0.0 for found, score, _ in rows if found == alpha), 3
             )
             for alpha in sorted({alpha for alpha, *_ in rows})
         },

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pyarrow.csv as pacsv
 
-from sepsis_cql.storage import write_json
-from sepsis_cql.synthetic.render import synthesize
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.synthetic.rendering.render import synthesize
 from sepsis_cql.synthetic.settings import load_synthetic_settings
 from sepsis_cql.synthetic.simulator import SimulatedICU, simulate
 

@@ -1,38 +1,51 @@
-"""Time of one training step, ours against the published recipe and d3rlpy, interleaved in one process.
+"""Time of one training step: rungs from the published recipe to ours, and d3rlpy, interleaved in one process.
 
     python benchmarks/training_step.py --out DIR
 
-times each contender in turn, round after round, so that whatever else the machine does meets all of them. The
-result goes to DIR/training_step.json and to the screen. d3rlpy is left out where it is not installed
+times each contender in turn, round after round, so that whatever else the machine does meets all of them; each size
+of batch has a process of its own, whose compiler starts with an empty cache. The result goes to the screen and to
+DIR/training_step.json, beside those of machines with other processors. d3rlpy is left out where it is not installed
 (`benchmarks/requirements.txt`).
 """
 
 import argparse
+import multiprocessing
+import os
 import statistics
+import tempfile
+import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from sepsis_cql.benchmarks.published_recipe import PublishedRecipe, q_network
-from sepsis_cql.provenance import package_versions
-from sepsis_cql.storage import write_json
-from sepsis_cql.training.buffer import ResidentBuffer
-from sepsis_cql.training.compilation import CompiledUpdate
-from sepsis_cql.training.cql import ConservativeQLearning
-from sepsis_cql.training.devices import describe_device
-from sepsis_cql.training.network import TrainableNetwork
-from sepsis_cql.training.products import input_gradient, layer_gradient, linear
+from sepsis_cql.benchmarks.contenders import (
+    CPU,
+    N_ACTIONS,
+    N_STATES,
+    N_TRANSITIONS,
+    Columns,
+    DerivedCQL,
+    Step,
+    d3rlpy_cql,
+    made_up_columns,
+    ours,
+    products_alone,
+    published,
+    stock,
+    with_products,
+)
+from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.storage import read_json, write_json
+from sepsis_cql.training.devices import describe_device, has_bf16_products
 from sepsis_cql.training.settings import RuntimeSettings
+from sepsis_cql.training.step.kernels import linear
 
-N_TRANSITIONS, N_STATES, N_ACTIONS = 140_635, 62, 25  # the published training split
-CPU = torch.device("cpu")
+EPOCHS, SWEEP = 200, 48  # of a run as published, and the runs of a sweep
 SQUARE = 2048  # side of the matrices whose product gives the sgemm rate
-Step = Callable[[], object]
-Columns = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
@@ -44,64 +57,139 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=41)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    columns = made_up_columns()
-    results = {str(size): measure(columns, size, arguments.rounds) for size in (4096, 256)}
-    device = describe_device(CPU, RuntimeSettings(device="cpu"))
-    versions = package_versions("torch", "d3rlpy", "numpy")
-    write_json(
-        arguments.out / "training_step.json", {"device": device, "versions": versions, "batch_size": results}
-    )
+    results = {
+        str(size): in_new_process(measure, size, arguments.rounds, arguments.threads) for size in (4096, 256)
+    }
+    machine = {
+        "processor": describe_processor(),
+        "device": describe_device(CPU, RuntimeSettings(device="cpu")).model_dump(),
+        "versions": package_versions("torch", "d3rlpy", "numpy"),
+        "rounds": arguments.rounds,
+        "batch_size": results,
+    }
+    record(machine, arguments.out / "training_step.json")
     for size, result in results.items():
         print(f"batch {size}, {arguments.threads} threads, {arguments.rounds} rounds")
         for name, value in result.items():
-            print(f"  {name:44} {value}")
+            print(f"  {name:80} {value}")
 
 
-def made_up_columns(device: torch.device = CPU) -> Columns:
-    """Random transitions of the published size: states, actions, rewards, next states, terminals."""
-    generator = torch.Generator().manual_seed(0)
-    states, next_states = torch.randn(2, N_TRANSITIONS, N_STATES, generator=generator)
-    actions = torch.randint(0, N_ACTIONS, (N_TRANSITIONS,), generator=generator)
-    terminals = torch.rand(N_TRANSITIONS, generator=generator) < 0.09
-    rewards = torch.where(terminals, 15.0, 0.0)
-    return (
-        states.to(device),
-        actions.to(device),
-        rewards.to(device),
-        next_states.to(device),
-        terminals.to(device),
-    )
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns in a process whose compiler has nothing to reuse."""
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as cache, ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        # a cached step would hide the time to compile
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+        return pool.submit(function, *arguments).result()
 
 
-def measure(columns: Columns, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds a step of each contender, the products' rates, and medians of the ratio in each round."""
-    mine = {
-        f"ours, {precision}{', compiled' if compiled else ''}": ours(columns, batch_size, precision, compiled)
-        for precision in ("fp32", "bf16")
-        for compiled in (False, True)
-    }
-    others = {"published recipe": published(columns, batch_size)}
-    if step := d3rlpy_cql(columns, batch_size):
-        others["d3rlpy DiscreteCQL"] = step
+def describe_processor() -> str:
+    """Model, as the system names it, and the vector instructions that PyTorch uses there."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    pairs = [line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    facts = {name.strip(): value.strip() for name, value in pairs}
+    # a virtual machine may hide the model behind the family's name
+    return f"{facts['model name']}, family {facts['cpu family']}, model {facts['model']} ({capability})"
+
+
+def record(machine: dict[str, Any], path: Path) -> None:
+    """Add the machine to the file, in place of an earlier entry of the same processor."""
+    machines = read_json(path, expected="earlier results of this script")["machines"] if path.exists() else []
+    others = [other for other in machines if other["processor"] != machine["processor"]]
+    write_json(path, {"machines": [*others, machine]})
+
+
+def measure(batch_size: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Milliseconds a step of each contender, the ratios of each round, and seconds of compiling and of whole runs."""
+    torch.set_num_threads(threads)
+    columns = made_up_columns()
+    compiling = {"the compiler's start": seconds(lambda: torch.compile(torch.square)(torch.zeros(8)))}
+    failures: dict[str, str] = {}
+    rungs = {"others": other_rungs(columns, batch_size), "mine": our_rungs(columns, batch_size)}
+    for steps in rungs.values():
+        for name, step in list(steps.items()):
+            try:
+                compiling[name] = seconds(step)
+            except (RuntimeError, AttributeError) as error:  # a product this processor or this PyTorch lacks
+                failures[f"fails, {name}"] = textwrap.shorten(str(error), 120)
+                del steps[name]
+    others, mine = rungs["others"], rungs["mine"]
     square = torch.randn(SQUARE, SQUARE)
     sgemm = {
-        "sgemm of PyTorch": lambda: square @ square,
-        "sgemm of oneDNN": lambda: linear(square, square, square[0], relu=False),
+        f"sgemm of {name}": with_products(
+            lambda: linear(square, square, square[0], relu=False), onednn=name == "oneDNN"
+        )
+        for name in ("PyTorch", "oneDNN")
     }
     alone = {"products alone, fp32": products_alone(batch_size)}
-    steps = 100_000 // batch_size  # of a contender in a round: enough to leave the others' cache behind
-    repeats = {"d3rlpy DiscreteCQL": steps // 10} | dict.fromkeys(sgemm, 1)
-    times = interleave(others | mine | alone | sgemm, rounds, repeats, default=steps)
+    n_steps = min(100_000 // batch_size, 200)  # in a round: enough to leave the others' cache behind
+    repeats = {"d3rlpy DiscreteCQL": n_steps // 10} | dict.fromkeys(sgemm, 1)
+    times = interleave(others | mine | alone | sgemm, rounds, repeats, default=n_steps)
     rates = {name: 2 * SQUARE**3 / min(times.pop(name)) / 1e6 for name in sgemm}
     flops = 2 * batch_size * (3 * N_STATES * 256 + 3 * 256 * 256 + 3 * 256 * N_ACTIONS - N_STATES * 256)
-    rate = flops / min(times["ours, fp32, compiled"]) / 1e6
+    rates["products of ours, fp32"] = flops / min(times["ours, fp32"]) / 1e6
     result = {f"GFLOP/s, {name}": round(value, 1) for name, value in rates.items()}
-    result["GFLOP/s, products of ours, fp32, compiled"] = round(rate, 1)
-    result["share of the sgemm rate of PyTorch"] = round(rate / rates["sgemm of PyTorch"], 2)
-    return summarise(times, others, mine) | result
+    whole = whole_runs({name: times[name] for name in others | mine}, compiling, batch_size)
+    return summarize(times, others, mine) | whole | result | failures
 
 
-def summarise(times: dict[str, list[float]], others: Iterable[str], mine: Iterable[str]) -> dict[str, Any]:
+def other_rungs(columns: Columns, batch_size: int) -> dict[str, Step]:
+    """The published recipe, plain PyTorch, d3rlpy, and ours with one part after another exchanged."""
+    rungs = {
+        "published recipe": published(columns, batch_size),
+        "stock": stock(columns, batch_size, compiled=False),
+        "stock, compiled": stock(columns, batch_size, compiled=True),
+        "ours, products of PyTorch": with_products(ours(columns, batch_size), onednn=False),
+        "ours, products of oneDNN": with_products(ours(columns, batch_size), onednn=True),
+        "ours, gradient of the outputs by autograd": ours(columns, batch_size, kind=DerivedCQL),
+    }
+    if step := d3rlpy_cql(columns, batch_size):
+        rungs["d3rlpy DiscreteCQL"] = step
+    return rungs
+
+
+def our_rungs(columns: Columns, batch_size: int) -> dict[str, Step]:
+    """Ours, by precision, as it is and compiled."""
+    return {
+        f"ours, {precision}{', compiled' if compiled else ''}": ours(
+            columns, batch_size, precision, compiled=compiled
+        )
+        for precision in (("fp32", "bf16") if has_bf16_products() else ("fp32",))
+        for compiled in (False, True)
+    }
+
+
+def seconds(step: Step) -> float:
+    """Seconds of the first call, which compiles what is to be compiled."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def whole_runs(
+    times: dict[str, list[float]], compiling: dict[str, float], batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Seconds of compiling, of a run as published, and of a sweep whose runs share one compilation.
+
+    Args:
+        times: milliseconds a step, by contender.
+        compiling: seconds of the first call, by contender.
+        batch_size: of a step.
+    """
+    steps = EPOCHS * -(-N_TRANSITIONS // batch_size)
+    result = {"s, the compiler's start": {"once": round(compiling["the compiler's start"], 1)}}
+    for name, values in times.items():
+        start = compiling["the compiler's start"] + compiling[name] if "compiled" in name else 0.0
+        run = statistics.median(values) / 1e3 * steps
+        result[f"s, {steps} steps, {name}"] = {
+            "compiling": round(start, 1),
+            "run": round(start + run, 1),
+            "sweep": round(start + SWEEP * run),
+        }
+    return result
+
+
+def summarize(times: dict[str, list[float]], others: Iterable[str], mine: Iterable[str]) -> dict[str, Any]:
     """Milliseconds of each contender, and the median over the rounds of the time of each other to each of mine."""
     result: dict[str, Any] = {
         f"ms, {name}": {"median": round(statistics.median(values), 3), "best": round(min(values), 3)}
@@ -140,94 +228,6 @@ def interleave(
             finish()
             times[name].append((time.perf_counter() - began) / n * 1e3)
     return {name: values[1:] for name, values in times.items()}
-
-
-def shuffled(batch_size: int, n_models: int = 1, device: torch.device = CPU) -> Iterator[torch.Tensor]:
-    """Endless batches as an epoch hands them out: slices of one random order, the same for every model of a stack."""
-    order = torch.randperm(N_TRANSITIONS, device=device)
-    order = order.expand(n_models, -1) if n_models > 1 else order
-    while True:
-        yield from order.split(batch_size, dim=-1)[:-1]
-
-
-def published(columns: Columns, batch_size: int) -> Step:
-    """One step of the published recipe."""
-    device = columns[0].device
-    recipe, batches = (
-        PublishedRecipe(q_network(N_STATES, 0).to(device), columns),
-        shuffled(batch_size, device=device),
-    )
-    return torch.enable_grad()(lambda: recipe.update(next(batches)))
-
-
-def new_learner(columns: Columns, precision: str, n_models: int = 1) -> ConservativeQLearning:
-    """The learner of one run, or of a stack of them, where the columns are."""
-    states, actions, rewards, next_states, terminals = columns
-    network = TrainableNetwork(
-        [q_network(N_STATES, seed) for seed in range(n_models)],
-        [1e-4] * n_models,
-        grad_clip=10.0,
-        device=states.device,
-        reduced_precision=precision == "bf16",
-    )
-    return ConservativeQLearning(
-        network,
-        ResidentBuffer(states.to(network.inputs_dtype), next_states, actions, terminals),
-        rewards.expand(n_models, -1).clone() if n_models > 1 else rewards,
-        alphas=[0.05] * n_models,
-        gamma=0.99,
-        target_update_epochs=10,
-    )
-
-
-def ours(columns: Columns, batch_size: int, precision: str, compiled: bool) -> Step:
-    learner, batches = new_learner(columns, precision), shuffled(batch_size)
-    update = CompiledUpdate(learner.update, batch_size) if compiled else learner.update
-    return torch.no_grad()(lambda: update(next(batches)))
-
-
-def products_alone(batch_size: int) -> Step:
-    """The eight matrix products of a step, which no step can be faster than."""
-    inputs = [torch.randn(batch_size, n) for n in (N_STATES, 256, 256)]
-    gradients = [torch.randn(batch_size, n) for n in (256, 256, N_ACTIONS)]
-    weights = [torch.randn(n, m) for n, m in ((256, N_STATES), (256, 256), (N_ACTIONS, 256))]
-
-    def step() -> None:
-        for value, weight in zip(inputs, weights, strict=True):
-            linear(value, weight, weight[:, 0].contiguous(), relu=True)
-        for gradient, value in zip(gradients, inputs, strict=True):
-            layer_gradient(gradient, value)
-        for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
-            input_gradient(gradient, weight)
-
-    return step
-
-
-def d3rlpy_cql(columns: Columns, batch_size: int) -> Step | None:
-    """One update of d3rlpy's DiscreteCQL, its sampling included; None where d3rlpy is not installed."""
-    try:
-        import d3rlpy
-    except ImportError:
-        return None
-    states, actions, rewards, _, terminals = (column.numpy() for column in columns)
-    terminals = terminals.copy()
-    terminals[-1] = True
-    dataset = d3rlpy.dataset.MDPDataset(
-        states,
-        actions[:, None],
-        rewards[:, None],
-        terminals.astype(np.float32),
-        action_space=d3rlpy.ActionSpace.DISCRETE,
-        action_size=N_ACTIONS,
-    )
-    algorithm = d3rlpy.algos.DiscreteCQLConfig(
-        batch_size=batch_size,
-        learning_rate=1e-4,
-        alpha=0.05,
-        encoder_factory=d3rlpy.models.VectorEncoderFactory([256, 256]),
-    ).create(device="cpu:0")
-    algorithm.build_with_dataset(dataset)
-    return lambda: algorithm.update(dataset.sample_transition_batch(batch_size))
 
 
 if __name__ == "__main__":

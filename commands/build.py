@@ -4,41 +4,36 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.replay.build import BuildSummary, Engine, build_replay
-from sepsis_cql.replay.settings import ReplaySettings
-
-console = Console(highlight=False, soft_wrap=True)
+from sepsis_cql.commands.options import Cache, Changes, Force, MemoryLimit, Mimic, console
+from sepsis_cql.common.strict import find_settings, parse_changes
+from sepsis_cql.replay.build import Engine, build_replay
+from sepsis_cql.replay.report.counts import BuildReport
+from sepsis_cql.replay.settings import load_build_settings
 
 
 def build(
-    mimic: Annotated[
-        Path, typer.Option(help="MIMIC-IV root with `hosp` and `icu` (csv.gz, csv or parquet).")
-    ],
+    mimic: Mimic,
     out: Annotated[Path, typer.Option(help="Replay directory to create, readable by its owner only.")],
-    config: Annotated[Path, typer.Option(help="Cohort, trajectory and reward settings.")] = Path(
-        "replay.yaml"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
-    onset_rule: Annotated[str | None, typer.Option(help="Overrides the setting of that name.")] = None,
-    alignment: Annotated[str | None, typer.Option(help="Overrides the setting of that name.")] = None,
-    availability: Annotated[str | None, typer.Option(help="Overrides the setting of that name.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Overrides the setting of that name.")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Keep the tables read from MIMIC-IV here (private) for the next build."),
-    ] = None,
-    memory_limit: Annotated[
-        str | None, typer.Option(help="Most memory of the database engine, as `8GB`.")
-    ] = None,
+    config: Annotated[
+        str, typer.Option(help="Cohort, trajectory and reward settings: shipped, or a file.")
+    ] = "replay",
+    features: Annotated[str, typer.Option(help="Features of a state: shipped, or a file.")] = "features",
+    fluids: Annotated[str, typer.Option(help="Fluids of an action: shipped, or a file.")] = "fluids",
+    changes: Changes = None,
+    force: Force = False,
+    cache: Cache = None,
+    memory_limit: MemoryLimit = None,
     threads: Annotated[int | None, typer.Option(help="Most threads of the database engine.")] = None,
-) -> BuildSummary:
-    """Build cohort, 4-hour trajectories and replay buffers from MIMIC-IV tables."""
-    overrides = {"onset_rule": onset_rule, "alignment": alignment, "availability": availability, "seed": seed}
-    settings = load_settings(ReplaySettings, config, overrides)
+) -> BuildReport:
+    """Build cohort, trajectories and replay buffers from MIMIC-IV tables; --set takes the section `replay`."""
+    settings = load_build_settings(
+        find_settings(config),
+        find_settings(features),
+        find_settings(fluids),
+        parse_changes(changes or [], ["replay"])["replay"],
+    )
     with console.status("build") as status:
 
         def announce(stage: str, line: str) -> None:
@@ -46,7 +41,7 @@ def build(
             if line:
                 console.print(f"[green]✓[/] {stage}: {escape(line)}")
 
-        summary = build_replay(
+        report = build_replay(
             mimic,
             out,
             settings,
@@ -54,18 +49,19 @@ def build(
             engine=Engine(cache=cache, memory_limit=memory_limit, threads=threads),
             announce=announce,
         )
-    _print_summary(summary)
-    return summary
+    _print_report(report, out)
+    return report
 
 
-def _print_summary(summary: BuildSummary) -> None:
-    for warning in summary.warnings:
+def _print_report(report: BuildReport, out: Path) -> None:
+    for warning in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
+    cohort = report.cohort
     console.print(
-        f"Found {summary.stays:,} ICU stays, {summary.septic_stays:,} of them septic; kept "
-        f"{summary.episodes:,} episodes with {summary.transitions:,} transitions and "
-        f"{summary.deaths:,} deaths."
+        f"Found {cohort.stays:,} ICU stays, {cohort.septic_stays:,} of them septic; kept "
+        f"{cohort.episodes:,} episodes with {cohort.transitions:,} transitions and "
+        f"{cohort.deaths:,} deaths."
     )
-    for row in summary.attrition[1:]:
+    for row in report.attrition[1:]:
         console.print(f"  {row.stays_removed:>7,} stays excluded: not {escape(row.description)}")
-    console.print(f"Replay directory: {escape(str(summary.directory))}")
+    console.print(f"Replay directory: {escape(str(out))}")

@@ -6,32 +6,36 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.errors import EvaluationError
-
-console = Console(highlight=False, soft_wrap=True)
+from sepsis_cql.commands.options import Changes, console
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 
 def calibrate(
     out: Annotated[Path, typer.Option(help="Directory that receives one JSON file for each case.")],
     case: Annotated[list[str] | None, typer.Option(help="Only this case; may be repeated.")] = None,
-    repetitions: Annotated[int | None, typer.Option(min=2, help="Instead of those in the settings.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
-    config: Annotated[Path, typer.Option(help="Cases and settings.")] = Path("calibration.yaml"),
+    config: Annotated[str, typer.Option(help="Cases and settings: shipped, or a file.")] = "calibration",
+    evaluation: Annotated[
+        str, typer.Option(help="Settings of the evaluation: shipped, or a file.")
+    ] = "evaluation",
+    changes: Changes = None,
 ) -> None:
-    """Measure bias, error, coverage and ranking of every estimator where the truth is known."""
-    # imported here, because torch would slow down every other command
-    from sepsis_cql.evaluation.calibration import CalibrationSettings
-    from sepsis_cql.evaluation.calibration import calibrate as run
-    from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.storage import write_json
+    """Measure bias, error, coverage and ranking of every estimator where the truth is known.
 
-    changes = {} if repetitions is None else {"repetitions": repetitions}
-    settings = load_settings(CalibrationSettings, config, changes)
-    evaluation = load_settings(EvaluationSettings, Path("evaluation.yaml"))
+    --set takes the sections `calibration` and `evaluation`.
+    """
+    # imported here, because torch would slow down every other command
+    from sepsis_cql.common.storage import write_json
+    from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings
+    from sepsis_cql.evaluation.known_truth.calibrate import calibrate as run
+    from sepsis_cql.evaluation.settings import EvaluationSettings
+
+    changed = parse_changes(changes or [], ["calibration", "evaluation"])
+    settings = load_settings(CalibrationSettings, find_settings(config), changed["calibration"])
+    rules = load_settings(EvaluationSettings, find_settings(evaluation), changed["evaluation"])
     if unknown := sorted(set(case or []) - set(settings.cases)):
         raise EvaluationError(f"{config}: found no case {unknown}. Expected one of {sorted(settings.cases)}.")
     out.mkdir(parents=True, exist_ok=True)
@@ -40,7 +44,7 @@ def calibrate(
             record = run(
                 name,
                 settings,
-                evaluation,
+                rules,
                 jobs=jobs,
                 report=partial(_show, progress, progress.add_task(name, total=settings.repetitions)),
             )

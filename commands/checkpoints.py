@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from sepsis_cql.storage import new_directory
-
-console = Console(highlight=False, soft_wrap=True)
+from sepsis_cql.commands.options import console
+from sepsis_cql.common.storage import new_directory
 
 
 def import_checkpoint(
@@ -19,15 +17,15 @@ def import_checkpoint(
 ) -> None:
     """Turn a published checkpoint into a model package, without unpickling code."""
     # imported here, because torch would slow down every other command
-    from sepsis_cql.packages import new_feature_extractor, save_package
-    from sepsis_cql.published_checkpoints import model_from_checkpoint, read_published_checkpoint
+    from sepsis_cql.checkpoints.hub_package import new_feature_extractor, save_package
+    from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
 
-    checkpoint = read_published_checkpoint(file)
+    checkpoint = read_original_checkpoint(file)
     model = model_from_checkpoint(checkpoint)
     with new_directory(out, force=force) as directory:
         save_package(model, new_feature_extractor(), directory)
     console.print(
         f"[green]✓[/] {escape(str(file))}: epoch {checkpoint.epoch}, step {checkpoint.global_step:,}, alpha "
-        f"{model.config.alpha}. It takes normalised inputs: a `.pt` file holds no statistics."
+        f"{model.config.alpha}. It takes normalized inputs: a `.pt` file holds no statistics."
     )
     console.print(escape(str(out)))

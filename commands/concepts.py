@@ -6,26 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from sepsis_cql.replay.agreement import ConceptAgreement, compare_concepts
-from sepsis_cql.replay.concepts import create_concepts, write_concepts
+from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, console
+from sepsis_cql.common.storage import new_directory
 from sepsis_cql.replay.directory import write_private_marks
-from sepsis_cql.replay.tables import open_mimic
-from sepsis_cql.storage import new_directory
-
-console = Console(highlight=False, soft_wrap=True)
-
-Mimic = Annotated[Path, typer.Option(help="MIMIC-IV root with `hosp` and `icu` (csv.gz, csv or parquet).")]
-Cache = Annotated[Path | None, typer.Option(help="Keep the tables read from MIMIC-IV here (private).")]
-MemoryLimit = Annotated[str | None, typer.Option(help="Most memory of the database engine, as `8GB`.")]
+from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.tables import open_mimic
+from sepsis_cql.replay.report.agreement import ConceptAgreement, compare_concepts
+from sepsis_cql.replay.report.official import write_concepts
 
 
 def concepts(
     mimic: Mimic,
     out: Annotated[Path, typer.Option(help="Directory to create, readable by its owner only.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
+    force: Force = False,
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
 ) -> None:
@@ -65,8 +60,8 @@ def _print_table(results: list[ConceptAgreement]) -> None:
         numbers = (result.compared, result.equal, result.only_ours, result.only_theirs)
         cells = [f"{n:,}" for n in numbers] + [f"{result.largest_difference:g}"]
         widths = [len(heading) + 3 for heading in headings]
-        colour = "green" if result.agrees else "red"
+        color = "green" if result.agrees else "red"
         row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        console.print(f"[{colour}]{result.concept:<31}{row}[/]")
+        console.print(f"[{color}]{result.concept:<31}{row}[/]")
         for column, n in result.different_columns.items():
             console.print(f"    {column} differs in {n:,} rows")

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-console = Console(highlight=False, soft_wrap=True)
+from sepsis_cql.commands.options import console
 
 
 def doctor(
@@ -15,13 +14,13 @@ def doctor(
     replay: Annotated[Path | None, typer.Option(help="Replay directory to check as well.")] = None,
 ) -> None:
     """Print device, threads, versions, data and disk state; exit with code 1 where something needs fixing."""
-    from sepsis_cql.training.health import examine  # imports torch
+    from sepsis_cql.training.doctor import examine  # imports torch
 
-    findings = examine(out, replay)
-    for finding in findings:
-        mark = "[yellow]![/]" if finding.advice else "[green]✓[/]"
-        console.print(f"{mark} {finding.name:<18} {escape(finding.found)}")
-        if finding.advice:
-            console.print(f"  {'':<18} {escape(finding.advice)}")
-    if any(finding.advice for finding in findings):
+    facts = examine(out, replay)
+    for fact in facts:
+        mark = "[yellow]![/]" if fact.advice else "[green]✓[/]"
+        console.print(f"{mark} {fact.name:<18} {escape(fact.found)}")
+        if fact.advice:
+            console.print(f"  {'':<18} {escape(fact.advice)}")
+    if any(fact.advice for fact in facts):
         raise typer.Exit(1)

@@ -6,13 +6,11 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sepsis_cql.configs.loading import load_settings
-
-console = Console(highlight=False, soft_wrap=True)
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, console
+from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 
 class Split(StrEnum):
@@ -37,69 +35,77 @@ def evaluate(
             help="Package directory, Hub id@revision, published .pt, d3rlpy .d3, or module:function."
         ),
     ],
-    replay: Annotated[Path, typer.Option(help="Replay directory, or a file of the published format.")],
+    replay: ReplayPath,
     out: Annotated[Path, typer.Option(help="Evaluation directory to create.")],
     split: Annotated[Split, typer.Option(help="Episodes to score.")] = Split.VALIDATION,
     protocol: Annotated[ProtocolName, typer.Option(help="Estimates to make.")] = ProtocolName.BOTH,
-    bootstrap: Annotated[int, typer.Option(min=2, help="Resamples of the episodes.")] = 1000,
-    config: Annotated[Path, typer.Option(help="Settings and rules of the verdict.")] = Path(
-        "evaluation.yaml"
-    ),
+    config: Annotated[
+        str, typer.Option(help="Settings and rules of the verdict: shipped, or a file.")
+    ] = "evaluation",
+    changes: Changes = None,
     selection: Annotated[
         Path | None, typer.Option(help="Frozen choice; needed to score a package on the test split.")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
+    force: Force = False,
 ) -> None:
-    """Evaluate a policy against the clinicians, by the published definitions and by sound ones."""
-    # imported here, because torch would slow down every other command
-    from sepsis_cql.evaluation.discipline import enter_test_split
-    from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
-    from sepsis_cql.evaluation.loading import load_policy
-    from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.storage import new_directory
+    """Evaluate a policy against the clinicians, by the published definitions and by sound ones.
 
-    settings = load_settings(EvaluationSettings, config)
+    --set takes the section `evaluation`.
+    """
+    # imported here, because torch would slow down every other command
+    from sepsis_cql.common.storage import new_directory
+    from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
+    from sepsis_cql.evaluation.policies.load import load_policy
+    from sepsis_cql.evaluation.settings import EvaluationSettings
+    from sepsis_cql.evaluation.test_split import enter_test_split
+    from sepsis_cql.replay.directory import open_replay
+    from sepsis_cql.synthetic.truth import open_truth
+
+    changed = parse_changes(changes or [], ["evaluation"])["evaluation"]
+    settings = load_settings(EvaluationSettings, find_settings(config), changed)
+    opened = open_replay(replay)
     loaded = load_policy(policy)
     with new_directory(out, force=force) as directory, console.status("evaluate") as status:
         uses = None
         if split is Split.TEST:
-            uses = enter_test_split(loaded, replay, selection, again=again, why=why)
-        findings = evaluate_policy(
+            uses = enter_test_split(loaded, opened, selection, again=again, why=why)
+        found = evaluate_policy(
             loaded,
-            replay,
+            opened,
             split.value,
             protocol.value,
-            bootstrap,
             settings,
+            truth=open_truth(opened),
             test_split_uses=uses,
             report=lambda text: status.update(f"evaluate: {escape(text)}"),
         )
-        write_evaluation(findings, directory)
+        write_evaluation(found, directory)
     print_metrics(out)
     console.print(escape(str(out)))
 
 
 def print_metrics(directory: Path) -> None:
     """Print the verdict and the table of an evaluation directory."""
+    from sepsis_cql.evaluation.estimators.table import list_captions
     from sepsis_cql.evaluation.record import load_evaluation
 
     found = load_evaluation(directory)
-    if found.published is not None:
-        line = "published protocol: " + ", ".join(
-            f"{name.upper()} {found.published[f'{key}_mean']:.2f} "
-            f"[{found.published[f'{key}_lower']:.2f}, {found.published[f'{key}_upper']:.2f}]"
-            for name, key in (("FQE", "fqe"), ("WIS", "wis"))
+    if (old := found.published) is not None:
+        line = (
+            f"published protocol: FQE {old.fqe_mean:.2f} [{old.fqe_lower:.2f}, {old.fqe_upper:.2f}], "
+            f"WIS {old.wis_mean:.2f} [{old.wis_lower:.2f}, {old.wis_upper:.2f}], ESS {old.ess:.1f}"
         )
-        console.print(escape(f"{line}, ESS {found.published['ess']:.1f}"))
+        console.print(escape(line))
     if found.policies:
-        names = ("policy", "cross-fitted FQE", "WIS", "WDR", "ESS", "mean weight", "truth", "verdict")
+        captions = list_captions("terminal")
+        names = ("policy", *captions.values(), "ESS", "mean weight", "truth", "verdict")
         table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
         for policy in found.policies:
-            cells = [_cell(policy.estimates.get(name)) for name in ("fqe_cross_fitted", "wis", "wdr")]
+            cells = [_cell(policy.estimates.get(name)) for name in captions]
             if policy.role == "clinicians":
-                cells = [_cell(policy.estimates["observed"]), "", ""]
+                cells = [_cell(policy.estimates["observed"]), *[""] * (len(captions) - 1)]
             truth = "" if policy.true_value is None else f"{policy.true_value.value:.2f}"
             verdict = "" if policy.verdict is None else policy.verdict.label
             weights = [f"{policy.weights.ess:.1f}", f"{policy.weights.mean_weight:.2f}"]

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from sepsis_cql.errors import PublishingError
+from sepsis_cql.commands.options import console
+from sepsis_cql.common.errors import PublishingError
 
-console = Console(highlight=False, soft_wrap=True)
 Run = Annotated[
     Path,
     typer.Option(help="Run directory with `replay`, `training` and `evaluation`, as `reproduce` makes it."),
@@ -27,9 +26,9 @@ def card(
     force: Annotated[bool, typer.Option("--force", help="With --run: replace what is in --out.")] = False,
 ) -> None:
     """Render the model card README.md from configuration, training record, evaluation and build report."""
+    from sepsis_cql.common.storage import new_directory
     from sepsis_cql.publishing.card import check_card, write_card
     from sepsis_cql.publishing.export import write_package
-    from sepsis_cql.storage import new_directory
 
     if check:
         if run is not None:
@@ -99,7 +98,7 @@ def push(
 def _push_export(
     directory: Path, repository: str, private: bool, pr: bool, tag: str | None, dry_run: bool
 ) -> None:
-    from sepsis_cql.publishing.guard import check_export
+    from sepsis_cql.publishing.guard.files import check_export
     from sepsis_cql.publishing.hub import push as push_export
 
     if not directory.is_dir():
@@ -129,6 +128,7 @@ def verify(
     """Check a published package: hashes, card, q-values and, with its replay, metrics."""
     from sepsis_cql.publishing.hub import download
     from sepsis_cql.publishing.verify import verify as verify_export
+    from sepsis_cql.replay.directory import open_replay
 
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(target)
@@ -138,10 +138,10 @@ def verify(
                 raise PublishingError(f"{target}: not a directory. Expected one, or OWNER/NAME@REVISION.")
             directory = Path(folder)
             console.print(f"revision {download(repository, revision, directory)}")
-        findings = verify_export(directory, replay)
-    for finding in findings:
-        color = {"matches": "green", "differs": "red", "not checked": "yellow"}[finding.result]
-        detail = f": {escape(finding.detail)}" if finding.detail else ""
-        console.print(f"[{color}]{finding.result}[/] {finding.what}{detail}")
-    if any(finding.result == "differs" for finding in findings):
+        comparisons = verify_export(directory, None if replay is None else open_replay(replay))
+    for comparison in comparisons:
+        color = {"matches": "green", "differs": "red", "not checked": "yellow"}[comparison.result]
+        detail = f": {escape(comparison.detail)}" if comparison.detail else ""
+        console.print(f"[{color}]{comparison.result}[/] {comparison.what}{detail}")
+    if any(comparison.result == "differs" for comparison in comparisons):
         raise typer.Exit(1)

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
+from sepsis_cql.commands.options import Changes, Force, console
 from sepsis_cql.commands.publish import card, export
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
-from sepsis_cql.errors import SettingsError, TableError
-from sepsis_cql.replay.demo_download import download_demo, load_demo_settings
-from sepsis_cql.storage import check_new_directory, read_json
-
-console = Console(highlight=False, soft_wrap=True)
+from sepsis_cql.common.errors import SettingsError, TableError
+from sepsis_cql.common.storage import check_new_directory
+from sepsis_cql.common.strict import parse_changes
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
 
 
 class Data(StrEnum):
@@ -36,6 +36,7 @@ class Data(StrEnum):
 
 SOURCES = {Data.SYNTHETIC: "synthetic", Data.DEMO: "mimic-iv-demo", Data.MIMIC_IV: "mimic-iv"}
 SELECTION = "selection.json"
+SECTIONS = ("synthetic", "replay", "training", "runtime", "evaluation")
 
 
 class Stages:
@@ -73,23 +74,35 @@ def reproduce(
     ] = None,
     patients: Annotated[int, typer.Option(min=1, help="Patients of the synthetic ICU.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic ICU.")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
+    changes: Changes = None,
+    force: Force = False,
 ) -> None:
-    """Walk all stages: tables (made or given), build, train, evaluate, card, export."""
+    """Walk all stages: tables (made or given), build, train, evaluate, card, export.
+
+    --set takes the sections `synthetic`, `replay`, `training`, `runtime` and `evaluation`.
+    """
     data = _choose(data, mimic)
+    parse_changes(changes or [], SECTIONS)
     check_new_directory(out, force=force)
     replay, training, evaluation = out / "replay", out / "training", out / "evaluation"
     stages = Stages()
     if mimic is None:
         mimic = out / "tables"
         with stages.stage("tables"):
-            _make_tables(data, mimic, patients, seed, force=force)
+            _make_tables(data, mimic, patients, seed, _of(changes, "synthetic"), force=force)
     with stages.stage("build"):
-        build(mimic=mimic, out=replay, force=force)
-        _check_source(replay, data)
+        build(mimic=mimic, out=replay, changes=_of(changes, "replay"), force=force)
+        source = open_replay(replay).source.name
+        _check_source(source, data)
     with stages.stage("train"):
-        config = Path("cql_synthetic.yaml" if _source(replay) == SOURCES[Data.SYNTHETIC] else "cql.yaml")
-        train(replay=replay, out=training, config=config, force=force)
+        config = "cql_synthetic" if source == SOURCES[Data.SYNTHETIC] else "cql"
+        train(
+            replay=replay,
+            out=training,
+            config=config,
+            changes=_of(changes, "training", "runtime"),
+            force=force,
+        )
         _freeze(training, out / SELECTION, config)
     with stages.stage("evaluate"):
         evaluate(
@@ -98,6 +111,7 @@ def reproduce(
             out=evaluation,
             split=Split.TEST,
             selection=out / SELECTION,
+            changes=_of(changes, "evaluation"),
             force=force,
         )
     with stages.stage("card"):
@@ -121,9 +135,14 @@ def _choose(data: Data, mimic: Path | None) -> Data:
     return data
 
 
-def _make_tables(data: Data, out: Path, patients: int, seed: int, *, force: bool) -> None:
+def _of(changes: list[str] | None, *sections: str) -> list[str]:
+    """The changes of some sections, for the command that has them."""
+    return [line for line in changes or [] if line.split(".")[0].strip() in sections]
+
+
+def _make_tables(data: Data, out: Path, patients: int, seed: int, changes: list[str], *, force: bool) -> None:
     if data is Data.SYNTHETIC:
-        synthesize(out=out, patients=patients, seed=seed, force=force)
+        synthesize(out=out, patients=patients, seed=seed, changes=changes, force=force)
         return
     settings = load_demo_settings()
     console.print(escape(settings.notice))
@@ -132,24 +151,17 @@ def _make_tables(data: Data, out: Path, patients: int, seed: int, *, force: bool
     console.print(f"[green]✓[/] downloaded {len(settings.files)} files, each as published")
 
 
-def _check_source(replay: Path, data: Data) -> None:
-    found = _source(replay)
+def _check_source(found: str, data: Data) -> None:
     if data is not Data.AUTO and found != SOURCES[data]:
         raise TableError(
             f"--data {data}: the tables are {found}. Give another --mimic, or leave --data away."
         )
 
 
-def _source(replay: Path) -> str:
-    provenance = read_json(replay / "provenance.json", expected="the provenance `sepsis-cql build` writes")
-    return str(provenance["source"]["name"])
-
-
-def _freeze(training: Path, selection: Path, config: Path) -> None:
+def _freeze(training: Path, selection: Path, config: str) -> None:
     """Write down the choice before the test split is read: one configuration, so there was none to make."""
-    from sepsis_cql.training.selection import freeze_selection
+    from sepsis_cql.training.sweep.selection import Evidence, freeze_selection
 
     selection.unlink(missing_ok=True)
-    freeze_selection(
-        training, {"rule": f"the one configuration of {config}; nothing was compared"}, selection
-    )
+    rule = f"the one configuration of configs/{config}.yaml; nothing was compared"
+    freeze_selection(training, Evidence(rule=rule), selection)

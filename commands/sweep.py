@@ -2,18 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sepsis_cql.commands.train import OVERRIDES, describe, new_progress_bar
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console
+from sepsis_cql.commands.train import describe, new_progress_bar
+from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
-console = Console(highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from sepsis_cql.training.sweep.ranking import Ranking
 
 
 class SweepMetric(StrEnum):
@@ -24,14 +25,14 @@ class SweepMetric(StrEnum):
 
 
 class EngineName(StrEnum):
-    """Where stacks of runs train."""
+    """Where jobs of runs train."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
 def sweep(
-    replay: Annotated[Path, typer.Option(help="Replay directory written by `build`.")],
+    replay: ReplayPath,
     out: Annotated[Path, typer.Option(help="Directory of the sweep.")],
     stage: Annotated[
         int | None,
@@ -41,48 +42,41 @@ def sweep(
         SweepMetric | None,
         typer.Option(help="fqe: lower bound of fitted Q evaluation among softened policies with overlap."),
     ] = None,
-    config: Annotated[Path, typer.Option(help="The protocol.")] = Path("sweep.yaml"),
-    training: Annotated[Path, typer.Option(help="Hyper-parameters the protocol does not name.")] = Path(
-        "cql.yaml"
-    ),
-    runtime: Annotated[
-        Path | None,
-        typer.Option(help="Device settings; without it those shipped for this machine's best device."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
+    config: Annotated[str, typer.Option(help="The protocol: shipped, or a file.")] = "sweep",
+    training: Annotated[
+        str, typer.Option(help="Learner, and settings the grid does not name: shipped, or a file.")
+    ] = "cql",
+    evaluation: Annotated[str, typer.Option(help="How runs are scored: shipped, or a file.")] = "evaluation",
+    runtime: Runtime = None,
+    changes: Changes = None,
+    resume: Resume = False,
+    force: Force = False,
     engine: Annotated[
         EngineName, typer.Option(help="ray: on the nodes of a Ray cluster.")
     ] = EngineName.LOCAL,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    threads: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
-    compiled: Annotated[
-        bool | None, typer.Option(help="Compile the update first: faster steps on a processor.")
-    ] = None,
-    stack: Annotated[int | None, typer.Option(help="Runs that train as one network.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-    epochs: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-) -> dict[str, Any] | None:
-    """Run the two-stage selection protocol and freeze the chosen policy in OUT/selection.json."""
-    # imported here, because torch would slow down every other command
-    from sepsis_cql.evaluation.scoring import PolicyScorer
-    from sepsis_cql.training.devices import load_runtime, open_device
-    from sepsis_cql.training.ray_engine import run_on_ray
-    from sepsis_cql.training.settings import TrainingSettings
-    from sepsis_cql.training.stacks import run_locally
-    from sepsis_cql.training.sweep import Sweep, SweepSettings
+) -> None:
+    """Run the two-stage selection protocol and freeze the chosen policy in OUT/selection.json.
 
-    settings = load_settings(SweepSettings, config, {"metric": metric})
-    base = load_settings(TrainingSettings, training, {"batch_size": batch_size, "epochs": epochs})
-    overrides = {
-        "device": device,
-        "threads": threads,
-        "precision": precision,
-        "compiled": compiled,
-        "stack": stack,
-    }
-    chosen_runtime = load_runtime(runtime, overrides)
+    --set takes the sections `sweep`, `training`, `evaluation` and `runtime`.
+    """
+    # imported here, because torch would slow down every other command
+    from sepsis_cql.evaluation.settings import EvaluationSettings
+    from sepsis_cql.evaluation.validation_score import PolicyScorer
+    from sepsis_cql.replay.directory import open_replay
+    from sepsis_cql.training.devices import load_runtime, open_device
+    from sepsis_cql.training.learners.registry import load_training_settings
+    from sepsis_cql.training.sweep.jobs import run_locally
+    from sepsis_cql.training.sweep.on_ray import run_on_ray
+    from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
+
+    changed = parse_changes(changes or [], ["sweep", "training", "evaluation", "runtime"])
+    if metric is not None:
+        changed["sweep"]["metric"] = metric.value
+    settings = load_settings(SweepSettings, find_settings(config), changed["sweep"])
+    base = load_training_settings(find_settings(training), changed["training"])
+    rules = load_settings(EvaluationSettings, find_settings(evaluation), changed["evaluation"])
+    chosen_runtime = load_runtime(runtime, changed["runtime"])
+    opened = open_replay(replay)
     with new_progress_bar() as bar:
         task = bar.add_task("sweep", total=base.epochs, facts="")
 
@@ -96,12 +90,12 @@ def sweep(
             )
 
         work = Sweep(
-            replay,
+            opened,
             out,
             settings,
             base,
             chosen_runtime,
-            PolicyScorer(replay, open_device(chosen_runtime)),
+            PolicyScorer(opened, rules, open_device(chosen_runtime)),
             engine=run_on_ray if engine is EngineName.RAY else run_locally,
             report=report,
         )
@@ -115,33 +109,29 @@ def sweep(
         except KeyboardInterrupt:
             console.print(f"[yellow]interrupted.[/] Continue with --resume; runs are in {escape(str(out))}.")
             raise typer.Exit(130) from None
-    print_ranking(scored, settings.metric)
+    print_ranking(work.rank(scored))
     for name, reason in work.failures.items():
         console.print(f"[yellow]failed:[/] {name}: {escape(reason)}")
     if stage == 1:
-        return None
-    chosen = selection["validation"]
+        return
+    chosen = selection.validation
     console.print(
-        f"[green]✓[/] sweep: chose {chosen['run']} by {chosen['metric']}, out of {len(scored)} runs: the best seed "
-        "of the configuration that leads over all its seeds"
+        f"[green]✓[/] sweep: chose {chosen.run} by {chosen.metric}, out of {len(scored)} runs: {chosen.rule}"
     )
-    if not chosen["passes_gates"]:
+    if chosen.score is not None and not chosen.score.passes_gates:
         console.print(
             "[yellow]warning:[/] validation overlaps too little with the chosen policy to judge it: "
-            + escape("; ".join(chosen["configuration"]["sound"]["gates"]))
+            + escape("; ".join(chosen.score.gates))
         )
     console.print(escape(str(out / "selection.json")))
-    return selection
 
 
-def print_ranking(scored: list[Any], metric: Any) -> None:
-    """The ten best runs with both metrics; max Q is what the published protocol calls FQE."""
-    from sepsis_cql.training.ranking import rank_runs
-
+def print_ranking(ranking: "Ranking") -> None:
+    """Print the ten best runs with both metrics; max Q is what the original protocol calls FQE."""
     names = ("run", "epoch", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
     table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
-    for run in rank_runs(scored, metric)[:10]:
-        best = run.best(metric)
+    for run in ranking.ordered()[:10]:
+        best = run.best(ranking.metric)
         table.add_row(
             run.name,
             str(best.epoch),
@@ -149,6 +139,6 @@ def print_ranking(scored: list[Any], metric: Any) -> None:
             f"{best.fqe:.2f} ({best.fqe_lower:.2f} to {best.fqe_upper:.2f})",
             f"{best.ess:.1f}",
             "yes" if best.passes_gates else "no",
-            f"{best.published_fqe:.2f}",
+            "none" if best.published_fqe is None else f"{best.published_fqe:.2f}",
         )
     console.print(table)

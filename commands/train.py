@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sepsis_cql.configs.loading import load_settings
-
-console = Console(highlight=False, soft_wrap=True)
-OVERRIDES = "Overrides the setting of that name."
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console
+from sepsis_cql.common.strict import find_settings, parse_changes
 
 
 class Tracker(StrEnum):
@@ -23,53 +20,33 @@ class Tracker(StrEnum):
 
 
 def train(
-    replay: Annotated[
-        Path, typer.Option(help="Replay directory written by `build`, or a replay parquet file.")
-    ],
+    replay: ReplayPath,
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    config: Annotated[Path, typer.Option(help="Hyper-parameters.")] = Path("cql.yaml"),
-    runtime: Annotated[
-        Path | None,
-        typer.Option(help="Device settings; without it those shipped for this machine's best device."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    threads: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
-    compiled: Annotated[
-        bool | None, typer.Option(help="Compile the update first: faster steps on a processor.")
-    ] = None,
+    config: Annotated[str, typer.Option(help="Learner and hyper-parameters: shipped, or a file.")] = "cql",
+    runtime: Runtime = None,
+    changes: Changes = None,
+    resume: Resume = False,
+    force: Force = False,
     log_to: Annotated[
         Tracker | None,
         typer.Option(help="Also send losses to this tracker; metrics.jsonl is written anyway."),
     ] = None,
-    reward_variant: Annotated[str | None, typer.Option(help=OVERRIDES)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help=OVERRIDES)] = None,
-    alpha: Annotated[float | None, typer.Option(help=OVERRIDES)] = None,
-    batch_size: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-    epochs: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-    seed: Annotated[int | None, typer.Option(help=OVERRIDES)] = None,
-) -> dict[str, Any]:
-    """Train a policy by Conservative Q-Learning, or whatever --config names, on the training split."""
-    # imported here, because torch would slow down every other command
-    from sepsis_cql.training.devices import load_runtime
-    from sepsis_cql.training.settings import TrainingSettings
-    from sepsis_cql.training.tracking import open_tracker
-    from sepsis_cql.training.train import train_from_replay
+) -> None:
+    """Train a policy by the learner that --config names, on the training split.
 
-    overrides = {
-        "reward_variant": reward_variant,
-        "learning_rate": learning_rate,
-        "alpha": alpha,
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    settings = load_settings(TrainingSettings, config, overrides)
-    runtime_settings = load_runtime(
-        runtime, {"device": device, "threads": threads, "precision": precision, "compiled": compiled}
-    )
+    --set takes the sections `training` and `runtime`.
+    """
+    # imported here, because torch would slow down every other command
+    from sepsis_cql.replay.directory import open_replay
+    from sepsis_cql.training.devices import load_runtime
+    from sepsis_cql.training.learners.registry import load_training_settings
+    from sepsis_cql.training.run import train_from_replay
+    from sepsis_cql.training.trackers import open_tracker
+
+    changed = parse_changes(changes or [], ["training", "runtime"])
+    settings = load_training_settings(find_settings(config), changed["training"])
+    runtime_settings = load_runtime(runtime, changed["runtime"])
+    opened = open_replay(replay)
     with open_tracker(log_to.value if log_to else None, out) as log, new_progress_bar() as bar:
         task = bar.add_task("train", total=settings.epochs, facts="")
 
@@ -79,7 +56,7 @@ def train(
 
         try:
             record = train_from_replay(
-                replay,
+                opened,
                 out,
                 settings,
                 runtime_settings,
@@ -92,13 +69,11 @@ def train(
                 f"[yellow]interrupted.[/] Continue with --resume; checkpoints are in {escape(str(out))}."
             )
             raise typer.Exit(130) from None
-    losses = record["losses"]
     console.print(
-        f"[green]✓[/] train: {record['global_step']:,} steps, {settings.epochs} epochs in "
-        f"{record['seconds']:.1f} s on {record['runtime']['device']}, {describe_losses(losses)}"
+        f"[green]✓[/] train: {record.global_step:,} steps, {record.epochs} epochs in "
+        f"{record.seconds:.1f} s on {record.runtime.device}, {describe_losses(record.losses)}"
     )
     console.print(escape(str(out / "package")))
-    return record
 
 
 def new_progress_bar() -> Progress:
@@ -115,10 +90,10 @@ def new_progress_bar() -> Progress:
 
 
 def describe(progress: Any) -> str:
-    """Losses and speed of an epoch in one line; of the first model of a stack."""
+    """Return losses and speed of an epoch in one line; of the first run of a job."""
     return f"{describe_losses(progress.losses[0])}  {progress.steps_per_second:.0f} steps/s"
 
 
 def describe_losses(losses: dict[str, float]) -> str:
-    """The first two losses of a learner."""
+    """Return the first two losses of a learner."""
     return ", ".join(f"{name} {value:.3f}" for name, value in list(losses.items())[:2])

@@ -1,1 +1,1 @@
-"""Off-policy evaluation: behaviour policy, estimators, diagnostics and report."""
+"""Off-policy evaluation: behavior policy, estimators, diagnostics and report."""

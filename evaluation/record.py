@@ -5,20 +5,22 @@ written as "<10".
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from sepsis_cql.configs.loading import Settings
-from sepsis_cql.errors import EvaluationError
-from sepsis_cql.evaluation.calibration_record import CalibrationLine
-from sepsis_cql.evaluation.published import PublishedMetrics
-from sepsis_cql.storage import read_json
+from sepsis_cql.common.privacy import Count
+from sepsis_cql.common.strict import Record, read_record
+from sepsis_cql.evaluation.estimators.weights import Weights
+from sepsis_cql.evaluation.known_truth.record import CalibrationLine
+from sepsis_cql.evaluation.original_protocol import OriginalMetrics
+from sepsis_cql.evaluation.policies.behavior import Behavior
+from sepsis_cql.evaluation.report.record import Diagnostics
+from sepsis_cql.replay.records import Source
 
 RECORD = "evaluation.json"
-Count = int | Literal["<10"]
 Label = Literal["better than clinicians", "not better than clinicians", "cannot be identified"]
 
 
-class Policy(Settings):
+class Policy(Record):
     """What was evaluated; `weights_sha256` is None for a Python function."""
 
     name: str
@@ -26,21 +28,14 @@ class Policy(Settings):
     weights_sha256: str | None
 
 
-class Source(Settings):
-    """Tables the replay was built from."""
-
-    name: str
-    version: str | None
-
-
-class Replay(Settings):
+class ReplayFacts(Record):
     """Which replay; the fingerprint of a single file is the SHA-256 of its bytes."""
 
     source: Source
     fingerprint: str
 
 
-class Estimate(Settings):
+class Estimate(Record):
     """A value with its 95% interval, all None where every weight is 0.
 
     Attributes:
@@ -55,17 +50,7 @@ class Estimate(Settings):
     truncated_at: float | None = None
 
 
-class Weights(Settings):
-    """Diagnostics of untruncated episode weights; see `weights.WeightSummary`."""
-
-    ess: float
-    ess_share: float
-    mean_weight: float
-    largest_weight_share: float
-    zero_weight_share: float
-
-
-class Difference(Settings):
+class Difference(Record):
     """Value of the policy minus value of the clinicians on the same resampled episodes."""
 
     estimator: str
@@ -74,14 +59,14 @@ class Difference(Settings):
     upper: float | None
 
 
-class TrueValue(Settings):
+class TrueValue(Record):
     """Value by playing the policy in the simulator the episodes come from."""
 
     value: float
     standard_error: float
 
 
-class Gate(Settings):
+class Gate(Record):
     """One rule of the verdict: the number it looks at, its threshold and the outcome."""
 
     name: str
@@ -90,15 +75,15 @@ class Gate(Settings):
     passed: bool
 
 
-class Verdict(Settings):
+class Verdict(Record):
     """What may be said about a policy, and why."""
 
     label: Label
     reasons: list[str]
 
 
-class PolicyRecord(Settings):
-    """Everything found about one policy; `softening` says exactly which variant of the policy it is."""
+class PolicyRecord(Record):
+    """Everything found about one policy; `softening` says exactly which version of the policy it is."""
 
     name: str
     role: Literal["learned", "softened", "baseline", "clinicians"]
@@ -111,40 +96,8 @@ class PolicyRecord(Settings):
     verdict: Verdict | None
 
 
-class Candidate(Settings):
-    """A behaviour model: mean log-likelihood and expected calibration error on held-out decisions."""
-
-    name: str
-    log_likelihood: float
-    calibration_error: float
-
-
-class ReliabilityBin(Settings):
-    """Decisions whose predicted probability fell into one bin."""
-
-    predicted: float
-    observed: float
-    n: int
-
-
-class Behavior(Settings):
-    """The behaviour policy: which model, against which others, how well calibrated on the scored decisions.
-
-    `divergence_from_truth` is the mean Kullback-Leibler divergence of the true policy from it, in nats, where the
-    episodes come from the simulator.
-    """
-
-    chosen: str
-    temperature: float
-    marginal_share: float
-    candidates: list[Candidate]
-    scored_log_likelihood: float
-    reliability: list[ReliabilityBin]
-    divergence_from_truth: float | None = None
-
-
-class Evaluation(Settings):
-    """Contents of `evaluation.json`; `policies` and `behavior` are empty under the published protocol alone.
+class Evaluation(Record):
+    """Contents of `evaluation.json`; under the published protocol alone there are no policies and no diagnostics.
 
     `bound` is the largest attainable absolute return, and `calibration` says how the recommended estimator does where
     the truth is known.
@@ -152,38 +105,26 @@ class Evaluation(Settings):
 
     policy: Policy
     split: str
-    replay: Replay
+    replay: ReplayFacts
     gamma: float
     bound: float
     n_episodes: Count
     n_transitions: Count
     n_patients: Count
     test_split_uses: int | None
-    published: dict[str, float | int | str] | None
+    published: OriginalMetrics | None
     policies: list[PolicyRecord]
     behavior: Behavior | None
-    diagnostics: dict[str, Any]
+    diagnostics: Diagnostics | None
     verdict: Verdict
     calibration: list[CalibrationLine]
     versions: dict[str, str | None]
-
-    @property
-    def sound(self) -> bool:
-        """Whether the sound protocol was run."""
-        return bool(self.policies)
-
-
-PUBLISHED_FIELDS = tuple(PublishedMetrics.__annotations__)
 
 
 def load_evaluation(directory: Path) -> Evaluation:
     """Read and check the record in an evaluation directory.
 
     Raises:
-        EvaluationError: it is not an evaluation record of this version.
+        SepsisCQLError: it is not an evaluation record of this version.
     """
-    values = read_json(directory / RECORD, expected="the record `sepsis-cql evaluate` writes")
-    try:
-        return Evaluation.model_validate(values, strict=False)
-    except ValueError as error:
-        raise EvaluationError(f"{directory / RECORD}: {error}. Evaluate again with --force.") from error
+    return read_record(Evaluation, directory / RECORD, expected="the record `sepsis-cql evaluate` writes")

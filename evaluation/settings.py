@@ -4,17 +4,72 @@ from typing import Literal
 
 from pydantic import Field
 
-from sepsis_cql.configs.loading import Settings
+from sepsis_cql.common.privacy import SMALLEST_CELL
+from sepsis_cql.common.strict import Settings
 
 BehaviorModel = Literal[
-    "multinomial logistic", "multilayer perceptron", "gradient boosting", "nearest neighbours"
+    "multinomial logistic", "multilayer perceptron", "gradient boosting", "nearest neighbors"
 ]
+
+
+class FqeSettings(Settings):
+    """Fitted Q evaluation; see `estimators.fqe`."""
+
+    refits: int = Field(ge=2)
+    folds: int = Field(ge=2)
+    features: int = Field(ge=0)
+    components: int = Field(ge=0)
+    transitions_per_feature: int = Field(ge=1)
+    largest_ratio: float = Field(gt=0)
+    largest_log_ratio: float = Field(gt=0)
+    smallest_probability: float = Field(gt=0, lt=1)
+    ridge: float = Field(gt=0)
+    sweeps: int = Field(ge=1)
+    tolerance: float = Field(gt=0)
+
+
+class LogisticSettings(Settings):
+    """Fields of scikit-learn's `LogisticRegression`."""
+
+    C: float = Field(gt=0)
+    max_iter: int = Field(ge=1)
+    tol: float = Field(gt=0)
+
+
+class PerceptronSettings(Settings):
+    """Fields of scikit-learn's `MLPClassifier`."""
+
+    hidden_layer_sizes: list[int]
+    alpha: float = Field(ge=0)
+    max_iter: int = Field(ge=1)
+
+
+class BoostingSettings(Settings):
+    """Fields of scikit-learn's `HistGradientBoostingClassifier`."""
+
+    max_iter: int = Field(ge=1)
+    max_leaf_nodes: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+
+
+class NeighborSettings(Settings):
+    """Neighbors of scikit-learn's `KNeighborsClassifier`, and the decisions there must be for each of them."""
+
+    n_neighbors: int = Field(ge=1)
+    decisions_per_neighbor: int = Field(ge=1)
 
 
 class BehaviorSettings(Settings):
     """How the clinicians' policy is estimated; see `behavior.fit_behavior`."""
 
     models: list[BehaviorModel] = Field(min_length=1)
+    logistic: LogisticSettings
+    perceptron: PerceptronSettings
+    boosting: BoostingSettings
+    neighbors: NeighborSettings
+    floor: float = Field(gt=0, lt=1)
+    reliability_bins: int = Field(ge=1)
+    smallest_bin: int = Field(ge=SMALLEST_CELL)
     selection_rows: int = Field(ge=100)
     calibration_share: float = Field(gt=0, lt=1)
     temperatures: list[float] = Field(min_length=1)
@@ -36,10 +91,18 @@ class GateSettings(Settings):
 class DiagnosticSettings(Settings):
     """Strata and thresholds of the diagnostics."""
 
+    resamples: int = Field(ge=2)
     support_thresholds: list[float]
     sofa_strata: list[int]
     age_strata: list[int]
-    smallest_cell: int = Field(ge=1)
+    smallest_cell: int = Field(ge=SMALLEST_CELL)
+
+
+class ValidationSettings(Settings):
+    """How a sweep scores a policy: fewer resamples and refits than a report makes."""
+
+    resamples: int = Field(ge=2)
+    refits: int = Field(ge=2)
 
 
 class EvaluationSettings(Settings):
@@ -49,13 +112,13 @@ class EvaluationSettings(Settings):
     gamma: float = Field(gt=0, le=1)
     bound: float = Field(gt=0)
     truncation_quantile: float = Field(gt=0, lt=1)
+    resamples: int = Field(ge=2)
     interval: Literal["bca", "percentile", "delta"]
-    fqe_refits: int = Field(ge=2)
-    fqe_features: int = Field(ge=0)
-    fqe_components: int = Field(ge=0)
-    anchor_temperatures: list[float]
+    fqe: FqeSettings
+    tilt_temperatures: list[float]
     clinician_shares: list[float]
     behavior: BehaviorSettings
     gates: GateSettings
     diagnostics: DiagnosticSettings
+    validation: ValidationSettings
     truth_episodes: int = Field(ge=100)

@@ -8,29 +8,32 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sepsis_cql.evaluation.audit import Audit
+from sepsis_cql.evaluation.estimate import PolicyEstimate
+from sepsis_cql.evaluation.estimators.table import ESTIMATORS
+from sepsis_cql.evaluation.estimators.weights import summarize_weights
 from sepsis_cql.evaluation.record import Estimate, Gate, Label, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.weights import summarise_weights
 
 UNIDENTIFIED: Label = "cannot be identified"
 
 
-def check_gates(audit: Audit, behavior: np.ndarray, settings: EvaluationSettings) -> list[Gate]:
-    """Every rule that must hold before an estimate may be believed.
+def check_gates(
+    policy_estimate: PolicyEstimate, behavior: np.ndarray, settings: EvaluationSettings
+) -> list[Gate]:
+    """Check every rule that must hold before an estimate may be believed.
 
     Args:
-        audit: of the policy.
+        policy_estimate: of the policy.
         behavior: (n, 25) the clinicians' probabilities at the scored states.
         settings: the thresholds.
     """
     rules = settings.gates
-    main = audit.estimates[rules.recommended]
-    fitted = audit.fqe
+    main = policy_estimate.estimates[rules.recommended]
+    fitted = policy_estimate.fqe
     bounding = 0.0 if fitted is None else abs(fitted.value - fitted.bounded_value)
-    largest = largest_magnitude(audit)
+    largest = largest_magnitude(policy_estimate)
     return [
-        *check_overlap(audit.probabilities, audit.weights, behavior, settings),
+        *check_overlap(policy_estimate.probabilities, policy_estimate.weights, behavior, settings),
         Gate(
             name="bounds: largest value or interval end",
             value=largest,
@@ -43,14 +46,14 @@ def check_gates(audit: Audit, behavior: np.ndarray, settings: EvaluationSettings
             threshold=f"at most {rules.fqe_bounding:g}",
             passed=bounding <= rules.fqe_bounding,
         ),
-        *(_agreement(name, audit.estimates[name], main) for name in rules.families),
+        *(_agreement(name, policy_estimate.estimates[name], main) for name in rules.families),
     ]
 
 
 def check_overlap(
     probabilities: np.ndarray, weights: np.ndarray, behavior: np.ndarray, settings: EvaluationSettings
 ) -> list[Gate]:
-    """The rules that need no estimate: a policy must mostly do what clinicians do.
+    """Check the rules that need no estimate: a policy must mostly do what clinicians do.
 
     Args:
         probabilities: (n, 25) of the policy at the scored states.
@@ -58,7 +61,7 @@ def check_overlap(
         behavior: (n, 25) the clinicians' probabilities at the scored states.
         settings: the thresholds.
     """
-    rules, summary = settings.gates, summarise_weights(weights)
+    rules, summary = settings.gates, summarize_weights(weights)
     unsupported = unsupported_share(probabilities, behavior, rules.support_threshold)
     low, high = rules.mean_weight
     return [
@@ -83,11 +86,16 @@ def check_overlap(
     ]
 
 
-def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: EvaluationSettings) -> Verdict:
-    """What may be said about a policy, with the reasons.
+def judge(
+    policy_estimate: PolicyEstimate,
+    gates: list[Gate],
+    baselines: list[PolicyEstimate],
+    settings: EvaluationSettings,
+) -> Verdict:
+    """Judge what may be said about a policy, with the reasons.
 
     Args:
-        audit: of the policy.
+        policy_estimate: of the policy.
         gates: of the policy.
         baselines: those whose own gates hold; of others nothing is known that a policy could be held against.
         settings: names the recommended estimator.
@@ -99,15 +107,16 @@ def judge(audit: Audit, gates: list[Gate], baselines: list[Audit], settings: Eva
             for gate in failed
         ]
         return Verdict(label=UNIDENTIFIED, reasons=reasons)
-    difference, recommended = audit.difference, settings.gates.recommended
+    difference, recommended = policy_estimate.difference, settings.gates.recommended
     assert difference is not None and difference.value is not None
     interval = f"{difference.value:+.2f} [{difference.lower:+.2f}, {difference.upper:+.2f}]"
     reasons = [f"difference to clinicians by {difference.estimator} {interval}; every gate holds"]
-    own = audit.estimates[recommended].value
+    own = policy_estimate.estimates[recommended].value
     as_good = [
-        other.variant.name
+        other.evaluated.name
         for other in baselines
-        if other.variant.name != audit.variant.name and _at_least(other.estimates[recommended].value, own)
+        if other.evaluated.name != policy_estimate.evaluated.name
+        and _at_least(other.estimates[recommended].value, own)
     ]
     if as_good:
         reasons.append(f"no better than {', '.join(as_good)}")
@@ -122,26 +131,26 @@ def _at_least(value: float | None, other: float | None) -> bool:
     return other is None or (value is not None and value >= other)
 
 
-def identified(audits: Iterable[Audit], behavior: np.ndarray, settings: EvaluationSettings) -> list[Audit]:
-    """The audits all of whose gates hold."""
-    return [audit for audit in audits if all(gate.passed for gate in check_gates(audit, behavior, settings))]
+def identified(
+    policy_estimates: Iterable[PolicyEstimate], behavior: np.ndarray, settings: EvaluationSettings
+) -> list[PolicyEstimate]:
+    """Return the estimates of the policies all of whose gates hold."""
+    return [
+        policy_estimate
+        for policy_estimate in policy_estimates
+        if all(gate.passed for gate in check_gates(policy_estimate, behavior, settings))
+    ]
 
 
 def unsupported_share(probabilities: np.ndarray, behavior: np.ndarray, threshold: float) -> float:
-    """Share of a policy's decisions that fall on actions clinicians give with less than `threshold`."""
+    """Return the share of a policy's decisions on actions that clinicians give with less than `threshold`."""
     return float((probabilities * (behavior < threshold)).sum(axis=1).mean())
 
 
-def largest_magnitude(audit: Audit) -> float | None:
-    """Largest absolute value or interval end of any estimate the verdict rests on; None if one is undefined.
-
-    DR without self-normalisation is shown, but may exceed the bound for reasons of variance; FQE with bounded targets
-    has no interval.
-    """
-    shown = [
-        value for name, value in audit.estimates.items() if name != "dr" and not name.endswith("_bounded")
-    ]
-    ends = [end for estimate in shown for end in (estimate.value, estimate.lower, estimate.upper)]
+def largest_magnitude(policy_estimate: PolicyEstimate) -> float | None:
+    """Return the largest absolute value or interval end of the gated estimates; None if one is undefined."""
+    gated = [value for name, value in policy_estimate.estimates.items() if ESTIMATORS[name].is_gated]
+    ends = [end for estimate in gated for end in (estimate.value, estimate.lower, estimate.upper)]
     return None if None in ends else max(abs(end) for end in ends if end is not None)
 
 

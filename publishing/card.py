@@ -6,16 +6,15 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sepsis_cql.configs.loading import Settings, load_settings
-from sepsis_cql.errors import PublishingError
-from sepsis_cql.evaluation.record import RECORD as EVALUATION
-from sepsis_cql.packages import CONFIG
+from sepsis_cql.checkpoints.hub_package import CONFIG
+from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.storage import new_file, read_json
+from sepsis_cql.common.strict import Settings, load_shipped
+from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
+from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation, load_evaluation
 from sepsis_cql.publishing.evidence import BUILD, FOLDER, TRAINING, feature_rows
-from sepsis_cql.storage import new_file, read_json
 
 README = "README.md"
-# columns of the table of sound estimates, where evaluated
-SHOWN = ("wis", "pdwis", "dr", "wdr", "fqe", "fqe_cross_fitted")
 
 
 class Author(Settings):
@@ -110,7 +109,7 @@ def render_card(package: Path) -> str:
 
 def load_facts(package: Path) -> dict[str, Any]:
     """Everything the template may show."""
-    settings = load_settings(CardSettings, Path("card.yaml"))
+    settings = load_shipped(CardSettings, "card.yaml")
     evidence = package / FOLDER
     made_by = "what `sepsis-cql export` writes"
     build = read_json(evidence / BUILD, expected=made_by)
@@ -119,7 +118,7 @@ def load_facts(package: Path) -> dict[str, Any]:
         raise PublishingError(
             f"{evidence / BUILD}: source {name!r}, expected one of {sorted(settings.sources)}."
         )
-    evaluation = read_json(evidence / EVALUATION, expected=made_by)
+    evaluation = load_evaluation(evidence)
     return {
         "card": settings,
         "source": settings.sources[name],
@@ -127,10 +126,12 @@ def load_facts(package: Path) -> dict[str, Any]:
         "build": build,
         "training": read_json(evidence / TRAINING, expected=made_by),
         "evaluation": evaluation,
-        "estimators": [
-            e for e in SHOWN if any(e in policy["estimates"] for policy in evaluation["policies"])
-        ],
-        "has_truth": any(policy["true_value"] for policy in evaluation["policies"]),
+        "estimators": {
+            name: caption
+            for name, caption in list_captions("card").items()
+            if any(name in policy.estimates for policy in evaluation.policies)
+        },
+        "has_truth": any(policy.true_value for policy in evaluation.policies),
         "figures": sorted(file.name for file in (package / "model" / "figures").glob("*.png")),
         "checkpoints": sorted(file.name for file in (package / "model").glob("*.pt")),
         "features": feature_rows(),
@@ -153,23 +154,24 @@ def _metadata(facts: dict[str, Any]) -> str:
     return str(data.to_yaml()).strip()
 
 
-def _eval_results(label: str, evaluation: dict[str, Any]) -> list[EvalResult]:
+def _eval_results(label: str, evaluation: Evaluation) -> list[EvalResult]:
     """The published metrics and the sound estimates of the learned policy, each with its interval."""
-    dataset = f"{label}, {evaluation['split']} split"
+    dataset = f"{label}, {evaluation.split} split"
     results = []
-    if published := evaluation["published"]:
-        for metric in ("fqe", "wis"):
-            arguments = {name: published[f"{metric}_{name}"] for name in ("lower", "upper")}
-            name = f"{metric.upper()} mean, published definition"
-            results.append(
-                _result(dataset, f"{metric}_published", name, published[f"{metric}_mean"], arguments)
-            )
-        results.append(_result(dataset, "ess_published", "ESS, published definition", published["ess"], {}))
-    learned = next((policy for policy in evaluation["policies"] if policy["role"] == "learned"), None)
-    for metric, estimate in (learned["estimates"] if learned else {}).items():
-        if estimate["value"] is not None:
-            arguments = {name: estimate[name] for name in ("lower", "upper", "method")}
-            results.append(_result(dataset, metric, metric.upper(), estimate["value"], arguments))
+    if found := evaluation.published:
+        for metric, mean, lower, upper in (
+            ("fqe", found.fqe_mean, found.fqe_lower, found.fqe_upper),
+            ("wis", found.wis_mean, found.wis_lower, found.wis_upper),
+        ):
+            name, ends = f"{metric.upper()} mean, published definition", {"lower": lower, "upper": upper}
+            results.append(_result(dataset, f"{metric}_published", name, mean, ends))
+        results.append(_result(dataset, "ess_published", "ESS, published definition", found.ess, {}))
+    learned = next((policy for policy in evaluation.policies if policy.role == "learned"), None)
+    for metric, row in ESTIMATORS.items():
+        estimate = learned.estimates.get(metric) if learned else None
+        if estimate is not None and estimate.value is not None:
+            arguments = {"lower": estimate.lower, "upper": estimate.upper, "method": estimate.method}
+            results.append(_result(dataset, metric, row.caption, estimate.value, arguments))
     return results
 
 
@@ -196,17 +198,17 @@ def _number(value: float | int | str | None, digits: int = 2) -> str:
     )
 
 
-def _estimate(estimate: dict[str, Any], bound: float) -> str:
+def _estimate(estimate: Estimate, bound: float) -> str:
     """The value with its interval; no value outside the attainable range is a result."""
-    if estimate["value"] is not None and abs(estimate["value"]) > bound:
+    if estimate.value is not None and abs(estimate.value) > bound:
         return "failed (outside the attainable range)"
     return _interval(estimate)
 
 
-def _interval(estimate: dict[str, Any], digits: int = 2) -> str:
+def _interval(estimate: Estimate | Difference, digits: int = 2) -> str:
     """`1.23 [0.98, 1.50]`, or what is missing."""
-    if estimate["value"] is None:
+    if estimate.value is None:
         return "undefined"
-    if estimate["lower"] is None or estimate["upper"] is None:
-        return f"{estimate['value']:.{digits}f} (no interval)"
-    return f"{estimate['value']:.{digits}f} [{estimate['lower']:.{digits}f}, {estimate['upper']:.{digits}f}]"
+    if estimate.lower is None or estimate.upper is None:
+        return f"{estimate.value:.{digits}f} (no interval)"
+    return f"{estimate.value:.{digits}f} [{estimate.lower:.{digits}f}, {estimate.upper:.{digits}f}]"

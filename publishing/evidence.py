@@ -4,18 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.common.privacy import hide_count, pool_small_rows, suppress_counts, suppress_share
+from sepsis_cql.common.storage import read_json, write_json
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.record import RECORD as EVALUATION
 from sepsis_cql.evaluation.record import load_evaluation
-from sepsis_cql.publishing.suppression import (
-    SMALL,
-    SMALLEST_CELL,
-    pool_small_rows,
-    suppress_counts,
-    suppress_share,
-)
 from sepsis_cql.replay.settings import Features
-from sepsis_cql.storage import read_json, write_json
 from sepsis_cql.training.outputs import RECORD as TRAINING
 
 BUILD = "build_report.json"
@@ -23,7 +17,7 @@ PROVENANCE = "provenance.json"
 FOLDER = "model/evidence"
 FILES = (BUILD, TRAINING, EVALUATION)
 TRAINING_FIELDS = (
-    "algorithm", "settings", "data", "runtime", "epochs", "global_step", "losses", "weights_sha256", "git_commit",
+    "settings", "data", "runtime", "epochs", "global_step", "losses", "weights_sha256", "git_commit",
     "versions",
 )  # fmt: skip
 LARGE = 1e6
@@ -65,8 +59,8 @@ def reduce_build_report(report: dict[str, Any], provenance: dict[str, Any]) -> d
         "settings": provenance["settings"],
         "cohort": {
             "stays": cohort["stays"],
-            "septic_stays": _hide(cohort["septic_stays"]),
-            "episodes": _hide(cohort["episodes"]),
+            "septic_stays": hide_count(cohort["septic_stays"]),
+            "episodes": hide_count(cohort["episodes"]),
             "transitions": cohort["transitions"],
             "deaths": suppress_share(cohort["deaths"], cohort["episodes"]),
         },
@@ -75,7 +69,9 @@ def reduce_build_report(report: dict[str, Any], provenance: dict[str, Any]) -> d
         "action_grid": {
             **{name: report["action_grid"][name] for name in ("vasopressor_unit", "fluid_unit")},
             **{name: report["action_grid"][name] for name in ("vasopressor_edges", "fluid_edges")},
-            "counts": [[_hide(count) for count in row] for row in report["action_grid"]["counts"]["train"]],
+            "counts": [
+                [hide_count(count) for count in row] for row in report["action_grid"]["counts"]["train"]
+            ],
         },
         "warnings": len(report["warnings"]),
     }
@@ -98,16 +94,12 @@ def round_large(value: Any) -> Any:
 def hide_small_counts(published: dict[str, Any]) -> dict[str, Any]:
     """The published fields with counts of fewer than ten episodes as "<10"."""
     return {
-        name: _hide(value) if name in COUNTS_OF_PATIENTS and isinstance(value, int) else value
+        name: hide_count(value) if name in COUNTS_OF_PATIENTS and isinstance(value, int) else value
         for name, value in published.items()
     }
 
 
 def feature_rows() -> list[tuple[str, str]]:
     """Name and unit of each clinical feature, for the card."""
-    features = load_settings(Features, Path("features.yaml")).features
+    features = load_shipped(Features, "features.yaml").features
     return [(name, feature.unit) for name, feature in features.items()]
-
-
-def _hide(count: int) -> int | str:
-    return SMALL if 0 < count < SMALLEST_CELL else count

@@ -3,15 +3,15 @@
 import shutil
 from pathlib import Path
 
-from sepsis_cql.configs.loading import CONFIGS
-from sepsis_cql.packages import CONFIG, PREPROCESSOR, WEIGHTS, load_package
-from sepsis_cql.provenance import ROOT
+from sepsis_cql.checkpoints.hub_package import CONFIG, PREPROCESSOR, WEIGHTS, load_package
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.storage import new_directory
+from sepsis_cql.common.strict import SHIPPED
 from sepsis_cql.publishing.card import write_card
 from sepsis_cql.publishing.evidence import FOLDER, write_evidence
-from sepsis_cql.publishing.guard import check_export
+from sepsis_cql.publishing.guard.files import check_export
 from sepsis_cql.publishing.manifest import write_manifest
 from sepsis_cql.publishing.probes import write_probes
-from sepsis_cql.storage import new_directory
 
 LICENSE = "LICENSE"
 
@@ -63,7 +63,7 @@ def write_export(
         for file in sorted(ROOT.glob("*_sepsis_cql.py")):
             shutil.copyfile(file, directory / file.name)
         (directory / "configs").mkdir()
-        for file in sorted(CONFIGS.glob("*.yaml")):
+        for file in sorted(SHIPPED.glob("*.yaml")):
             shutil.copyfile(file, directory / "configs" / file.name)
         write_manifest(directory)
         return check_export(directory)

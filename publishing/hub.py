@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from sepsis_cql.errors import PublishingError
-from sepsis_cql.publishing.guard import check_export
+from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.publishing.guard.files import check_export
 from sepsis_cql.publishing.manifest import MANIFEST, export_files, manifest_differences, read_manifest
 
 MADE_BY_THE_HUB = {".gitattributes", "README.md"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from sepsis_cql.configs.loading import Settings
-from sepsis_cql.errors import PublishingError
-from sepsis_cql.storage import read_json, sha256_file, write_json
+from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.storage import read_json, sha256_file, write_json
+from sepsis_cql.common.strict import Settings
 
 MANIFEST = "manifest.json"
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sepsis_cql.common.storage import read_json, write_json
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.storage import read_json, write_json
 
 PROBES = "model/evidence/probes.json"
 N_PROBES, SEED, MISSING_SHARE = 16, 20_261_124, 0.1
@@ -15,19 +15,19 @@ TOLERANCE = 1e-4  # of a value, in units of reward: float32 on another machine
 
 
 def make_probes(model: SepsisCQLModel) -> dict[str, Any]:
-    """States drawn around the network's own normaliser, never from patients, and the (n, 25) values there."""
+    """States drawn around the network's own normalizer, never from patients, and the (n, 25) values there."""
     rng = np.random.default_rng(SEED)
     statistics = (model.mean, model.scale, model.clip_low, model.clip_high)
     mean, scale, low, high = (buffer.double().numpy() for buffer in statistics)
     drawn = mean + scale * rng.standard_normal((N_PROBES, len(mean)))
     states = np.round(np.clip(drawn, low, high), 3)
-    if model.config.normalisation != "identity":
+    if model.config.normalization != "identity":
         states[rng.random(states.shape) < MISSING_SHARE] = np.nan
     with torch.no_grad():
-        q_values = model(torch.tensor(states, dtype=torch.float32)).q_values.double().numpy()
+        outputs = model.net(model.normalize(torch.tensor(states, dtype=torch.float32))).double().numpy()
     return {
         "states": [[None if np.isnan(value) else value for value in row] for row in states.tolist()],
-        "q_values": np.round(q_values, 6).tolist(),
+        "q_values": np.round(outputs, 6).tolist(),
     }
 
 

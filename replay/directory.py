@@ -1,16 +1,32 @@
-"""Names, notice and writers of the files of a private replay directory."""
+"""One object for the replay a command works on: a directory written by `build`, or a file of the original format."""
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sepsis_cql.replay.report_page import draw_attrition, render_page
-from sepsis_cql.storage import write_json
+from sepsis_cql.common.errors import ReplayError
+from sepsis_cql.common.storage import sha256_file
+from sepsis_cql.common.strict import read_record
+from sepsis_cql.replay.records import Provenance, Source, Statistics
+from sepsis_cql.replay.rows.actions import ActionGrid
+from sepsis_cql.replay.rows.cohort import attrition_frame
+from sepsis_cql.replay.rows.make import Rows
+from sepsis_cql.replay.rows.splits import SPLITS
+from sepsis_cql.replay.transitions import (
+    REWARD_VARIANTS,
+    Transitions,
+    read_directory_split,
+    read_original_file,
+)
 
 PRIVATE_MARK = ".private-replay"
+PROVENANCE, STATISTICS, STAYS = "provenance.json", "statistics.json", "stays.parquet"
+STEP_COLUMNS = ["stay_id", "step_index", "sofa", "is_ventilated"]
+STAY_COLUMNS = ["stay_id", "age", "gender", "race", "first_careunit"]
+EXPECTED = "a directory written by `sepsis-cql build`"
 ROW_GROUP = 16384  # transitions; the share of a split that one process can take
 NOTICE = """\
 This directory holds patient-level data derived from MIMIC-IV tables.
@@ -24,24 +40,145 @@ provenance.json says which tables this directory was built from.
 """
 
 
+class Replay(Protocol):
+    """What training and evaluation need of a replay."""
+
+    path: Path
+
+    @property
+    def source(self) -> Source:
+        """Tables it was built from."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that its rows depend on."""
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """What a directory says it was made from; None for a single file."""
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Statistics of the training split; None for a single file, whose states are normalized already."""
+
+    def transitions(self, split: str, reward_variant: str) -> Transitions:
+        """Rows of one split, read and checked once."""
+
+
+class ReplayDirectory:
+    """A directory written by `sepsis-cql build`; its files are read when first asked for, and once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: dict[tuple[str, str], Transitions] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Reach another process as a path: it reads the files itself."""
+        return ReplayDirectory, (self.path,)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What the rows were made from."""
+        return read_record(Provenance, self.path / PROVENANCE, expected=f"the provenance in {EXPECTED}")
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Normalizer and dose bins of the training split."""
+        return read_record(Statistics, self.path / STATISTICS, expected=f"the statistics in {EXPECTED}")
+
+    @property
+    def source(self) -> Source:
+        """Tables the replay was built from."""
+        return self.provenance.source
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the rows depend on."""
+        return self.provenance.fingerprint
+
+    @property
+    def action_grid(self) -> ActionGrid:
+        """Dose bins of the training split."""
+        grid = self.statistics.action_grid
+        return ActionGrid(tuple(grid.vasopressor_edges), tuple(grid.fluid_edges))
+
+    def transitions(self, split: str, reward_variant: str = "sparse") -> Transitions:
+        """Return the transitions of a split with one of the rewards.
+
+        Raises:
+            ReplayError: the split or reward is unknown, or the file is missing or inconsistent.
+        """
+        if split not in SPLITS or reward_variant not in REWARD_VARIANTS:
+            raise ReplayError(
+                f"{split}/{reward_variant}: expected a split of {SPLITS} and a reward of {REWARD_VARIANTS}."
+            )
+        key = (split, reward_variant)
+        if key not in self._read:
+            self._read[key] = read_directory_split(self.path / f"{split}.parquet", reward_variant)
+        return self._read[key]
+
+    def details(self, split: str) -> pd.DataFrame:
+        """Return severity and demographics, one row a step of a split in the order of its transitions.
+
+        Columns: stay_id, step_index, sofa, is_ventilated, age (years), gender, race, first_careunit.
+        """
+        steps = pq.read_table(self.path / f"{split}.parquet", columns=STEP_COLUMNS).to_pandas()
+        stays = pq.read_table(self.path / STAYS, columns=STAY_COLUMNS).to_pandas()
+        ordered = steps.sort_values(["stay_id", "step_index"], kind="stable")
+        return ordered.merge(stays, on="stay_id", how="left", validate="many_to_one")
+
+
+class ReplayFile:
+    """A parquet file of the original format: one split and one reward, states normalized, no statistics."""
+
+    provenance = None
+    statistics = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def source(self) -> Source:
+        """The file itself."""
+        return Source(name=self.path.name, version=None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file's bytes."""
+        return sha256_file(self.path)
+
+    def transitions(self, split: str = "", reward_variant: str = "") -> Transitions:
+        """Return the transitions of the file, which is every split and every reward."""
+        return self._transitions
+
+    @cached_property
+    def _transitions(self) -> Transitions:
+        return read_original_file(self.path)
+
+
+def open_replay(path: Path) -> ReplayDirectory | ReplayFile:
+    """Open what a command was given as --replay.
+
+    Raises:
+        ReplayError: there is neither a replay directory nor a file.
+    """
+    path = Path(path)
+    if path.is_file():
+        return ReplayFile(path)
+    if not (path / PROVENANCE).is_file():
+        raise ReplayError(f"{path}: no {PROVENANCE} found. Expected {EXPECTED}, or a replay parquet file.")
+    return ReplayDirectory(path)
+
+
 def write_private_marks(directory: Path) -> None:
     """Write the data use notice and the mark publishing refuses."""
     (directory / "DATA_USE_NOTICE.txt").write_text(NOTICE, encoding="utf-8")
     (directory / PRIVATE_MARK).write_text("patient-level data; never publish\n", encoding="utf-8")
 
 
-def write_tables(
-    directory: Path, buffers: dict[str, pa.Table], stays: pa.Table, attrition: pd.DataFrame
-) -> None:
+def write_rows(directory: Path, rows: Rows) -> None:
     """Write one parquet file a split, the stays and the attrition table."""
-    for split, table in buffers.items():
+    for split, table in rows.buffers.items():
         pq.write_table(table, directory / f"{split}.parquet", row_group_size=ROW_GROUP)
-    pq.write_table(stays, directory / "stays.parquet")
-    attrition.to_csv(directory / "attrition.csv", index=False)
-
-
-def write_report(directory: Path, report: dict[str, Any]) -> None:
-    """Write the build report as JSON and as a page with its figure."""
-    write_json(directory / "build_report.json", report)
-    (directory / "build_report.md").write_text(render_page(report), encoding="utf-8")
-    draw_attrition(report["attrition"], directory / "attrition.png")
+    pq.write_table(rows.stays, directory / STAYS)
+    attrition_frame(rows.attrition).to_csv(directory / "attrition.csv", index=False)

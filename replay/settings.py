@@ -1,10 +1,11 @@
 """What a build is told: cohort and trajectory settings, the features of a state, the fluids of an action."""
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sepsis_cql.configs.loading import Settings
+from sepsis_cql.common.strict import SHIPPED, Settings, load_settings
 
 Source = Literal["chartevents", "labevents", "outputevents"]
 Bounds = tuple[float, float]
@@ -112,3 +113,41 @@ class Fluids(Settings):
 
     resuscitation: dict[int, Fluid]
     before_icu: dict[int, str]
+
+
+class BuildSettings(Settings):
+    """Everything a build is told: each part is one YAML file, shipped or the user's."""
+
+    replay: ReplaySettings
+    features: Features
+    fluids: Fluids
+
+    @property
+    def items(self) -> dict[str, set[int]]:
+        """Item ids of the features and fluids by the table they are charted in."""
+        found: dict[str, set[int]] = {"inputevents": {*self.fluids.resuscitation, *self.fluids.before_icu}}
+        for feature in self.features.features.values():
+            for source, itemids in feature.items.items():
+                found.setdefault(source, set()).update(itemids)
+        return found
+
+
+def load_build_settings(
+    replay: Path | None = None,
+    features: Path | None = None,
+    fluids: Path | None = None,
+    changes: dict[str, Any] | None = None,
+) -> BuildSettings:
+    """Read the settings of a build.
+
+    Args:
+        replay: cohort, trajectory and reward settings; None for the shipped ones, as for the others.
+        features: of a state.
+        fluids: of an action.
+        changes: nested values that replace those of the replay settings.
+    """
+    return BuildSettings(
+        replay=load_settings(ReplaySettings, replay or SHIPPED / "replay.yaml", changes),
+        features=load_settings(Features, features or SHIPPED / "features.yaml"),
+        fluids=load_settings(Fluids, fluids or SHIPPED / "fluids.yaml"),
+    )

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sepsis_cql.errors import ReplayError
+from sepsis_cql.common.errors import ReplayError
+from sepsis_cql.replay.rows.actions import N_ACTIONS
+from sepsis_cql.replay.rows.buffers import state_matrix
 
-SPLITS = ("train", "validation", "test")
 REWARD_VARIANTS = ("sparse", "sofa_shaped")
 KEYS = ("subject_id", "stay_id", "step_index")
 
@@ -21,7 +22,7 @@ class Transitions:
     """Transitions of one split, sorted by stay and step.
 
     Attributes:
-        states: (n, n_states) float32; clinical units with NaN for "missing", or, where `normalised` is true,
+        states: (n, n_states) float32; clinical units with NaN for "missing", or, where `normalized` is true,
             the published z-scores.
         actions: (n,) int64, 5 * vasopressor bin + fluid bin.
         rewards: (n,) float64.
@@ -31,7 +32,7 @@ class Transitions:
         subject_id: (n,) int64; equals `stay_id` where the file does not name patients.
         step_index: (n,) int64, 0 for the first step of a stay.
         state_names: names of the state columns, in order.
-        normalised: whether states are already z-scored.
+        normalized: whether states are already z-scored.
     """
 
     states: np.ndarray
@@ -43,7 +44,7 @@ class Transitions:
     subject_id: np.ndarray
     step_index: np.ndarray
     state_names: tuple[str, ...]
-    normalised: bool
+    normalized: bool
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -59,29 +60,24 @@ class Transitions:
         return len(self.episode_starts)
 
 
-def load_transitions(path: Path, split: str = "train", reward_variant: str = "sparse") -> Transitions:
-    """Read one split of a replay directory, or a replay parquet file of the published format.
-
-    Args:
-        path: a directory written by `sepsis-cql build`, or a parquet file with the columns stay_id,
-            step_index, action, reward, done, s_<name>, ns_<name>.
-        split: train, validation or test; ignored for a single file.
-        reward_variant: sparse or sofa_shaped; ignored for a single file, which holds one reward.
+def read_directory_split(file: Path, reward_variant: str) -> Transitions:
+    """Read one split that `sepsis-cql build` wrote, with one of its rewards.
 
     Raises:
-        ReplayError: a file or column is missing, or the transitions are inconsistent.
+        ReplayError: the file or a column is missing, or the transitions are inconsistent.
     """
-    path = Path(path)
-    if path.is_file():
-        return check_transitions(_from_published(_read_table(path), path), path)
-    if split not in SPLITS or reward_variant not in REWARD_VARIANTS:
-        raise ReplayError(
-            f"{split}/{reward_variant}: expected a split of {SPLITS} and a reward of {REWARD_VARIANTS}."
-        )
-    file = path / f"{split}.parquet"
     if not file.is_file():
         raise ReplayError(f"{file}: not found. Expected a directory written by `sepsis-cql build`.")
     return check_transitions(_from_build(_read_table(file), file, reward_variant), file)
+
+
+def read_original_file(file: Path) -> Transitions:
+    """Read a replay of the original format: columns stay_id, step_index, action, reward, done, s_<name>, ns_<name>.
+
+    Raises:
+        ReplayError: a column is missing, or the transitions are inconsistent.
+    """
+    return check_transitions(_from_original(_read_table(file), file), file)
 
 
 def check_transitions(data: Transitions, source: Path | str) -> Transitions:
@@ -96,12 +92,12 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
     steps = np.arange(len(data)) - np.repeat(
         data.episode_starts, np.diff(np.r_[data.episode_starts, len(data)])
     )
-    n_actions_outside = int(((data.actions < 0) | (data.actions > 24)).sum())
+    n_actions_outside = int(((data.actions < 0) | (data.actions >= N_ACTIONS)).sum())
     checks = {
-        f"{n_actions_outside} actions outside 0-24": n_actions_outside == 0,
+        f"{n_actions_outside} actions outside 0-{N_ACTIONS - 1}": n_actions_outside == 0,
         "rewards that are NaN or infinite": bool(np.isfinite(data.rewards).all()),
         "infinite states": not bool(np.isinf(data.states).any()),
-        "NaN in normalised states": not (data.normalised and bool(np.isnan(data.states).any())),
+        "NaN in normalized states": not (data.normalized and bool(np.isnan(data.states).any())),
         "terminal flags that do not mark exactly the last step of each stay": bool(
             (data.terminals == last).all()
         ),
@@ -114,17 +110,6 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
     if problems:
         raise ReplayError(f"{source}: found {'; '.join(problems)}. Rebuild the replay buffer.")
     return data
-
-
-def state_matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """(n, n_states) float32 of a column of equally long lists, without a copy per row."""
-    values = column.combine_chunks()
-    return (
-        values.flatten()
-        .to_numpy(zero_copy_only=False)
-        .reshape(len(values), -1)
-        .astype(np.float32, copy=False)
-    )
 
 
 def _read_table(file: Path) -> pa.Table:
@@ -154,17 +139,17 @@ def _from_build(table: pa.Table, file: Path, reward_variant: str) -> Transitions
         terminals=_column(table, "terminal", np.bool_, file),
         **{key: _column(table, key, np.int64, file) for key in KEYS},
         state_names=tuple(names.decode().split(",")),
-        normalised=False,
+        normalized=False,
     )
 
 
-def _from_published(table: pa.Table, file: Path) -> Transitions:
+def _from_original(table: pa.Table, file: Path) -> Transitions:
     names = sorted(name[2:] for name in table.column_names if name.startswith("s_"))
     required = {"reward", "done", *(f"ns_{name}" for name in names)}
     if not names or (missing := sorted(required - set(table.column_names))):
         found = missing if names else "no s_<name> column"
         raise ReplayError(
-            f"{file}: {found} missing; expected the published replay format (s_*, ns_*, reward, done)."
+            f"{file}: {found} missing; expected the original replay format (s_*, ns_*, reward, done)."
         )
     stay_id = _column(table, "stay_id", np.int64, file)
     return Transitions(
@@ -177,7 +162,7 @@ def _from_published(table: pa.Table, file: Path) -> Transitions:
         subject_id=stay_id,
         step_index=_column(table, "step_index", np.int64, file),
         state_names=tuple(names),
-        normalised=True,
+        normalized=True,
     )
 
 

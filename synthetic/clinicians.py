@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sepsis_cql.replay.actions import N_BINS, ActionGrid, bin_doses
+from sepsis_cql.replay.rows.actions import N_BINS, ActionGrid, bin_doses
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.synthetic.settings import ClinicianSettings, DrugHabit
 
@@ -107,8 +107,8 @@ class Clinicians:
         logit = logit + habit.continued * earlier / (earlier + reference.earlier_vasopressor)
         given = np.clip(1 / (1 + np.exp(-logit)), habit.at_least, 1 - habit.at_least)
         doses = dose_menu(habit)
-        centre = np.log(habit.dose) + habit.dose_pressure * pressure + habit.dose_lactate * lactate
-        kernel = np.exp(-0.5 * ((np.log(doses)[None, :] - centre[:, None]) / habit.spread) ** 2) / doses
+        center = np.log(habit.dose) + habit.dose_pressure * pressure + habit.dose_lactate * lactate
+        kernel = np.exp(-0.5 * ((np.log(doses)[None, :] - center[:, None]) / habit.spread) ** 2) / doses
         usual = kernel / kernel.sum(axis=1, keepdims=True)
         return DoseLaw(given, doses, (1 - habit.random) * usual + habit.random / len(doses))
 

@@ -1,17 +1,15 @@
 """The simulated ICU as a gymnasium environment: one stay, 4-hour steps, 25 actions."""
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.replay.actions import N_BINS, ActionGrid
-from sepsis_cql.replay.settings import Features
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.rows.actions import N_ACTIONS, ActionGrid
+from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_settings
 from sepsis_cql.synthetic.simulator import SimulatedICU
-from sepsis_cql.synthetic.truth import TERMINAL_REWARD
 
 
 class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
@@ -33,8 +31,9 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
         self.settings = settings or load_synthetic_settings()
         edges = self.settings.action_grid
         self.grid = grid or ActionGrid(tuple(edges.vasopressor_edges), tuple(edges.fluid_edges))
-        self.action_space = gymnasium.spaces.Discrete(N_BINS**2)
-        self.features = load_settings(Features, Path("features.yaml"))
+        self.action_space = gymnasium.spaces.Discrete(N_ACTIONS)
+        self.features = load_shipped(Features, "features.yaml")
+        self.terminal_reward = load_shipped(ReplaySettings, "replay.yaml").terminal_reward
         n_states = len(self.features.state_names)
         self.observation_space = gymnasium.spaces.Box(-1e5, 1e5, (n_states,), np.float32)
         self.icu: SimulatedICU | None = None
@@ -58,7 +57,7 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
         over = bool(icu.step(vasopressor, fluid)[0])
         reward = 0.0
         if over:
-            reward = -TERMINAL_REWARD if icu.died[0] else TERMINAL_REWARD
+            reward = -self.terminal_reward if icu.died[0] else self.terminal_reward
         doses = {"norepinephrine_equivalent": float(vasopressor[0]), "fluid_volume": float(fluid[0])}
         return self._observe(), reward, over, False, doses
 

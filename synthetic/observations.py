@@ -171,10 +171,10 @@ class Charting:
         inside = 60 * np.arange(READINGS) + 15 >= 240 - since[:, None]
         readings = {}
         for name, fact in self.settings.vital_signs.items():
-            centre = np.where(
+            center = np.where(
                 struck, self._mean(name, fact, latent)[:, None], self._mean(name, fact, before)[:, None]
             )
-            value = np.clip(centre + fact.noise * self.rng.standard_normal((n, READINGS)), *fact.bounds)
+            value = np.clip(center + fact.noise * self.rng.standard_normal((n, READINGS)), *fact.bounds)
             is_fahrenheit = (name == "temperature") & ~self.celsius[:, None]
             value = np.where(is_fahrenheit, value * 1.8 + 32, value)
             value = np.round(value, 1 if name == "temperature" else 0)

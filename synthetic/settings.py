@@ -1,11 +1,10 @@
 """The facts of the simulated ICU: one strict model for `configs/synthetic.yaml`."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from sepsis_cql.configs.loading import Settings, load_settings
+from sepsis_cql.common.strict import Settings, load_shipped
 
 Cause = Literal[
     "infection", "tone", "deficit", "edema", "kidney", "lung", "liver", "brain", "pressure", "perfusion",
@@ -276,4 +275,4 @@ class SyntheticSettings(Settings):
 
 def load_synthetic_settings() -> SyntheticSettings:
     """The shipped `configs/synthetic.yaml`."""
-    return load_settings(SyntheticSettings, Path("synthetic.yaml"))
+    return load_shipped(SyntheticSettings, "synthetic.yaml")

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.synthetic.chart import POUND, Chart
 from sepsis_cql.synthetic.clinicians import Clinicians
@@ -32,7 +31,7 @@ class SimulatedICU:
     def __init__(self, settings: SyntheticSettings, n: int, seed: int | np.random.SeedSequence) -> None:
         self.settings = settings
         self.n = n
-        self.features = load_settings(Features, Path("features.yaml"))
+        self.features = load_shipped(Features, "features.yaml")
         self.clinicians = Clinicians(settings.clinicians, self.features)
         self.rng = np.random.default_rng(seed)
         facts = settings.physiology.infection

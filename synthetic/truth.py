@@ -1,22 +1,26 @@
 """True values of policies by rollouts in the simulated ICU: what every off-policy estimate can be held against."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.errors import EvaluationError
-from sepsis_cql.replay.actions import N_BINS, ActionGrid
-from sepsis_cql.replay.settings import Features
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.directory import Replay
+from sepsis_cql.replay.rows.actions import N_ACTIONS, ActionGrid
+from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.synthetic.clinicians import Clinicians
 from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.synthetic.simulator import SimulatedICU
 
-GAMMA = 0.99
-TERMINAL_REWARD = 15.0  # plus for survival to day 90, minus for death; all other rewards are 0
 BATCH = 5000  # episodes that advance together
+NO_MATTER = {
+    "seed",
+    "split_shares",
+    "sofa_weight",
+    "terminal_reward",
+}  # settings that change no state and no dose
 
 
 class Policy(Protocol):
@@ -56,91 +60,76 @@ class TrueBehavior:
 
 
 @dataclass(frozen=True)
-class ConstantPolicy:
-    """Gives every state the same probabilities: one action always, or all 25 equally."""
+class Truth:
+    """The simulated ICU a replay came from, on the replay's own dose bins.
 
-    action: int | None = None
-
-    def probabilities(self, states: np.ndarray) -> np.ndarray:
-        """(n, 25) probabilities."""
-        row = np.full(N_BINS**2, 1 / N_BINS**2) if self.action is None else np.eye(N_BINS**2)[self.action]
-        return np.tile(row, (len(states), 1))
-
-
-def true_value(
-    policy: Policy,
-    record: dict[str, Any],
-    action_grid: dict[str, Any],
-    n_episodes: int = 20_000,
-    seed: int = 0,
-    *,
-    gamma: float = GAMMA,
-    terminal_reward: float = TERMINAL_REWARD,
-) -> TrueValue:
-    """Value of `policy` in the simulated ICU a replay came from.
-
-    Within an action's dose bins, doses fall as clinicians choose them in the same state, which is what the
-    replay's actions mean; so the clinicians' own policy on the grid has the value of the clinicians.
-
-    Args:
-        policy: its `probabilities` get (n, 62) states in clinical units, NaN where nothing is known.
-        record: `synthetic` of the replay's provenance.json, which holds the simulator's settings.
-        action_grid: `action_grid` of the replay's statistics.json.
-        n_episodes: rollouts.
-        seed: of the rollouts; unlike the seed of the tables.
-        gamma: discount a step.
-        terminal_reward: of the last step.
-
-    Raises:
-        EvaluationError: `record` is not that of synthetic tables, or the policy gives no probabilities.
+    Attributes:
+        settings: of the simulator.
+        grid: dose bins of the actions.
+        terminal_reward: plus for survival to day 90, minus for death; all other rewards are 0.
     """
-    settings, grid = read_record(record), read_grid(action_grid)
-    sequence = np.random.SeedSequence([seed, 20_261_124])
-    sizes = [min(BATCH, n_episodes - done) for done in range(0, n_episodes, BATCH)]
-    batches = [
-        _rollout(policy, SimulatedICU(settings, size, child), grid)
-        for size, child in zip(sizes, sequence.spawn(len(sizes)), strict=True)
-    ]
-    died, n_steps = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    returns = np.where(died, -terminal_reward, terminal_reward) * gamma ** (n_steps - 1)
-    return TrueValue(
-        value=float(returns.mean()),
-        standard_error=float(returns.std(ddof=1) / np.sqrt(n_episodes)),
-        mortality=float(died.mean()),
-        n_episodes=n_episodes,
-    )
 
+    settings: SyntheticSettings
+    grid: ActionGrid
+    terminal_reward: float
 
-def clinician_probabilities(
-    states: np.ndarray, record: dict[str, Any], action_grid: dict[str, Any]
-) -> np.ndarray:
-    """(n, 25) true behavior policy at (n, 62) states: it depends on the state alone."""
-    return true_behavior(record, action_grid).probabilities(states)
+    @property
+    def behavior(self) -> TrueBehavior:
+        """The clinicians as a policy on the grid."""
+        clinicians = Clinicians(self.settings.clinicians, load_shipped(Features, "features.yaml"))
+        return TrueBehavior(clinicians, self.grid)
 
+    def value(self, policy: Policy, n_episodes: int, seed: int, *, gamma: float) -> TrueValue:
+        """Estimate the value of a policy by rollouts.
 
-def true_behavior(record: dict[str, Any], action_grid: dict[str, Any]) -> TrueBehavior:
-    """The clinicians as a policy on a replay's action grid."""
-    clinicians = Clinicians(read_record(record).clinicians, load_settings(Features, Path("features.yaml")))
-    return TrueBehavior(clinicians, read_grid(action_grid))
+        Within an action's dose bins, doses fall as clinicians choose them in the same state, which is what the
+        replay's actions mean; so the clinicians' own policy on the grid has the value of the clinicians.
 
+        Args:
+            policy: its `probabilities` get (n, 62) states in clinical units, NaN where nothing is known.
+            n_episodes: rollouts.
+            seed: of the rollouts; unlike the seed of the tables.
+            gamma: discount a step.
 
-def read_record(record: dict[str, Any]) -> SyntheticSettings:
-    """The simulator's settings in the record of synthetic tables.
-
-    Raises:
-        EvaluationError: the record has none.
-    """
-    if not isinstance(record, dict) or "settings" not in record:
-        raise EvaluationError(
-            "The replay's provenance.json holds no simulator settings (expected `synthetic.settings`): only "
-            "tables made by `sepsis-cql synthesize` have a true value."
+        Raises:
+            EvaluationError: the policy gives no probabilities.
+        """
+        sequence = np.random.SeedSequence([seed, 20_261_124])
+        sizes = [min(BATCH, n_episodes - done) for done in range(0, n_episodes, BATCH)]
+        batches = [
+            _rollout(policy, SimulatedICU(self.settings, size, child), self.grid)
+            for size, child in zip(sizes, sequence.spawn(len(sizes)), strict=True)
+        ]
+        died, n_steps = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        returns = np.where(died, -self.terminal_reward, self.terminal_reward) * gamma ** (n_steps - 1)
+        return TrueValue(
+            value=float(returns.mean()),
+            standard_error=float(returns.std(ddof=1) / np.sqrt(n_episodes)),
+            mortality=float(died.mean()),
+            n_episodes=n_episodes,
         )
-    return SyntheticSettings.model_validate(record["settings"], strict=False)
 
 
-def read_grid(action_grid: dict[str, Any]) -> ActionGrid:
-    """The dose bins in a replay's statistics.json."""
-    return ActionGrid(tuple(action_grid["vasopressor_edges"]), tuple(action_grid["fluid_edges"]))
+def open_truth(replay: Replay) -> Truth | None:
+    """Return the simulated ICU a replay came from; None for patients.
+
+    A simulated replay whose states or doses were built by other rules than the simulator's chart has none either: a
+    policy would see other states there than in the replay.
+    """
+    made = replay.provenance
+    if made is None or made.synthetic is None or replay.statistics is None:
+        return None
+    shipped = load_shipped(ReplaySettings, "replay.yaml").model_dump(exclude=NO_MATTER)
+    if made.settings.model_dump(exclude=NO_MATTER) != shipped:
+        return None
+    if made.features != load_shipped(Features, "features.yaml"):
+        return None
+    grid = replay.statistics.action_grid
+    return Truth(
+        settings=SyntheticSettings.model_validate(made.synthetic.settings, strict=False),
+        grid=ActionGrid(tuple(grid.vasopressor_edges), tuple(grid.fluid_edges)),
+        terminal_reward=made.settings.terminal_reward,
+    )
 
 
 def _rollout(policy: Policy, icu: SimulatedICU, grid: ActionGrid) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +142,11 @@ def _rollout(policy: Policy, icu: SimulatedICU, grid: ActionGrid) -> tuple[np.nd
 
 
 def _draw_actions(probabilities: np.ndarray, icu: SimulatedICU) -> np.ndarray:
-    if probabilities.shape != (icu.n, N_BINS**2) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
+    if probabilities.shape != (icu.n, N_ACTIONS) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
         raise EvaluationError(
-            f"The policy gave probabilities of shape {probabilities.shape}, expected ({icu.n}, {N_BINS**2}) "
+            f"The policy gave probabilities of shape {probabilities.shape}, expected ({icu.n}, {N_ACTIONS}) "
             "with rows that sum to 1."
         )
     drawn = icu.rng.random(icu.n)[:, None] * probabilities.sum(axis=1, keepdims=True)
     actions = (probabilities.cumsum(axis=1) <= drawn).sum(axis=1)
-    return np.minimum(actions, N_BINS**2 - 1)
+    return np.minimum(actions, N_ACTIONS - 1)

@@ -40,10 +40,9 @@ def mimic_demo(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def demo_replay(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Replay directory of the MIMIC-IV demo with the shipped settings."""
-    from sepsis_cql.configs.loading import load_settings
     from sepsis_cql.replay.build import build_replay
-    from sepsis_cql.replay.settings import ReplaySettings
+    from sepsis_cql.replay.settings import load_build_settings
 
     out = tmp_path_factory.mktemp("demo") / "replay"
-    build_replay(mimic_demo, out, load_settings(ReplaySettings, Path("replay.yaml")))
+    build_replay(mimic_demo, out, load_build_settings())
     return out

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from sepsis_cql.errors import SepsisCQLError
-from sepsis_cql.packages import load_package
+from sepsis_cql.checkpoints.hub_package import load_package
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.publishing.card import check_card, load_facts
-from sepsis_cql.storage import sha256_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,15 +68,16 @@ def test_root_package_says_that_it_was_trained_on_simulated_data():
 
 
 def test_truth_does_not_refute_a_policy_called_better_than_clinicians():
-    policies = load_facts(ROOT)["evaluation"]["policies"]
-    (clinicians,) = (policy["true_value"] for policy in policies if policy["role"] == "clinicians")
+    policies = load_facts(ROOT)["evaluation"].policies
+    (clinicians,) = (policy.true_value for policy in policies if policy.role == "clinicians")
     endorsed = [
-        policy for policy in policies if (policy["verdict"] or {}).get("label") == "better than clinicians"
+        policy.true_value
+        for policy in policies
+        if policy.verdict and policy.verdict.label == "better than clinicians"
     ]
     gains = [
-        (policy["true_value"]["value"] - clinicians["value"])
-        / math.hypot(policy["true_value"]["standard_error"], clinicians["standard_error"])
-        for policy in endorsed
+        (true.value - clinicians.value) / math.hypot(true.standard_error, clinicians.standard_error)
+        for true in endorsed
     ]
     assert min(gains) > -2  # standard errors of the rollouts
     assert max(gains) > 2

@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from sepsis_cql.cli import app
+from sepsis_cql.commands.app import app
 
 LOAD = """
 import sys

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sepsis_cql.errors import CheckpointError, TrainingError
-from sepsis_cql.storage import new_file
+from sepsis_cql.common.errors import CheckpointError, TrainingError
+from sepsis_cql.common.storage import new_file
 
 KEY = "sepsis_cql_checkpoint"  # of the file's metadata
 FORMAT = 1
@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after a whole number of epochs.
+    """The state of a run after a whole number of epochs.
 
     Attributes:
         epoch: epochs done.
@@ -58,7 +58,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, identity: dict[str,
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     return sorted(directory.glob("epoch_*.safetensors"))
 
 
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
 
 
 def tensors_of_model(tensors: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    """State of one model of a stack, (n_parameters,) each; its step count is that of all."""
+    """Return the state of one of several models trained together, (n_parameters,) each; they share the step count."""
     return {
         name: value if value.ndim == 0 else value.view(-1, value.shape[-1])[index]
         for name, value in tensors.items()
@@ -105,7 +105,7 @@ def tensors_of_model(tensors: dict[str, Tensor], index: int) -> dict[str, Tensor
 
 
 def list_differences(found: Any, expected: Any, name: str = "") -> list[str]:
-    """One line for each leaf in which two nested values differ: `settings.alpha: was 0.05, now 0.5`."""
+    """Return one line for each leaf in which two nested values differ: `settings.alpha: was 0.05, now 0.5`."""
     if isinstance(found, dict) and isinstance(expected, dict):
         keys = sorted(found.keys() | expected.keys())
         parts = [

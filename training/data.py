@@ -3,17 +3,21 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from sepsis_cql.common.errors import ReplayError
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
-from sepsis_cql.errors import ReplayError
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.replay.transitions import Transitions, load_transitions
-from sepsis_cql.storage import read_json
+from sepsis_cql.replay.directory import Replay
+from sepsis_cql.replay.records import Source, Statistics
+from sepsis_cql.replay.settings import Features, ReplaySettings
+from sepsis_cql.replay.transitions import Transitions
+from sepsis_cql.training.learners.registry import LEARNERS
+from sepsis_cql.training.records import DataFacts
 from sepsis_cql.training.settings import TrainingSettings
 
 
@@ -24,67 +28,73 @@ class TrainingData:
     Attributes:
         transitions: of the training split.
         rewards: (n,) float64 for each reward variant that was asked for.
-        statistics: contents of statistics.json; None where the states are already normalised.
-        source: name and version of the data set.
-        fingerprint: of the replay directory; None for a single file.
+        statistics: of the training split; None where the states are already normalized.
+        source: tables the replay was built from.
+        fingerprint: of the replay.
         sha256: of the arrays themselves.
+        features: of a state.
+        step_hours: length of a step.
     """
 
     transitions: Transitions
     rewards: dict[str, np.ndarray]
-    statistics: dict[str, Any] | None
-    source: dict[str, str]
-    fingerprint: str | None
+    statistics: Statistics | None
+    source: Source
+    fingerprint: str
     sha256: str
+    features: Features
+    step_hours: int
 
     @property
     def description(self) -> str:
-        """One sentence on what weights trained on this data were trained on."""
-        name = f"{self.source['name']} {self.source['version']}".strip()
-        replay = f" (replay {self.fingerprint[:12]})" if self.fingerprint else ""
+        """Return one sentence that says what weights trained on this data were trained on."""
+        name = f"{self.source.name} {self.source.version or ''}".strip()
         return (
-            f"{name}, training split{replay}: {len(self.transitions):,} transitions of "
+            f"{name}, training split (replay {self.fingerprint[:12]}): {len(self.transitions):,} transitions of "
             f"{self.transitions.n_episodes:,} stays"
         )
 
-    def facts(self) -> dict[str, Any]:
-        """What a run's record says about its data."""
-        return {
-            "source": self.source,
-            "replay_fingerprint": self.fingerprint,
-            "sha256": self.sha256,
-            "n_transitions": len(self.transitions),
-            "n_stays": self.transitions.n_episodes,
-        }
+    def facts(self) -> DataFacts:
+        """Return the description of the data for a run's record."""
+        return DataFacts(
+            source=self.source,
+            replay_fingerprint=self.fingerprint,
+            sha256=self.sha256,
+            n_transitions=len(self.transitions),
+            n_stays=self.transitions.n_episodes,
+        )
 
 
-def load_training_data(replay: Path, reward_variants: Sequence[str]) -> TrainingData:
-    """Read the training split of a replay directory, or a file of the published replay format.
+def load_training_data(replay: Replay, reward_variants: Sequence[str]) -> TrainingData:
+    """Read the training split of a replay with each of the rewards.
 
     Raises:
-        ReplayError: the replay is missing or inconsistent, or holds other states than the model takes.
+        ReplayError: the replay is missing or inconsistent, or its states are not those of its features.
     """
-    splits = {name: load_transitions(replay, "train", name) for name in sorted(set(reward_variants))}
+    made = replay.provenance
+    features = load_shipped(Features, "features.yaml") if made is None else made.features
+    splits = {name: replay.transitions("train", name) for name in sorted(set(reward_variants))}
     transitions = next(iter(splits.values()))
-    if odd := sorted(set(transitions.state_names) ^ set(SepsisCQLConfig().state_names)):
+    if odd := sorted(set(transitions.state_names) ^ set(features.state_names)):
         raise ReplayError(
-            f"{replay}: its {len(transitions.state_names)} states differ from the model's inputs by {odd[:5]} "
+            f"{replay.path}: its {len(transitions.state_names)} states differ from the model's inputs by {odd[:5]} "
             f"({len(odd)} in all). Rebuild it with `sepsis-cql build`, or name its columns as the model does."
         )
     rewards = {name: split.rewards for name, split in splits.items()}
-    statistics, source, fingerprint = None, {"name": replay.name, "version": ""}, None
-    if not transitions.normalised:
-        expected = "a directory written by `sepsis-cql build`"
-        statistics = read_json(replay / "statistics.json", expected=expected)
-        provenance = read_json(replay / "provenance.json", expected=expected)
-        source, fingerprint = provenance["source"], provenance["fingerprint"]
     return TrainingData(
-        transitions, rewards, statistics, source, fingerprint, sha256_transitions(transitions, rewards)
+        transitions,
+        rewards,
+        replay.statistics,
+        replay.source,
+        replay.fingerprint,
+        sha256_transitions(transitions, rewards),
+        features,
+        load_shipped(ReplaySettings, "replay.yaml").step_hours if made is None else made.settings.step_hours,
     )
 
 
 def sha256_transitions(transitions: Transitions, rewards: dict[str, np.ndarray]) -> str:
-    """Hexadecimal SHA-256 of everything a learner sees."""
+    """Return the hexadecimal SHA-256 of everything a learner sees."""
     digest = hashlib.sha256(",".join(transitions.state_names).encode())
     arrays = (transitions.states, transitions.actions, transitions.next_states, transitions.terminals)
     for array in (*arrays, *(rewards[name] for name in sorted(rewards))):
@@ -93,16 +103,21 @@ def sha256_transitions(transitions: Transitions, rewards: dict[str, np.ndarray])
 
 
 def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
-    """A model with the initial weights of the run's seed and the normaliser of the training split."""
+    """Return a model with the initial weights of the run's seed and the normalizer of the training split."""
+    learner = LEARNERS[settings.algorithm]
     facts: dict[str, Any] = {"state_names": list(data.transitions.state_names)}
+    facts["missing_flags"] = [name for name in facts["state_names"] if name.endswith("_missing")]
     if data.statistics is not None:
-        facts |= data.statistics["action_grid"]
-        facts["normalisation"] = f"training split of replay {data.fingerprint}"
+        facts |= data.statistics.action_grid.model_dump()
+        facts["normalization"] = f"training split of replay {data.fingerprint}"
     config = SepsisCQLConfig(
+        algorithm=settings.algorithm,
+        outputs=learner.outputs,
         hidden_sizes=settings.hidden_sizes,
-        gamma=settings.gamma,
-        alpha=settings.alpha,
+        gamma=getattr(settings, "gamma", None),
+        alpha=getattr(settings, "alpha", None),
         reward_variant=settings.reward_variant,
+        decision_interval_hours=data.step_hours,
         training_data=data.description,
         **facts,
     )
@@ -110,5 +125,5 @@ def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
         torch.manual_seed(settings.seed)
         model = SepsisCQLModel(config)
     if data.statistics is not None:
-        model.set_normaliser(data.statistics["normaliser"])
+        model.set_normalizer(data.statistics.normalizer.model_dump())
     return model.eval()

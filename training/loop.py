@@ -5,37 +5,38 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sepsis_cql.errors import TrainingError
-from sepsis_cql.storage import new_file
-from sepsis_cql.training.buffer import epoch_order
+from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.storage import new_file
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-from sepsis_cql.training.compilation import CompiledUpdate
-from sepsis_cql.training.graphs import GraphedUpdate
+from sepsis_cql.training.learners.base import Losses
 from sepsis_cql.training.settings import TrainingSettings
+from sepsis_cql.training.step.compiled import CompiledUpdate
+from sepsis_cql.training.step.cuda_graph import GraphedUpdate
+from sepsis_cql.training.step.device_buffer import epoch_order
 
 AXES = ("epoch", "global_step", "steps_per_second")  # fields of a log line that are not losses
 
 
-class Learner(Protocol):
-    """A loss and an update, for one model or a stack of them."""
+class Trainable(Protocol):
+    """The part of a learner that the loop uses."""
 
-    def update(self, rows: Tensor) -> Any:
-        """One optimizer step on the (..., batch) given transitions; a frozen dataclass of (...) losses."""
+    def update(self, rows: Tensor) -> Losses:
+        """Make one optimizer step on the (..., batch) given transitions; return (...) losses by name."""
         ...
 
     def end_epoch(self, epoch: int) -> None:
-        """What the learner does between epochs."""
+        """Do what is due between epochs."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All tensors that a resumed run needs."""
+        """Return all tensors that a resumed run needs."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -45,7 +46,7 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is.
+    """How far a run has come.
 
     Attributes:
         epoch: epochs done.
@@ -66,7 +67,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class LoopFiles:
-    """Where a run writes.
+    """The files that a run writes.
 
     Attributes:
         checkpoints: directory of checkpoints, of all models together.
@@ -81,7 +82,7 @@ class LoopFiles:
 
 @dataclass
 class LoopResult:
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         global_step: optimizer steps done.
@@ -98,7 +99,7 @@ class LoopResult:
 
 @torch.no_grad()
 def run_epochs(
-    learner: Learner,
+    learner: Trainable,
     settings: TrainingSettings,
     *,
     seeds: Sequence[int],
@@ -111,8 +112,8 @@ def run_epochs(
     """Train to the last epoch, from the newest checkpoint if there is one.
 
     Args:
-        learner: one model or a stack.
-        settings: schedule; the models of a stack share it.
+        learner: one model or several.
+        settings: schedule; models trained together share it.
         seeds: one for each model, of its order of transitions.
         n_transitions: size of the training split.
         device: where the learner computes.
@@ -125,7 +126,7 @@ def run_epochs(
         CheckpointError: the newest checkpoint is damaged or foreign.
     """
     result = _resume(learner, files)
-    update: Callable[[Tensor], Any] = learner.update
+    update: Callable[[Tensor], Losses] = learner.update
     if device.type == "cuda":
         update = GraphedUpdate(update)
     elif compiled:
@@ -154,7 +155,7 @@ def run_epochs(
     return result
 
 
-def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
+def _resume(learner: Trainable, files: LoopFiles) -> LoopResult:
     """Load the newest checkpoint, cut from the logs what came after it, and read the last losses there."""
     for leftover in files.checkpoints.glob(".epoch_*"):  # of a process killed while writing
         leftover.unlink()
@@ -174,7 +175,7 @@ def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
 
 
 def _read_logs(result: LoopResult, files: LoopFiles) -> None:
-    """Losses of the epoch a run resumes from; the log of a model that failed ends earlier."""
+    """Read the losses of the epoch a run resumes from; the log of a model that failed ends earlier."""
     for model, path in enumerate(files.metrics):
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         if len(lines) < result.resumed_from_epoch:
@@ -183,10 +184,10 @@ def _read_logs(result: LoopResult, files: LoopFiles) -> None:
         result.losses.append({name: value for name, value in last.items() if name not in AXES})
 
 
-def _mean_losses(steps: list[Any], n_models: int) -> list[dict[str, float]]:
-    """Mean of each loss over an epoch for each model; the only wait for the device in an epoch."""
-    names = [loss.name for loss in fields(steps[0])]
-    table = torch.stack([torch.stack([getattr(step, name) for step in steps]).mean(dim=0) for name in names])
+def _mean_losses(steps: list[Losses], n_models: int) -> list[dict[str, float]]:
+    """Return the mean of each loss over an epoch for each model; the only wait for the device in an epoch."""
+    names = list(steps[0])
+    table = torch.stack([torch.stack([step[name] for step in steps]).mean(dim=0) for name in names])
     columns = table.view(len(names), n_models).T.tolist()
     return [dict(zip(names, column, strict=True)) for column in columns]
 
@@ -204,7 +205,11 @@ def _note_failures(result: LoopResult, epoch: int, files: LoopFiles) -> None:
 
 
 def _write(
-    progress: Progress, learner: Learner, settings: TrainingSettings, files: LoopFiles, failed: dict[int, str]
+    progress: Progress,
+    learner: Trainable,
+    settings: TrainingSettings,
+    files: LoopFiles,
+    failed: dict[int, str],
 ) -> None:
     with explain_write_errors(files.checkpoints):
         for model, (path, losses) in enumerate(zip(files.metrics, progress.losses, strict=True)):

@@ -1,68 +1,116 @@
 """What a finished run leaves: model package, checkpoint in the published layout, curves and record."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, new_feature_extractor, save_package
+from sepsis_cql.checkpoints.original_pt import write_original_checkpoint
+from sepsis_cql.common.provenance import git_commit, package_versions
+from sepsis_cql.common.storage import new_directory, new_file, sha256_file, write_json
+from sepsis_cql.common.strict import read_record
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.packages import WEIGHTS, new_feature_extractor, save_package
-from sepsis_cql.provenance import git_commit, package_versions
-from sepsis_cql.published_checkpoints import write_published_checkpoint
-from sepsis_cql.storage import new_directory, sha256_file, write_json
-from sepsis_cql.training.curves import draw_curves
-from sepsis_cql.training.settings import TrainingSettings
+from sepsis_cql.replay.settings import Features
+from sepsis_cql.training.loop import AXES
+from sepsis_cql.training.records import RunIdentity, RunRecord
 
 RECORD = "training.json"  # written last: its presence says that the run is complete
 
 
-def write_outputs(
-    out: Path,
-    model: SepsisCQLModel,
-    tensors: dict[str, Tensor],
-    *,
-    settings: TrainingSettings,
-    identity: dict[str, Any],
-    facts: dict[str, Any],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class RunEnd:
+    """The facts of a run that is over; see `records.RunRecord`.
+
+    Attributes:
+        identity: settings, data and device.
+        features: of a state, for the feature extractor.
+    """
+
+    identity: RunIdentity
+    features: Features
+    epochs: int
+    global_step: int
+    resumed_from_epoch: int
+    seconds: float
+    losses: dict[str, float]
+    run: str | None = None
+
+
+def write_outputs(out: Path, model: SepsisCQLModel, tensors: dict[str, Tensor], end: RunEnd) -> RunRecord:
     """Write `package/`, `model/`, `curves.png` and, last of all, `training.json`; returns the record.
 
     Args:
         out: the run's directory, with its metrics.jsonl.
         model: receives the trained weights.
         tensors: weights, exp_avg, exp_avg_sq (n_parameters,) and step of this run.
-        settings: of the run.
-        identity: settings, data and device of the run.
-        facts: epochs, global_step, losses, seconds and more.
+        end: what the record says.
     """
     nn.utils.vector_to_parameters(tensors["weights"].cpu(), model.net.parameters())
     with new_directory(out / "package", force=True) as package:
-        save_package(model, new_feature_extractor(), package)
+        save_package(model, new_feature_extractor(end.features), package)
     with new_directory(out / "model", force=True) as directory:
-        write_published_checkpoint(
+        write_original_checkpoint(
             model,
             directory,
-            epoch=facts["epochs"],
-            global_step=facts["global_step"],
-            optimizer_state=_adam_state(model, tensors, settings.learning_rate),
-            facts={"metrics": facts["losses"], "device_meta": identity["runtime"], "timestamp": 0.0},
+            epoch=end.epochs,
+            global_step=end.global_step,
+            optimizer_state=_adam_state(model, tensors, end.identity.settings.learning_rate),
+            facts={
+                "metrics": end.losses,
+                "device_meta": end.identity.runtime.model_dump(mode="json"),
+                "timestamp": 0.0,
+            },
         )
     draw_curves([out / "metrics.jsonl"], out / "curves.png")
-    record = {
-        "algorithm": settings.algorithm,
-        **identity,
-        **facts,
-        "weights_sha256": sha256_file(out / "package" / WEIGHTS),
-        "git_commit": git_commit(),
-        "versions": package_versions("numpy", "safetensors", "torch", "transformers"),
-    }
-    write_json(out / RECORD, record)
+    record = RunRecord(
+        **dict(end.identity),
+        epochs=end.epochs,
+        global_step=end.global_step,
+        resumed_from_epoch=end.resumed_from_epoch,
+        seconds=end.seconds,
+        losses=end.losses,
+        weights_sha256=sha256_file(out / "package" / WEIGHTS),
+        git_commit=git_commit(),
+        versions=package_versions("numpy", "safetensors", "torch", "transformers"),
+        run=end.run,
+    )
+    write_json(out / RECORD, record.model_dump(mode="json"))
     return record
 
 
+def read_run_record(run: Path) -> RunRecord:
+    """Read the record of a complete run directory."""
+    return read_record(RunRecord, run / RECORD, expected="the record of a complete run of `sepsis-cql train`")
+
+
+def draw_curves(logs: Sequence[Path], file: Path) -> None:
+    """Draw the losses of runs over epochs as a PNG: a panel for each loss, a line for each run.
+
+    Args:
+        logs: metrics.jsonl of each run.
+        file: the picture.
+    """
+    runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
+    names = [name for name in runs[0][0] if name not in AXES]
+    figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        for run in runs:
+            panel.plot([line["epoch"] for line in run], [line[name] for line in run], linewidth=1)
+        panel.set_title(name.replace("_", " "), fontsize=9)
+        panel.set_xlabel("epoch", fontsize=8)
+        panel.tick_params(labelsize=7)
+    with new_file(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
 def _adam_state(model: SepsisCQLModel, tensors: dict[str, Tensor], learning_rate: float) -> dict[str, Any]:
-    """State dict of an Adam over the network's parameters, as PyTorch would have saved it."""
+    """Return the state dict of an Adam over the network's parameters, as PyTorch would have saved it."""
     optimizer = torch.optim.Adam(model.net.parameters(), lr=learning_rate)
     start = 0
     for parameter in model.net.parameters():

@@ -1,23 +1,20 @@
-"""What a training run is told: the study's hyper-parameters, and what it may use of the machine."""
+"""What a training run is told: the hyper-parameters every learner has, and what it may use of the machine."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from sepsis_cql.configs.loading import Settings
+from sepsis_cql.common.strict import Settings
 
 
 class TrainingSettings(Settings):
-    """Hyper-parameters of one run; `configs/cql.yaml` says what each means."""
+    """Hyper-parameters of one run; each learner adds its own, `configs/cql.yaml` says what each means."""
 
-    algorithm: Literal["cql", "behavior_cloning"] = "cql"
-    reward_variant: Literal["sparse", "sofa_shaped"]
+    algorithm: str
+    reward_variant: Literal["sparse", "sofa_shaped"] = "sparse"
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
-    alpha: float = Field(ge=0, allow_inf_nan=False)
-    gamma: float = Field(ge=0, le=1)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
-    target_update_epochs: int = Field(ge=1)
     grad_clip: float = Field(gt=0)
     hidden_sizes: list[int] = Field(min_length=1)
     seed: int = Field(ge=0, lt=2**31)
@@ -26,10 +23,10 @@ class TrainingSettings(Settings):
 
 
 class RuntimeSettings(Settings):
-    """Where and how a run computes; `configs/runtime.*.yaml` hold the choice for each kind of device."""
+    """The device a run computes on, and how; `configs/runtime.*.yaml` hold the choice for each kind of device."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
-    stack: int = Field(default=1, ge=1)
+    runs_per_model: int = Field(default=1, ge=1)
     compiled: bool = False

@@ -7,26 +7,27 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sepsis_cql.cli import app
-from sepsis_cql.configs.loading import CONFIGS
-from sepsis_cql.errors import SepsisCQLError
-from sepsis_cql.evaluation.loading import load_policy
-from sepsis_cql.evaluation.policies import FunctionPolicy, checked_probabilities
+from sepsis_cql.commands.app import app
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.strict import SHIPPED
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, checked_probabilities
+from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import load_evaluation
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
-    values = yaml.safe_load((CONFIGS / "evaluation.yaml").read_text())
-    values |= {"fqe_refits": 3, "fqe_features": 8, "fqe_components": 2, "clinician_shares": [0.5]}
+    values = yaml.safe_load((SHIPPED / "evaluation.yaml").read_text())
+    values["fqe"] |= {"refits": 3, "features": 8, "components": 2}
+    values["clinician_shares"] = [0.5]
     config = folder / "evaluation.yaml"
     config.write_text(yaml.safe_dump(values))
 
     def run(policy, replay, *options):
         out = folder / f"out{len(list(folder.iterdir()))}"
         arguments = ["--policy", policy, "--replay", replay, "--out", out, "--config", config]
-        arguments += ["--bootstrap", 50, *options]
+        arguments += ["--set", "evaluation.resamples=50", *options]
         result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -1,28 +1,26 @@
 """Fitted Q evaluation reaches the fixed point it is defined by, and its refits are refits."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.errors import EvaluationError
-from sepsis_cql.evaluation.bootstrap import resample_counts
-from sepsis_cql.evaluation.fqe import SOLVER, cross_fit, fit_on_training, fqe_data
-from sepsis_cql.evaluation.fqe_features import Decisions, new_basis
-from sepsis_cql.evaluation.fqe_solver import FqeData, FqeSettings, episode_pulls, solve
-from sepsis_cql.evaluation.policies import anchor
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.estimators.fqe import cross_fit, fit_on_training, make_fqe_data
+from sepsis_cql.evaluation.estimators.fqe_basis import Decisions, new_basis
+from sepsis_cql.evaluation.estimators.intervals import resample_counts
+from sepsis_cql.evaluation.estimators.lstd import FqeData, episode_pulls, solve
+from sepsis_cql.evaluation.policies.base import tilt_behavior
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
 
 
 @pytest.fixture(scope="module")
 def settings():
-    return load_settings(EvaluationSettings, Path("evaluation.yaml"))
+    return load_shipped(EvaluationSettings, "evaluation.yaml")
 
 
-def test_golden_decision_process(golden):
+def test_golden_decision_process(golden, settings):
     given = golden["inputs"]["D"]
     expected = {name: np.array(entry["value"]) for name, entry in golden["expected"]["D"].items()}
     state, action, reward, following, done = np.array(given["transitions"]).T
@@ -38,7 +36,9 @@ def test_golden_decision_process(golden):
         rewards=torch.tensor(reward / 15, dtype=torch.float32),
         episode=torch.arange(len(state)),
     )
-    q = 15 * solve(data, FqeSettings(ridge=1e-7)).parameters.numpy().reshape(policy.shape)
+    q = 15 * solve(data, settings.fqe.model_copy(update={"ridge": 1e-7})).parameters.numpy().reshape(
+        policy.shape
+    )
     assert q == pytest.approx(expected["Q"], rel=1e-4)
     value = np.array(given["d0"]) @ (policy * q).sum(axis=1)
     assert value == pytest.approx(float(expected["value"]), rel=1e-4)
@@ -59,7 +59,7 @@ def one_step_stays(n, n_deaths):
         subject_id=np.arange(n),
         step_index=np.zeros(n, np.int64),
         state_names=("a", "b", "c"),
-        normalised=True,
+        normalized=True,
     )
     even = np.full((n, 25), 1 / 25)
     return stays, Decisions(ones, even, even)
@@ -88,14 +88,14 @@ def test_one_episode_cannot_be_cross_fitted(settings):
 @pytest.fixture(scope="module")
 def icu():
     pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
-    from sepsis_cql.evaluation.icu_sepsis import load_icu_sepsis
+    from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
 
-    return load_icu_sepsis()
+    return load_icu_sepsis(gamma=0.99, terminal_reward=15.0)
 
 
 @pytest.fixture(scope="module")
 def softened(icu):
-    policy = anchor(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
+    policy = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
     stays = icu.simulate(2000, 5)
     index = icu.state_index(stays.states)
     return stays, Decisions(stays.states, policy[index], icu.clinicians[index]), icu.true_value(policy)
@@ -103,9 +103,9 @@ def softened(icu):
 
 def test_first_order_refits_are_what_new_fits_give(softened, settings):
     stays, decisions, _ = softened
-    basis = new_basis(decisions.inputs, settings.fqe_features, settings.fqe_components, 1)
-    data = fqe_data(basis, stays, decisions, settings)
-    fit = solve(data, SOLVER)
+    basis = new_basis(decisions.inputs, settings.fqe, 1)
+    data = make_fqe_data(basis, stays, decisions, settings)
+    fit = solve(data, settings.fqe)
     counts = np.concatenate(list(resample_counts(stays.n_episodes, 30, 2)))
     pulls = episode_pulls(data, fit, stays.n_episodes)
     initial = basis.expected(decisions)[stays.episode_starts].mean(dim=0)
@@ -114,7 +114,8 @@ def test_first_order_refits_are_what_new_fits_give(softened, settings):
     )
     exact = torch.stack(
         [
-            initial @ solve(data, SOLVER, torch.tensor(row, dtype=torch.float32)[data.episode]).parameters
+            initial
+            @ solve(data, settings.fqe, torch.tensor(row, dtype=torch.float32)[data.episode]).parameters
             for row in counts
         ]
     )
@@ -124,7 +125,7 @@ def test_first_order_refits_are_what_new_fits_give(softened, settings):
 
 def test_interval_is_as_wide_as_the_estimate_is_uncertain(icu, softened, settings):
     _, _, truth = softened
-    policy = anchor(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
+    policy = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
     errors, widths = [], []
     for seed in range(12):
         stays = icu.simulate(1000, 100 + seed)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from sepsis_cql.evaluation import importance
-from sepsis_cql.evaluation.episodes import Episodes
-from sepsis_cql.evaluation.weights import effective_sample_size, summarise_weights
+from sepsis_cql.evaluation.estimators import importance
+from sepsis_cql.evaluation.estimators.episodes import Episodes
+from sepsis_cql.evaluation.estimators.weights import effective_sample_size, summarize_weights
 
 NAMES = {"IS": "is", "WIS": "wis", "PDIS": "pdis", "PDWIS": "pdwis", "DR": "dr", "WDR": "wdr"}
 
@@ -21,12 +21,13 @@ def case(request, golden):
     rewards, live = np.zeros((len(lengths), max(lengths))), np.zeros((len(lengths), max(lengths)), bool)
     rewards[rows, columns], live[rows, columns] = r, True
     episodes = Episodes(rows, columns, rewards, live, inputs["gamma"])
-    rho = importance.cumulative_ratios(episodes.pad(target[s, a] / behavior[s, a], fill=1.0))
+    rho = np.cumprod(episodes.pad(target[s, a] / behavior[s, a], fill=1.0), axis=1)
     q, v = episodes.pad(q_values[s, a]), episodes.pad((target * q_values).sum(1)[s])
+    nothing = np.zeros(rho.shape)
     estimators = {
-        "is": importance.importance_sampling(episodes, rho),
+        "is": importance.mean_estimator(rho[:, -1] * episodes.returns),
         "wis": importance.weighted_importance_sampling(episodes, rho),
-        "pdis": importance.per_decision(episodes, rho),
+        "pdis": importance.doubly_robust(episodes, rho, nothing, nothing),  # DR without a model
         "pdwis": importance.weighted_per_decision(episodes, rho),
         "dr": importance.doubly_robust(episodes, rho, q, v),
         "wdr": importance.weighted_doubly_robust(episodes, rho, q, v),
@@ -44,7 +45,7 @@ def test_estimators_equal_two_independent_sources(case, golden_name, name):
     ("golden_name", "name"),
     [("WIS", "wis"), ("PDWIS", "pdwis"), ("DR_mean", "dr"), ("WDR", "wdr")],
 )
-def test_resamples_renormalise_inside_each(case, golden_name, name):
+def test_resamples_renormalize_inside_each(case, golden_name, name):
     values = case[2][name].resampled(case[3])
     assert values == pytest.approx(case[4][f"boot_{golden_name}"], rel=1e-9)
     assert np.percentile(values, [2.5, 97.5]) == pytest.approx(case[4][f"ci95_{golden_name}"], rel=1e-9)
@@ -52,7 +53,7 @@ def test_resamples_renormalise_inside_each(case, golden_name, name):
 
 def test_weights_and_returns_equal_the_golden_ones(case):
     episodes, rho, _, _, expected = case
-    summary = summarise_weights(rho[:, -1])
+    summary = summarize_weights(rho[:, -1])
     assert rho[:, -1] == pytest.approx(expected["traj_weights"], rel=1e-9)
     assert episodes.returns == pytest.approx(expected["returns"], rel=1e-9)
     assert summary.ess == pytest.approx(expected["ESS"], rel=1e-9)
@@ -68,7 +69,7 @@ def test_truncation_applies_to_point_and_ess_alike(case):
     assert effective_sample_size(capped[:, -1]) == pytest.approx(expected["ESS_clip2"], rel=1e-9)
 
 
-def test_normalising_over_live_episodes_only_is_the_trap_not_taken(case):
+def test_normalizing_over_live_episodes_only_is_the_trap_not_taken(case):
     assert case[2]["pdwis"].value != pytest.approx(case[4]["TRAP_PDWIS_live_only"], rel=1e-3)
 
 

@@ -1,46 +1,50 @@
 """Verdicts where the truth is known: ICU-Sepsis, clinicians worth 7.80, the best policy 10.20."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.evaluation.audit import audit_policy
-from sepsis_cql.evaluation.episodes import pad_episodes
-from sepsis_cql.evaluation.policies import FunctionPolicy, QPolicy, baseline_policies
-from sepsis_cql.evaluation.published import published_metrics
-from sepsis_cql.evaluation.scene import Scene
-from sepsis_cql.evaluation.scoring import score_policy
+from sepsis_cql.common.strict import SHIPPED, load_shipped
+from sepsis_cql.evaluation.data import EvaluationData
+from sepsis_cql.evaluation.estimate import estimate_policy
+from sepsis_cql.evaluation.estimators.episodes import pad_episodes
+from sepsis_cql.evaluation.original_protocol import original_metrics
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, QPolicy, baseline_policies
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, soften
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.variants import Variant, soften
+from sepsis_cql.evaluation.validation_score import score_policy
 from sepsis_cql.evaluation.verdict import check_gates, identified, judge
-from sepsis_cql.training.buffer import ResidentBuffer, epoch_order
-from sepsis_cql.training.cql import ConservativeQLearning
-from sepsis_cql.training.network import TrainableNetwork
+from sepsis_cql.training.learners.cql import ConservativeQLearning
+from sepsis_cql.training.learners.registry import load_training_settings
+from sepsis_cql.training.step.device_buffer import DeviceBuffer, epoch_order
+from sepsis_cql.training.step.network import TrainableNetwork
 
 
 @pytest.fixture(scope="module")
 def icu():
     pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
-    from sepsis_cql.evaluation.icu_sepsis import load_icu_sepsis
+    from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
 
-    return load_icu_sepsis()
+    return load_icu_sepsis(gamma=0.99, terminal_reward=15.0)
 
 
 @pytest.fixture(scope="module")
 def settings():
-    return load_settings(EvaluationSettings, Path("evaluation.yaml"), {"fqe_refits": 10})
+    return load_shipped(
+        EvaluationSettings,
+        "evaluation.yaml",
+        {"fqe": {"refits": 10}, "validation": {"resamples": 200, "refits": 10}},
+    )
 
 
 @pytest.fixture(scope="module")
-def scene(icu):
+def data(icu):
     train, scored = icu.simulate(3000, 1), icu.simulate(2585, 3)
     model = FunctionPolicy("clinicians", lambda states: icu.clinicians[icu.state_index(states)])
-    return Scene(
+    return EvaluationData(
         train=train,
         scored=scored,
         train_inputs=train.states,
@@ -49,22 +53,22 @@ def scene(icu):
         model=model,
         train_behavior=model.probabilities(train.states),
         behavior=model.probabilities(scored.states),
-        normaliser=lambda states: states,
+        normalizer=lambda states: states,
     )
 
 
 @pytest.fixture(scope="module")
-def decide(scene, settings):
-    def audit(policy, role="learned"):
-        return audit_policy(Variant(policy, role, "none"), scene, settings, 200)
+def decide(data, settings):
+    def policy_estimate(policy, role="learned"):
+        return estimate_policy(EvaluatedPolicy(policy, role, "none"), data, settings, 200)
 
-    baselines = [audit(policy, "baseline") for policy in baseline_policies(scene.train.actions)[:2]]
+    baselines = [policy_estimate(policy, "baseline") for policy in baseline_policies(data.train.actions)[:2]]
 
-    baselines = identified(baselines, scene.behavior, settings)
+    baselines = identified(baselines, data.behavior, settings)
 
     def decide(name, probabilities):
-        found = audit(FunctionPolicy(name, probabilities))
-        return judge(found, check_gates(found, scene.behavior, settings), baselines, settings), found
+        found = policy_estimate(FunctionPolicy(name, probabilities))
+        return judge(found, check_gates(found, data.behavior, settings), baselines, settings), found
 
     return decide
 
@@ -84,54 +88,52 @@ def test_softened_optimal_policy_with_overlap_is_endorsed(icu, decide):
     assert icu.true_value(policy) > icu.true_value(icu.clinicians)
 
 
-def test_a_network_is_scored_by_a_version_that_the_data_can_judge(icu, scene, settings):
+def test_a_network_is_scored_by_a_version_that_the_data_can_judge(icu, data, settings):
     """The better network gets the better score, although neither greedy policy overlaps with the clinicians."""
 
     def score(name, table):
         policy = QPolicy(name, lambda states: table[icu.state_index(states)])
-        return score_policy(policy, scene, settings.model_copy(update={"anchor_temperatures": [5.0, 0.8]}))
+        return score_policy(policy, data, settings.model_copy(update={"tilt_temperatures": [5.0, 0.8]}))
 
     best, worst = score("optimal", icu.optimal_q), score("its contrary", -icu.optimal_q)
     for found in (best, worst):
-        assert found["passes_gates"]
-        assert found["softening"].startswith("clinicians x exp(Q / ")
-        assert found["ess"] >= settings.gates.minimum_ess
-    assert best["softening"].endswith("0.8)")
-    assert worst["softening"].endswith("5)")
-    assert best["fqe_lower"] > worst["fqe"]
+        assert found.passes_gates
+        assert found.softening.startswith("clinicians x exp(Q / ")
+        assert found.ess >= settings.gates.minimum_ess
+    assert best.softening.endswith("0.8)")
+    assert worst.softening.endswith("5)")
+    assert best.fqe_lower > worst.fqe
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_score_of_a_network_is_the_same_on_a_gpu(icu, scene, settings):
+def test_the_score_of_a_network_is_the_same_on_a_gpu(icu, data, settings):
     policy = QPolicy("optimal", lambda states: icu.optimal_q[icu.state_index(states)])
-    expected = score_policy(policy, scene, settings)
-    found = score_policy(policy, replace(scene, device=torch.device("cuda")), settings)
-    for name in ("fqe", "fqe_lower", "fqe_upper"):
-        assert found.pop(name) == pytest.approx(expected.pop(name), abs=1e-3)
-    assert found == expected
+    expected = score_policy(policy, data, settings)
+    found = score_policy(policy, replace(data, device=torch.device("cuda")), settings)
+    assert found.model_dump() == pytest.approx(expected.model_dump(), abs=1e-3)
 
 
-def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them(icu, scene, settings):
+def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them(icu, data, settings):
     policy = QPolicy("optimal", lambda states: icu.optimal_q[icu.state_index(states)])
-    chosen = settings.model_copy(update={"anchor_temperatures": [0.02, 0.01]})
-    versions = [Variant(policy, "learned", "greedy"), *soften(policy, scene.clinicians, chosen)]
+    chosen = settings.model_copy(update={"tilt_temperatures": [0.02, 0.01]})
+    versions = [EvaluatedPolicy(policy, "learned", "greedy"), *soften(policy, data.clinicians, chosen)]
     lowers = [
-        audit_policy(version, scene, chosen, 10).estimates["fqe_cross_fitted"].lower for version in versions
+        estimate_policy(version, data, chosen, 10).estimates["fqe_cross_fitted"].lower for version in versions
     ]
-    found = score_policy(policy, scene, chosen)
-    assert found["fqe_lower"] == max(lowers)
-    assert not found["passes_gates"]
-    assert "effective sample size" in found["gates"]
+    found = score_policy(policy, data, chosen)
+    assert found.fqe_lower == max(lowers)
+    assert not found.passes_gates
+    assert "effective sample size" in found.gates
 
 
-def test_policy_of_the_published_recipe_is_not_endorsed(icu, decide, scene):
+def test_policy_of_the_published_recipe_is_not_endorsed(icu, decide, data):
     """Reported the published way it looks worth 13; it is worth about what clinicians achieve."""
     training = icu.simulate(12_000, 2)
     q_values = train_by_the_published_recipe(training, icu)
     policy = q_values(icu.features).argmax(axis=1)
     assert icu.true_value(np.eye(25)[policy]) < 9
     verdict, found = decide("CQL, alpha 0.05", lambda states: q_values(states).argmax(axis=1))
-    published = published_metrics(scene.scored, q_values(scene.scored.states), gamma=0.99, n_resamples=50)
+    published = original_metrics(data.scored, q_values(data.scored.states), gamma=0.99, n_resamples=50)
     assert published.fqe_mean > 12
     assert verdict.label == "cannot be identified"
     assert abs(found.estimates["fqe_cross_fitted"].value) < published.fqe_mean
@@ -143,15 +145,16 @@ def train_by_the_published_recipe(training, icu):
     layers = [torch.nn.Linear(47, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(256, 25))
     network = TrainableNetwork([model], [1e-4], grad_clip=10.0, device=torch.device("cpu"))
-    buffer = ResidentBuffer(
+    buffer = DeviceBuffer(
         states=torch.tensor(training.states),
         next_states=torch.tensor(training.next_states),
         actions=torch.tensor(training.actions),
         terminals=torch.tensor(training.terminals),
     )
     rewards = torch.tensor(training.rewards, dtype=torch.float32)
+    changes = {"alpha": 0.05, "gamma": icu.gamma, "target_update_epochs": 10}
     learner = ConservativeQLearning(
-        network, buffer, rewards, alphas=[0.05], gamma=icu.gamma, target_update_epochs=10
+        network, buffer, rewards, [load_training_settings(SHIPPED / "cql.yaml", changes)]
     )
     with torch.no_grad():
         for epoch in range(1, 251):
@@ -161,8 +164,8 @@ def train_by_the_published_recipe(training, icu):
         return lambda states: network.outputs_with(network.weights, torch.tensor(states)).numpy()
 
 
-def test_clone_of_the_clinicians_is_worth_what_they_are(scene, decide):
-    verdict, found = decide("clone", scene.model.probabilities)
-    assert found.summary.ess == pytest.approx(scene.episodes.n_episodes)
-    assert found.estimates["wis"].value == pytest.approx(scene.episodes.returns.mean())
+def test_clone_of_the_clinicians_is_worth_what_they_are(data, decide):
+    verdict, found = decide("clone", data.model.probabilities)
+    assert found.summary.ess == pytest.approx(data.episodes.n_episodes)
+    assert found.estimates["wis"].value == pytest.approx(data.episodes.returns.mean())
     assert verdict.label == "not better than clinicians"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import judge
@@ -12,16 +12,16 @@ from sepsis_cql.evaluation.verdict import judge
 
 @pytest.fixture(scope="module")
 def settings():
-    return load_settings(EvaluationSettings, "evaluation.yaml")
+    return load_shipped(EvaluationSettings, "evaluation.yaml")
 
 
-def audit(name, value, difference=1.0):
+def policy_estimate(name, value, difference=1.0):
     estimate = Estimate(value=value, lower=None, upper=None, method="made up")
     found = Difference(
         estimator="fqe_cross_fitted", value=difference, lower=difference / 2, upper=2 * difference
     )
     return SimpleNamespace(
-        variant=SimpleNamespace(name=name), estimates={"fqe_cross_fitted": estimate}, difference=found
+        evaluated=SimpleNamespace(name=name), estimates={"fqe_cross_fitted": estimate}, difference=found
     )
 
 
@@ -36,12 +36,12 @@ def audit(name, value, difference=1.0):
     ],
 )
 def test_a_baseline_of_at_least_the_same_value_denies_the_policy_its_praise(settings, own, baseline, label):
-    verdict = judge(audit("policy", own), [], [audit("baseline", baseline)], settings)
+    verdict = judge(policy_estimate("policy", own), [], [policy_estimate("baseline", baseline)], settings)
     assert verdict.label == label
 
 
 def test_a_gate_that_fails_is_named_with_what_was_expected(settings):
     gate = Gate(name="effective sample size", value=1.0, threshold="at least 150 episodes", passed=False)
-    verdict = judge(audit("policy", 5.0), [gate], [], settings)
+    verdict = judge(policy_estimate("policy", 5.0), [gate], [], settings)
     assert verdict.label == "cannot be identified"
     assert verdict.reasons == ["effective sample size: 1, expected at least 150 episodes"]

@@ -1,4 +1,4 @@
-"""A small model with a normaliser of its own, and clinical rows for it."""
+"""A small model with a normalizer of its own, and clinical rows for it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from sepsis_cql.checkpoints.hub_package import new_feature_extractor, save_package
+from sepsis_cql.checkpoints.original_pt import write_original_checkpoint
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.packages import new_feature_extractor, save_package
-from sepsis_cql.published_checkpoints import write_published_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +45,10 @@ def model(statistics: dict[str, list]) -> SepsisCQLModel:
         hidden_sizes=[16, 8],
         vasopressor_edges=[0.05, 0.1, 0.25],
         fluid_edges=[50.0, 180.0, 530.0],
-        normalisation="made-up statistics of a test",
+        normalization="made-up statistics of a test",
     )
     model = SepsisCQLModel(config).eval()
-    model.set_normaliser(statistics)
+    model.set_normalizer(statistics)
     return model
 
 
@@ -98,7 +98,7 @@ def written(model: SepsisCQLModel, tmp_path: Path) -> Path:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     model(torch.zeros(4, 62)).q_values.mean().backward()
     optimizer.step()
-    return write_published_checkpoint(
+    return write_original_checkpoint(
         model,
         tmp_path,
         epoch=2,

@@ -28,7 +28,7 @@ def test_json_round_trip_keeps_every_field(tmp_path: Path) -> None:
         alpha=None,
         reward_variant="sofa_shaped",
         decision_interval_hours=2,
-        normalisation="train split of replay abc",
+        normalization="train split of replay abc",
         training_data="nothing",
     )
     config.save_pretrained(tmp_path)
@@ -41,8 +41,10 @@ def test_json_round_trip_keeps_every_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("state_names", NAMES[:-1]),
-        ("state_names", [*NAMES, "extra"]),
+        ("state_names", []),
+        ("state_names", [*NAMES, " "]),
+        ("outputs", "scores"),
+        ("algorithm", " "),
         ("state_names", [*NAMES[:-1], NAMES[0]]),
         ("state_names", [*NAMES[:-1], 7]),
         ("state_names", "age_years"),
@@ -78,7 +80,7 @@ def test_json_round_trip_keeps_every_field(tmp_path: Path) -> None:
         ("reward_variant", "dense"),
         ("decision_interval_hours", 0),
         ("decision_interval_hours", 4.0),
-        ("normalisation", ""),
+        ("normalization", ""),
         ("training_data", 3),
     ],
 )

@@ -1,7 +1,6 @@
 """Clinical columns become states by one simple rule, and doubtful input is refused by column."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.replay.settings import Features
@@ -28,7 +27,7 @@ def test_states_have_the_order_the_network_expects(feature_extractor: SepsisCQLF
 def test_units_flags_and_carrying_are_those_of_the_replay(
     feature_extractor: SepsisCQLFeatureExtractor,
 ) -> None:
-    built_with = load_settings(Features, Path("features.yaml")).features
+    built_with = load_shipped(Features, "features.yaml").features
     facts = {fact["name"]: fact for fact in feature_extractor.features}
     assert {name: (fact["unit"], fact["flag"], fact["carry"]) for name, fact in facts.items()} == {
         name: (feature.unit, feature.flag, feature.carry) for name, feature in built_with.items()
@@ -199,7 +198,7 @@ def test_doubtful_columns_and_keys_are_refused_by_name(
     ("change", "message"),
     [
         (lambda facts: [{**facts[0], "low": 300.0}, *facts[1:]], "low 300"),
-        (lambda facts: [{**facts[0], "colour": "red"}, *facts[1:]], "colour"),
+        (lambda facts: [{**facts[0], "color": "red"}, *facts[1:]], "color"),
         (lambda facts: [facts[0], *facts], "more than once"),
     ],
 )

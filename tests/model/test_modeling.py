@@ -64,15 +64,15 @@ def test_the_seed_decides_the_initial_weights() -> None:
     assert not torch.equal(initial(1), initial(2))
 
 
-def test_an_identity_normaliser_passes_any_finite_value() -> None:
+def test_an_identity_normalizer_passes_any_finite_value() -> None:
     model = SepsisCQLModel(SepsisCQLConfig(hidden_sizes=[4]))
     states = torch.tensor([[-1e30, 1e30, *[0.5] * 60]])
-    assert torch.equal(model.normalise(states), states)
+    assert torch.equal(model.normalize(states), states)
 
 
-def test_an_identity_normaliser_refuses_missing_values(states: torch.Tensor) -> None:
+def test_an_identity_normalizer_refuses_missing_values(states: torch.Tensor) -> None:
     model = SepsisCQLModel(SepsisCQLConfig(hidden_sizes=[4]))
-    with pytest.raises(ValueError, match=r"found NaN.*normalised"):
+    with pytest.raises(ValueError, match=r"found NaN.*normalized"):
         model(states)
 
 
@@ -177,18 +177,18 @@ def test_bad_statistics_are_refused_by_name(
     model: SepsisCQLModel, statistics: dict[str, list], field: str, change: Any
 ) -> None:
     before = model.state_dict()["mean"].clone()
-    with pytest.raises(ValueError, match=f"normaliser.{field}"):
-        model.set_normaliser({**statistics, field: change(statistics[field])})
+    with pytest.raises(ValueError, match=f"normalizer.{field}"):
+        model.set_normalizer({**statistics, field: change(statistics[field])})
     assert torch.equal(model.mean, before)
 
 
 def test_statistics_need_a_named_source(statistics: dict[str, list]) -> None:
     model = SepsisCQLModel(SepsisCQLConfig(hidden_sizes=[4]))
     with pytest.raises(ValueError, match="source of the statistics"):
-        model.set_normaliser(statistics)
+        model.set_normalizer(statistics)
 
 
 def test_a_statistic_must_not_be_left_out(model: SepsisCQLModel, statistics: dict[str, list]) -> None:
     without = {name: values for name, values in statistics.items() if name != "fill"}
-    with pytest.raises(ValueError, match="normaliser: found fields"):
-        model.set_normaliser(without)
+    with pytest.raises(ValueError, match="normalizer: found fields"):
+        model.set_normalizer(without)

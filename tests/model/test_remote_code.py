@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepsis_cql.checkpoints.hub_package import save_package
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
-from sepsis_cql.packages import save_package
 from sepsis_cql.pipeline_sepsis_cql import SepsisTreatmentPipeline
 
 STRANGER = """

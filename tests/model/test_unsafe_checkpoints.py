@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from sepsis_cql.errors import CheckpointError
-from sepsis_cql.published_checkpoints import model_from_checkpoint, read_published_checkpoint
+from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
+from sepsis_cql.common.errors import CheckpointError
 
 
 def save(values: Any, directory: Path) -> Path:
@@ -54,28 +54,28 @@ def test_a_malicious_pickle_is_refused_and_not_run(
     else:
         written.write_bytes(content)
     with pytest.raises(CheckpointError, match="malicious" if archived else "not an intact torch archive"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
     assert not target.exists()
 
 
 def test_a_pickle_that_would_exhaust_memory_is_refused(written: Path) -> None:
     bomb = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."
     with pytest.raises(CheckpointError, match="builtins bytearray"):
-        read_published_checkpoint(replace_pickle(written, bomb))
+        read_original_checkpoint(replace_pickle(written, bomb))
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(written: Path) -> None:
     rewrite(written, lambda name, old: old + b"\0" * 10_000_000, zipfile.ZIP_DEFLATED)
     assert written.stat().st_size < 1_000_000
     with pytest.raises(CheckpointError, match=r"unpacks to .* bytes"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
 
 
 def test_an_oversized_file_is_refused_before_it_is_read(written: Path) -> None:
     with written.open("r+b") as stream:
         stream.truncate(2**28)  # sparse: takes no room on disk
     with pytest.raises(CheckpointError, match=f"{2**28} bytes"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -83,21 +83,21 @@ def test_an_archive_with_two_entries_of_one_name_is_refused(written: Path) -> No
     with zipfile.ZipFile(written, "a") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02N.")
     with pytest.raises(CheckpointError, match="repeats a name"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
 
 
 def test_a_second_pickle_is_searched_too(written: Path) -> None:
     with zipfile.ZipFile(written, "a") as archive:
         archive.writestr("other/data.pkl", pickle.dumps(os.mkdir, protocol=2))
     with pytest.raises(CheckpointError, match="posix mkdir"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 200, 5000, -1])
 def test_a_truncated_file_is_refused(written: Path, keep: int) -> None:
     written.write_bytes(written.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match="not an intact"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
 
 
 def test_flipped_bits_in_the_weights_are_refused(written: Path) -> None:
@@ -107,7 +107,7 @@ def test_flipped_bits_in_the_weights_are_refused(written: Path) -> None:
     content[start + 5] ^= 0xFF
     written.write_bytes(content)
     with pytest.raises(CheckpointError, match="not an intact"):
-        read_published_checkpoint(written)
+        read_original_checkpoint(written)
 
 
 def test_a_storage_larger_than_its_record_is_refused(written: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_storage_larger_than_its_record_is_refused(written: Path) -> None:
         return old[:40] if name.endswith("data/0") else old
 
     with pytest.raises(CheckpointError, match="not an intact checkpoint"):
-        read_published_checkpoint(rewrite(written, enlarge))
+        read_original_checkpoint(rewrite(written, enlarge))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_storage_larger_than_its_record_is_refused(written: Path) -> None:
 def test_another_layout_is_refused(written: Path, tmp_path: Path, change: Any, message: str) -> None:
     values = torch.load(written, weights_only=True)
     with pytest.raises(CheckpointError, match=message):
-        read_published_checkpoint(save(change(values), tmp_path))
+        read_original_checkpoint(save(change(values), tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_parameters_of_another_network_are_refused(
     values = torch.load(written, weights_only=True)
     file = save({**values, "model_state_dict": change(values["model_state_dict"])}, tmp_path)
     with pytest.raises(CheckpointError, match=message):
-        model_from_checkpoint(read_published_checkpoint(file))
+        model_from_checkpoint(read_original_checkpoint(file))
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_parameters_of_another_network_are_refused(
 def test_a_manifest_of_another_checkpoint_is_refused(written: Path, manifest: str, message: str) -> None:
     written.with_name(f"{written.stem}_manifest.json").write_text(manifest)
     with pytest.raises(CheckpointError, match=message):
-        model_from_checkpoint(read_published_checkpoint(written))
+        model_from_checkpoint(read_original_checkpoint(written))

@@ -8,8 +8,8 @@ import types
 import pytest
 from huggingface_hub import HfApi
 
-from sepsis_cql.configs.loading import CONFIGS
-from sepsis_cql.provenance import ROOT
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.strict import SHIPPED
 from sepsis_cql.publishing.manifest import write_manifest
 
 from .hub_server import TOKEN, HubServer
@@ -37,7 +37,7 @@ def export(tmp_path):
         shutil.copyfile(file, directory / file.name)
     shutil.copytree(ROOT / "model", directory / "model")
     (directory / "configs").mkdir()
-    for file in CONFIGS.glob("*.yaml"):
+    for file in SHIPPED.glob("*.yaml"):
         shutil.copyfile(file, directory / "configs" / file.name)
     write_manifest(directory)
     return directory

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from sepsis_cql.errors import PublishingError, SepsisCQLError
-from sepsis_cql.provenance import ROOT
+from sepsis_cql.common.errors import PublishingError, SepsisCQLError
+from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.publishing.card import write_card
-from sepsis_cql.publishing.guard import check_export
+from sepsis_cql.publishing.guard.files import check_export
 from sepsis_cql.publishing.manifest import write_manifest
 
 EVALUATION = "model/evidence/evaluation.json"

@@ -5,7 +5,7 @@ import traceback
 import pytest
 from huggingface_hub import HfApi
 
-from sepsis_cql.errors import PublishingError
+from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.card import write_card
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import export_files, manifest_differences, write_manifest

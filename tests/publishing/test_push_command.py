@@ -8,8 +8,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from sepsis_cql.cli import app
-from sepsis_cql.errors import PublishingError
+from sepsis_cql.commands.app import app
+from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.hub import push
 from sepsis_cql.publishing.manifest import export_files
 
@@ -24,7 +24,7 @@ def refuse_others(event, arguments):
         assert arguments[1][0] == "127.0.0.1", f"contacts {arguments[1]}"
 sys.addaudithook(refuse_others)
 """
-COMMAND = "from sepsis_cql.cli import main; main()"
+COMMAND = "from sepsis_cql.commands.app import main; main()"
 LOAD = """
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
@@ -85,7 +85,7 @@ def test_dry_run_lists_every_file_with_its_reason_and_contacts_nobody(export, hu
     for name in export_files(export):
         (line,) = [line for line in result.output.splitlines() if f"  {name}  " in line]
         assert f"{(export / name).stat().st_size:,}" in line
-    assert "network weights and normaliser" in result.output
+    assert "network weights and normalizer" in result.output
     assert hub.requests == []
 
 

@@ -1,11 +1,12 @@
 """`verify` finds whatever was changed in a published package, and says what it could not check."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from sepsis_cql.cli import app
+from sepsis_cql.commands.app import app
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import write_manifest
 from sepsis_cql.publishing.probes import PROBES
@@ -13,7 +14,7 @@ from sepsis_cql.publishing.verify import verify
 
 
 def results(directory, replay=None):
-    return {finding.what.split(",")[0]: finding.result for finding in verify(directory, replay)}
+    return {comparison.what.split(",")[0]: comparison.result for comparison in verify(directory, replay)}
 
 
 UNTOUCHED = {
@@ -80,8 +81,8 @@ def test_change_is_found_even_under_a_manifest_made_to_fit(export, tamper, found
 
 
 def test_other_replay_is_not_held_against_the_package(export, tmp_path):
-    (tmp_path / "provenance.json").write_text(json.dumps({"fingerprint": "0" * 64}))
-    assert results(export, tmp_path) == UNTOUCHED
+    other = SimpleNamespace(fingerprint="0" * 64)
+    assert {one.what.split(",")[0]: one.result for one in verify(export, other)} == UNTOUCHED
 
 
 def test_command_exits_with_an_error_where_something_differs(export):

@@ -11,15 +11,24 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.replay.build import BuildSummary, build_replay
-from sepsis_cql.replay.raw_files import TablesSettings
-from sepsis_cql.replay.settings import ReplaySettings
-from sepsis_cql.replay.splits import assign_splits, uniform_hash
-from sepsis_cql.replay.transitions import SPLITS
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.build import build_replay
+from sepsis_cql.replay.mimic.raw_files import TablesSettings
+from sepsis_cql.replay.report.counts import BuildReport
+from sepsis_cql.replay.rows.splits import SPLITS, assign_splits, uniform_hash
+from sepsis_cql.replay.settings import BuildSettings, load_build_settings
 
+SIMULATION = {
+    "generator": "made up for this test",
+    "version": "1",
+    "patients": 6,
+    "seed": 3,
+    "settings_sha256": "0" * 64,
+    "settings": {},
+    "notice": "made up",
+}
 ADMISSION = datetime(2150, 1, 1, 0, 0)
-TABLES = load_settings(TablesSettings, Path("tables.yaml"))
+TABLES = load_shipped(TablesSettings, "tables.yaml")
 HEART_RATE, PLATELETS, NOREPINEPHRINE, SALINE = 220045, 51265, 221906, 225158
 
 
@@ -179,7 +188,7 @@ class MadeUpMimic:
 
 def subject_ids(split: str, count: int) -> list[int]:
     """The first patients' numbers from 1001 on that the shipped seed and shares put into `split`."""
-    settings = replay_settings()
+    settings = build_settings().replay
     bounds = {"train": (0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1)}[split]
     found = [n for n in range(1001, 2001) if bounds[0] <= uniform_hash(n, settings.seed) < bounds[1]]
     return found[:count]
@@ -189,18 +198,20 @@ def three_splits(train: int = 4, others: int = 1) -> list[int]:
     """Patients' numbers, `train` of them in the training split and `others` in each of the two others."""
     counts = {"train": train, "validation": others, "test": others}
     chosen = [number for split in SPLITS for number in subject_ids(split, counts[split])]
-    assign_splits(pd.Series(chosen).to_numpy(), replay_settings().split_shares, replay_settings().seed)
+    assign_splits(
+        pd.Series(chosen).to_numpy(), build_settings().replay.split_shares, build_settings().replay.seed
+    )
     return chosen
 
 
-def replay_settings(**changes: Any) -> ReplaySettings:
-    """The shipped settings with `changes`."""
-    return load_settings(ReplaySettings, Path("replay.yaml"), changes)
+def build_settings(**changes: Any) -> BuildSettings:
+    """The shipped settings with `changes` of the replay's."""
+    return load_build_settings(changes=changes)
 
 
-def build(mimic: MadeUpMimic, folder: Path, **changes: Any) -> BuildSummary:
+def build(mimic: MadeUpMimic, folder: Path, **changes: Any) -> BuildReport:
     """Write the made-up tables into `folder` and build `folder/replay` from them."""
-    return build_replay(mimic.write(folder / "mimic"), folder / "replay", replay_settings(**changes))
+    return build_replay(mimic.write(folder / "mimic"), folder / "replay", build_settings(**changes))
 
 
 def read_steps(replay: Path) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sepsis_cql.errors import CohortError
-from sepsis_cql.replay.actions import ACTION_NAMES, ActionGrid, bin_doses, fit_action_grid
+from sepsis_cql.common.errors import CohortError
+from sepsis_cql.replay.rows.actions import ACTION_NAMES, ActionGrid, bin_doses, fit_action_grid
 
 GRID = ActionGrid(vasopressor_edges=(0.05, 0.1, 0.2), fluid_edges=(50, 250, 500))
 

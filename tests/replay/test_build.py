@@ -6,11 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sepsis_cql import cli
-from sepsis_cql.errors import CohortError, SepsisCQLError
-from sepsis_cql.replay.transitions import SPLITS, load_transitions
+from sepsis_cql.commands import app as cli
+from sepsis_cql.common.errors import CohortError, SepsisCQLError
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.rows.splits import SPLITS
 
-from .made_up import MadeUpMimic, at, build, read_steps, subject_ids
+from .made_up import SIMULATION, MadeUpMimic, at, build, read_steps, subject_ids
 
 FILES = {
     *(f"{split}.parquet" for split in SPLITS),
@@ -21,6 +22,11 @@ FILES = {
 
 def read(replay, name):
     return json.loads((replay / f"{name}.json").read_text())
+
+
+def read_built(mimic, tmp_path, name, **changes):
+    build(mimic, tmp_path, **changes)
+    return read(tmp_path / "replay", name)
 
 
 def run_cli(monkeypatch, *arguments):
@@ -40,7 +46,7 @@ def test_a_replay_directory_is_complete_private_and_marked(demo_replay):
 def test_the_demo_has_the_counts_of_its_official_sepsis3_stays(demo_replay):
     cohort = read(demo_replay, "build_report")["cohort"]
     assert (cohort["stays"], cohort["septic_stays"], cohort["episodes"]) == (140, 62, 47)
-    assert cohort["transitions"] == sum(len(load_transitions(demo_replay, split)) for split in SPLITS)
+    assert cohort["transitions"] == sum(len(open_replay(demo_replay).transitions(split)) for split in SPLITS)
 
 
 def test_columns_have_the_agreed_types(demo_replay):
@@ -67,30 +73,31 @@ def test_columns_have_the_agreed_types(demo_replay):
 
 
 def test_the_same_tables_give_the_same_bytes(mimic, tmp_path):
-    first, second = build(mimic, tmp_path / "a"), build(mimic, tmp_path / "b")
+    for copy in "ab":
+        build(mimic, tmp_path / copy)
     for name in FILES - {"attrition.png"}:
-        assert (first.directory / name).read_bytes() == (second.directory / name).read_bytes(), name
+        first, second = (tmp_path / copy / "replay" / name for copy in "ab")
+        assert first.read_bytes() == second.read_bytes(), name
 
 
 def test_another_setting_is_another_fingerprint(mimic, tmp_path):
     first = build(mimic, tmp_path / "a")
     second = build(mimic, tmp_path / "b", mortality_days=30)
     assert first.fingerprint != second.fingerprint
-    assert read(second.directory, "provenance")["settings"]["mortality_days"] == 30
-    assert read(second.directory, "statistics")["replay_fingerprint"] == second.fingerprint
+    assert read(tmp_path / "b" / "replay", "provenance")["settings"]["mortality_days"] == 30
+    assert read(tmp_path / "b" / "replay", "statistics")["replay_fingerprint"] == second.fingerprint
 
 
 def test_synthetic_tables_say_so_in_the_provenance(mimic, tmp_path):
-    mark = {"generator": "made up for this test", "version": "1"}
     root = mimic.write(tmp_path / "mimic")
-    (root / "SYNTHETIC.json").write_text(json.dumps(mark))
-    provenance = read(build(mimic, tmp_path).directory, "provenance")
+    (root / "SYNTHETIC.json").write_text(json.dumps(SIMULATION))
+    provenance = read_built(mimic, tmp_path, "provenance")
     assert provenance["source"] == {"name": "synthetic", "version": "1"}
-    assert provenance["synthetic"] == mark
+    assert provenance["synthetic"] == SIMULATION
 
 
 def test_real_tables_do_not_claim_to_be_synthetic_or_the_demo(mimic, tmp_path):
-    provenance = read(build(mimic, tmp_path).directory, "provenance")
+    provenance = read_built(mimic, tmp_path, "provenance")
     assert provenance["source"]["name"] == "mimic-iv"
     assert provenance["synthetic"] is None
 
@@ -107,7 +114,7 @@ def test_a_report_compares_tables_with_the_published_counts(demo_replay, mimic, 
     demo = read(demo_replay, "build_report")
     assert demo["tables"]["chartevents"] == {"rows": 668862, "published": 668862}
     assert not any("rows" in warning for warning in demo["warnings"])
-    extract = read(build(mimic, tmp_path).directory, "build_report")
+    extract = read_built(mimic, tmp_path, "build_report")
     assert extract["tables"]["icustays"] == {"rows": 6, "published": 73181}
     assert "icustays has 6 rows; MIMIC-IV 2.2 has 73,181" in extract["warnings"]
 
@@ -117,19 +124,19 @@ def test_a_report_counts_every_step_under_its_action(demo_replay):
     for split in SPLITS:
         counts = report["action_grid"]["counts"][split]
         assert sum(map(sum, counts)) == report["splits"][split]["transitions"]
-        actions = load_transitions(demo_replay, split).actions
+        actions = open_replay(demo_replay).transitions(split).actions
         assert counts[2][3] == (actions == 13).sum()
 
 
 def test_a_report_warns_of_a_wrong_unit(mimic, tmp_path):
     for row in mimic.rows["icustays"]:
         mimic.chart(row["stay_id"], 226512, 250, -1)  # pounds entered as kilograms
-    warnings = read(build(mimic, tmp_path).directory, "build_report")["warnings"]
+    warnings = read_built(mimic, tmp_path, "build_report")["warnings"]
     assert "median weight_kg is 250, expected 55 to 110: wrong unit or item?" in warnings
 
 
 def test_the_published_alignment_is_reported_as_a_comparison_only(mimic, tmp_path):
-    report = read(build(mimic, tmp_path, alignment="concurrent").directory, "build_report")
+    report = read_built(mimic, tmp_path, "build_report", alignment="concurrent")
     assert any("for comparison only" in warning for warning in report["warnings"])
 
 
@@ -166,7 +173,10 @@ def test_a_split_without_patients_ends_the_command_with_its_reason(tmp_path, mon
 def test_the_command_says_what_it_found_and_what_it_excluded(tmp_path, monkeypatch, capsys, mimic):
     mimic.stay(3000)
     root = mimic.write(tmp_path / "mimic")
-    assert run_cli(monkeypatch, "build", "--mimic", root, "--out", tmp_path / "out", "--seed", "42") == 0
+    assert (
+        run_cli(monkeypatch, "build", "--mimic", root, "--out", tmp_path / "out", "--set", "replay.seed=42")
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "Found 7 ICU stays, 6 of them septic; kept 6 episodes with 72 transitions and 0 deaths." in printed
     assert "1 stays excluded: not Sepsis-3" in printed
@@ -185,7 +195,7 @@ def test_an_existing_directory_is_replaced_only_by_force(mimic, tmp_path, monkey
 
 def test_an_unknown_option_value_names_the_setting(mimic, tmp_path, monkeypatch, capsys):
     root = mimic.write(tmp_path / "mimic")
-    arguments = ("build", "--mimic", root, "--out", tmp_path / "out", "--onset-rule", "culture")
+    arguments = ("build", "--mimic", root, "--out", tmp_path / "out", "--set", "replay.onset_rule=culture")
     assert run_cli(monkeypatch, *arguments) == 2
     assert "onset_rule" in capsys.readouterr().err
 
@@ -204,13 +214,16 @@ def test_a_second_build_reads_the_cached_tables(mimic, tmp_path, monkeypatch):
         "1GB",
     )
     assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "a") == 0
-    monkeypatch.setattr("sepsis_cql.replay.tables.convert", lambda *_: pytest.fail("read a raw file again"))
+    monkeypatch.setattr(
+        "sepsis_cql.replay.mimic.tables.convert", lambda *_: pytest.fail("read a raw file again")
+    )
     assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "b") == 0
     assert (tmp_path / "a" / "train.parquet").read_bytes() == (tmp_path / "b" / "train.parquet").read_bytes()
 
 
 def test_transitions_refuse_a_replay_with_a_broken_episode(mimic, tmp_path):
-    file = build(mimic, tmp_path).directory / "train.parquet"
+    build(mimic, tmp_path)
+    file = tmp_path / "replay" / "train.parquet"
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(SepsisCQLError, match="step_index that does not count"):
-        load_transitions(tmp_path / "replay", "train")
+        open_replay(tmp_path / "replay").transitions("train")

@@ -2,12 +2,12 @@ from datetime import date
 
 import pytest
 
-from sepsis_cql.errors import CohortError
-from sepsis_cql.replay.cohort import attrition_frame, select_cohort
-from sepsis_cql.replay.concepts import create_concepts
-from sepsis_cql.replay.tables import open_mimic
+from sepsis_cql.common.errors import CohortError
+from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.tables import open_mimic
+from sepsis_cql.replay.rows.cohort import attrition_frame, select_cohort
 
-from .made_up import MadeUpMimic, at, replay_settings
+from .made_up import MadeUpMimic, at, build_settings
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def tables(tmp_path_factory):
 
 
 def cohort(connection, query, **changes):
-    attrition = select_cohort(connection, replay_settings(**changes))
+    attrition = select_cohort(connection, build_settings(**changes).replay)
     return attrition, connection.execute(query).fetchall()
 
 
@@ -105,7 +105,7 @@ def test_a_cohort_emptied_by_a_criterion_says_by_which(tables):
     with pytest.raises(
         CohortError, match=r"`adult` \(at least 99 years old at hospital admission\) removed the last"
     ):
-        select_cohort(tables, replay_settings(minimum_age=99))
+        select_cohort(tables, build_settings(minimum_age=99).replay)
 
 
 def test_no_septic_stay_is_an_error(tmp_path):
@@ -117,4 +117,4 @@ def test_no_septic_stay_is_an_error(tmp_path):
     with open_mimic(mimic.write(tmp_path)) as opened:
         create_concepts(opened.connection)
         with pytest.raises(CohortError, match=r"`sepsis3` .* removed the last 1 stays"):
-            select_cohort(opened.connection, replay_settings())
+            select_cohort(opened.connection, build_settings().replay)

@@ -5,10 +5,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.errors import SepsisCQLError, TableError
-from sepsis_cql.replay.demo_download import DemoSettings, download_demo, load_demo_settings
-from sepsis_cql.replay.raw_files import TablesSettings
+from sepsis_cql.common.errors import SepsisCQLError, TableError
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.interop.demo_download import DemoSettings, download_demo, load_demo_settings
+from sepsis_cql.replay.mimic.raw_files import TablesSettings
 
 FILES = {"LICENSE.txt": b"open", "hosp/patients.csv.gz": b"patients", "icu/icustays.csv.gz": b"stays"}
 
@@ -64,7 +64,7 @@ def test_an_existing_folder_is_kept_without_force(release, tmp_path):
 
 
 def test_the_shipped_list_holds_every_table_the_build_reads():
-    tables = load_settings(TablesSettings, "tables.yaml").tables
+    tables = load_shipped(TablesSettings, "tables.yaml").tables
     needed = {f"{table.folder}/{name}.csv.gz" for name, table in tables.items()}
     assert needed <= set(load_demo_settings().files)
 

@@ -3,17 +3,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sepsis_cql.configs.loading import load_settings, read_yaml
-from sepsis_cql.errors import SettingsError
-from sepsis_cql.replay.raw_files import TablesSettings
-from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
+from sepsis_cql.common.errors import SettingsError
+from sepsis_cql.common.strict import load_shipped, read_yaml
+from sepsis_cql.replay.mimic.raw_files import TablesSettings
+from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings, load_build_settings
 
-from .made_up import replay_settings
+from .made_up import build_settings
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-FEATURES = load_settings(Features, Path("features.yaml"))
-FLUIDS = load_settings(Fluids, Path("fluids.yaml"))
-TABLES = load_settings(TablesSettings, Path("tables.yaml")).tables
+SHIPPED = Path(__file__).parents[2] / "configs"
+FEATURES = load_shipped(Features, "features.yaml")
+FLUIDS = load_shipped(Fluids, "fluids.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +44,12 @@ def test_clip_bounds_are_the_published_ones_but_for_age_and_saturation(facts):
     assert changed == {"age_years": (18, 91), "spo2": (0, 100)}
 
 
-def test_tables_keep_every_item_the_features_and_fluids_read():
+def test_a_build_reads_every_item_of_its_features_and_fluids():
+    read = load_shipped(TablesSettings, "tables.yaml").with_items(load_build_settings().items).tables
     for name, feature in FEATURES.features.items():
         for source, itemids in feature.items.items():
-            assert set(itemids) <= set(TABLES[source].itemids), name
-    assert {*FLUIDS.resuscitation, *FLUIDS.before_icu} <= set(TABLES["inputevents"].itemids)
+            assert set(itemids) <= set(read[source].itemids), name
+    assert {*FLUIDS.resuscitation, *FLUIDS.before_icu} <= set(read["inputevents"].itemids)
 
 
 def test_labels_of_the_fluids_are_the_official_ones(mimic_demo):
@@ -59,7 +59,7 @@ def test_labels_of_the_fluids_are_the_official_ones(mimic_demo):
 
 
 def test_every_shipped_setting_is_valid():
-    assert replay_settings().model_dump().keys() == read_yaml(CONFIGS / "replay.yaml").keys()
+    assert build_settings().replay.model_dump().keys() == read_yaml(SHIPPED / "replay.yaml").keys()
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_every_shipped_setting_is_valid():
 )
 def test_a_wrong_setting_is_named(changes, message):
     with pytest.raises(SettingsError, match=message):
-        load_settings(ReplaySettings, Path("replay.yaml"), changes)
+        load_shipped(ReplaySettings, "replay.yaml", changes)

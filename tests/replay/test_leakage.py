@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import Features
-from sepsis_cql.replay.transitions import SPLITS
 
 from .made_up import MadeUpMimic, at, build, read_state_names, read_steps, subject_ids, three_splits
 
-FEATURES = load_settings(Features, Path("features.yaml"))
+FEATURES = load_shipped(Features, "features.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from sepsis_cql.errors import CohortError
+from sepsis_cql.common.errors import CohortError
+from sepsis_cql.replay.rows.splits import assign_splits, uniform_hash
 from sepsis_cql.replay.settings import SplitShares
-from sepsis_cql.replay.splits import assign_splits, uniform_hash
 
 SHARES = SplitShares(train=0.7, validation=0.15, test=0.15)
 PATIENTS = np.arange(10_000_000, 10_002_000)

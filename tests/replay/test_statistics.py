@@ -1,13 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.rows.statistics import fit_normalizer
 from sepsis_cql.replay.settings import Features
-from sepsis_cql.replay.statistics import fit_normaliser
 
-FEATURES = load_settings(Features, Path("features.yaml"))
+FEATURES = load_shipped(Features, "features.yaml")
 NAMES = FEATURES.state_names
 NAN = float("nan")
 
@@ -19,9 +17,9 @@ def fit(**columns: list[float]) -> dict[str, dict[str, float]]:
         states[:, NAMES.index(name)] = 1
     for name, values in columns.items():
         states[:, NAMES.index(name)] = values
-    normaliser, _ = fit_normaliser(states, FEATURES)
+    normalizer, _ = fit_normalizer(states, FEATURES)
     keys = ("clip_low", "clip_high", "fill", "mean", "scale")
-    return {name: {key: normaliser[key][i] for key in keys} for i, name in enumerate(NAMES)}
+    return {name: {key: getattr(normalizer, key)[i] for key in keys} for i, name in enumerate(NAMES)}
 
 
 def test_missing_values_take_the_median_of_the_known_ones_before_mean_and_scale():
@@ -46,7 +44,7 @@ def test_flags_pass_through_unchanged():
 def test_a_feature_nobody_was_measured_for_takes_its_normal_value_and_is_named():
     states = np.zeros((2, len(NAMES)), dtype=np.float32)
     states[:, NAMES.index("lactate")] = NAN
-    normaliser, unmeasured = fit_normaliser(states, FEATURES)
+    normalizer, unmeasured = fit_normalizer(states, FEATURES)
     assert unmeasured == ["lactate"]
-    assert normaliser["fill"][NAMES.index("lactate")] == FEATURES.features["lactate"].normal
-    assert normaliser["scale"][NAMES.index("lactate")] == 1
+    assert normalizer.fill[NAMES.index("lactate")] == FEATURES.features["lactate"].normal
+    assert normalizer.scale[NAMES.index("lactate")] == 1

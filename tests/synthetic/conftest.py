@@ -9,12 +9,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
 from sepsis_cql.replay.build import build_replay
-from sepsis_cql.replay.settings import ReplaySettings
-from sepsis_cql.replay.transitions import SPLITS
-from sepsis_cql.synthetic.render import Synthetic, synthesize
+from sepsis_cql.replay.rows.actions import ActionGrid
+from sepsis_cql.replay.rows.splits import SPLITS
+from sepsis_cql.replay.settings import load_build_settings
+from sepsis_cql.synthetic.rendering.render import Synthetic, synthesize
 from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_settings
+from sepsis_cql.synthetic.truth import Truth
 
 PATIENTS = 200
 
@@ -51,20 +52,16 @@ def settings() -> SyntheticSettings:
 
 
 @pytest.fixture(scope="session")
-def record(settings: SyntheticSettings) -> dict:
-    return {"settings": settings.model_dump(mode="json")}
-
-
-@pytest.fixture(scope="session")
-def action_grid(settings: SyntheticSettings) -> dict:
-    return settings.action_grid.model_dump()
+def truth(settings: SyntheticSettings) -> Truth:
+    edges = settings.action_grid
+    return Truth(settings, ActionGrid(tuple(edges.vasopressor_edges), tuple(edges.fluid_edges)), 15.0)
 
 
 @pytest.fixture(scope="session")
 def trip(settings: SyntheticSettings, tmp_path_factory: pytest.TempPathFactory) -> RoundTrip:
     folder = tmp_path_factory.mktemp("synthetic")
     synthetic = synthesize(folder / "mimic", PATIENTS, 7, settings)
-    build_replay(folder / "mimic", folder / "replay", load_settings(ReplaySettings, Path("replay.yaml")))
+    build_replay(folder / "mimic", folder / "replay", load_build_settings())
     frames = [pd.read_parquet(folder / "replay" / f"{split}.parquet") for split in SPLITS]
     steps = pd.concat(frames).sort_values(["stay_id", "step_index"], ignore_index=True)
     position = {stay_id: row for row, stay_id in enumerate(synthetic.roster.stay_id)}

@@ -1,17 +1,14 @@
 """Simulate, write MIMIC-IV tables, build: the replay must be the simulator's own record."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.replay.actions import ActionGrid
 from sepsis_cql.replay.build import build_replay
-from sepsis_cql.replay.settings import ReplaySettings
-from sepsis_cql.replay.transitions import SPLITS
-from sepsis_cql.synthetic.roster import COHORT, LATER
+from sepsis_cql.replay.rows.actions import ActionGrid
+from sepsis_cql.replay.rows.splits import SPLITS
+from sepsis_cql.replay.settings import load_build_settings
+from sepsis_cql.synthetic.rendering.roster import COHORT, LATER
 
 
 def test_the_cohort_is_exactly_the_stays_simulated_for_it(trip):
@@ -92,7 +89,7 @@ def test_the_replay_is_marked_as_synthetic_with_its_settings(trip, settings):
 
 @pytest.mark.parametrize("wrong", [{"availability": "charttime"}, {"alignment": "concurrent"}])
 def test_a_build_that_sees_what_was_not_yet_known_does_not_pass(trip, tmp_path, wrong):
-    settings = load_settings(ReplaySettings, Path("replay.yaml"), wrong)
+    settings = load_build_settings(changes=wrong)
     build_replay(trip.synthetic.directory, tmp_path / "replay", settings)
     frames = [pd.read_parquet(tmp_path / "replay" / f"{split}.parquet") for split in SPLITS]
     steps = pd.concat(frames).sort_values(["stay_id", "step_index"], ignore_index=True)

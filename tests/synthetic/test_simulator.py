@@ -6,9 +6,9 @@ import pytest
 import yaml
 from gymnasium.utils.env_checker import check_env
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.errors import SettingsError
-from sepsis_cql.replay.actions import ActionGrid
+from sepsis_cql.common.errors import SettingsError
+from sepsis_cql.common.strict import load_settings
+from sepsis_cql.replay.rows.actions import ActionGrid
 from sepsis_cql.synthetic.environment import SepsisEnv
 from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.synthetic.simulator import DIED, SimulatedICU, simulate

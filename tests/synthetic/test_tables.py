@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sepsis_cql import cli
-from sepsis_cql.errors import SettingsError
-from sepsis_cql.synthetic.render import synthesize
+from sepsis_cql.commands import app as cli
+from sepsis_cql.common.errors import SettingsError
+from sepsis_cql.synthetic.rendering.render import synthesize
 
 
 @pytest.fixture(scope="module")

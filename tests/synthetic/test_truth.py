@@ -1,18 +1,34 @@
 """True values by rollouts: consistent with the record of the clinicians, ordered as medicine would have it."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
-from sepsis_cql.errors import EvaluationError
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.synthetic.simulator import SimulatedICU, simulate
-from sepsis_cql.synthetic.truth import (
-    ConstantPolicy,
-    clinician_probabilities,
-    true_behavior,
-    true_value,
-)
+from sepsis_cql.synthetic.truth import open_truth
 
 EPISODES = 4000
+
+
+class Constant:
+    """The same row of action probabilities in every state."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def probabilities(self, states):
+        return np.tile(self.row, (len(states), 1))
+
+
+def always(action):
+    return Constant(np.eye(25)[action])
+
+
+RANDOM = Constant(np.full(25, 1 / 25))
 
 
 class PressureAndVolume:
@@ -33,16 +49,16 @@ class PressureAndVolume:
 
 
 @pytest.fixture(scope="module")
-def values(record, action_grid, state_names):
+def values(truth, state_names):
     policies = {
-        "clinicians": true_behavior(record, action_grid),
+        "clinicians": truth.behavior,
         "better": PressureAndVolume(state_names),
-        "never": ConstantPolicy(0),
-        "random": ConstantPolicy(),
-        **{f"always {action}": ConstantPolicy(action) for action in range(1, 25)},
+        "never": always(0),
+        "random": RANDOM,
+        **{f"always {action}": always(action) for action in range(1, 25)},
     }
     return {
-        name: true_value(policy, record, action_grid, EPISODES if name[:6] != "always" else 800, 5)
+        name: truth.value(policy, EPISODES if name[:6] != "always" else 800, 5, gamma=0.99)
         for name, policy in policies.items()
     }
 
@@ -71,22 +87,19 @@ def test_both_extremes_of_treatment_do_harm(values):
         assert values[extreme].value < values["clinicians"].value - 5
 
 
-def test_the_same_seed_gives_the_same_value_and_another_seed_another(record, action_grid):
-    first, again, other = (
-        true_value(ConstantPolicy(), record, action_grid, 300, seed).value for seed in (1, 1, 2)
-    )
+def test_the_same_seed_gives_the_same_value_and_another_seed_another(truth):
+    first, again, other = (truth.value(RANDOM, 300, seed, gamma=0.99).value for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_the_standard_error_shrinks_with_the_square_root_of_the_rollouts(record, action_grid):
-    few, many = (true_value(ConstantPolicy(), record, action_grid, n, 1).standard_error for n in (400, 6400))
+def test_the_standard_error_shrinks_with_the_square_root_of_the_rollouts(truth):
+    few, many = (truth.value(RANDOM, n, 1, gamma=0.99).standard_error for n in (400, 6400))
     assert few / many == pytest.approx(4, rel=0.15)
 
 
 def test_behavior_probabilities_are_the_frequencies_of_the_actions_in_the_replay(trip):
     states = np.stack(trip.steps["state"].to_numpy())
-    provenance, grid = trip.read("provenance"), trip.read("statistics")["action_grid"]
-    probabilities = clinician_probabilities(states, provenance["synthetic"], grid)
+    probabilities = open_truth(open_replay(trip.replay)).behavior.probabilities(states)
     assert probabilities.shape == (len(states), 25) and np.allclose(probabilities.sum(axis=1), 1)
     assert (probabilities > 0).all()
     expected, counts = probabilities.sum(axis=0), np.bincount(trip.steps["action"], minlength=25)
@@ -94,28 +107,39 @@ def test_behavior_probabilities_are_the_frequencies_of_the_actions_in_the_replay
     assert (np.abs(counts - expected) < 4 * spread).all()
 
 
-def test_states_of_rollouts_reach_the_policy_in_clinical_units_with_nan(record, action_grid, state_names):
-    class Remembering(ConstantPolicy):
+def test_states_of_rollouts_reach_the_policy_in_clinical_units_with_nan(truth, state_names):
+    class Remembering(Constant):
         def probabilities(self, states):
             seen.append(states)
             return super().probabilities(states)
 
     seen: list[np.ndarray] = []
-    true_value(Remembering(0), record, action_grid, 200, 1)
+    truth.value(Remembering(np.eye(25)[0]), 200, 1, gamma=0.99)
     ages = seen[0][:, state_names.index("age_years")]
     assert seen[0].shape == (200, 62) and (ages >= 18).all() and ages.max() > 60
     assert np.isnan(seen[0]).any() and not np.isinf(np.concatenate(seen)).any()
 
 
-def test_real_tables_have_no_true_value(action_grid):
-    with pytest.raises(EvaluationError, match="sepsis-cql synthesize"):
-        true_value(ConstantPolicy(), None, action_grid, 10)
+def test_tables_of_patients_and_states_built_otherwise_have_no_true_value(trip, tmp_path):
+    for name in ("provenance.json", "statistics.json"):
+        shutil.copyfile(trip.replay / name, tmp_path / name)
+    made = trip.read("provenance")
+    others = [
+        made | {"synthetic": None},
+        made | {"settings": made["settings"] | {"alignment": "concurrent"}},
+        made | {"features": {"features": dict(list(made["features"]["features"].items())[1:])}},
+    ]
+    for provenance in others:
+        (tmp_path / "provenance.json").write_text(json.dumps(provenance))
+        assert open_truth(open_replay(tmp_path)) is None
+    (tmp_path / "provenance.json").write_text(json.dumps(made | {"settings": made["settings"] | {"seed": 3}}))
+    assert open_truth(open_replay(tmp_path)) is not None
 
 
-def test_a_policy_whose_probabilities_do_not_sum_to_one_is_refused(record, action_grid):
+def test_a_policy_whose_probabilities_do_not_sum_to_one_is_refused(truth):
     class Wrong:
         def probabilities(self, states):
             return np.ones((len(states), 25))
 
     with pytest.raises(EvaluationError, match="sum to 1"):
-        true_value(Wrong(), record, action_grid, 10)
+        truth.value(Wrong(), 10, 1, gamma=0.99)

@@ -5,9 +5,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
+from sepsis_cql.replay.records import Source
+from sepsis_cql.replay.settings import Features
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.training.data import TrainingData, sha256_transitions
+from sepsis_cql.training.learners.registry import parse_settings
+from sepsis_cql.training.records import Score
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
 
 CPU = torch.device("cpu")
@@ -34,7 +39,7 @@ def make_transitions(n_stays: int = 40, seed: int = 0, n_states: int = 62) -> Tr
         subject_id=stay_id,
         step_index=np.concatenate([np.arange(length) for length in lengths]),
         state_names=tuple(names),
-        normalised=True,
+        normalized=True,
     )
 
 
@@ -46,24 +51,41 @@ def make_data(**kwargs: Any) -> TrainingData:
         transitions=transitions,
         rewards=rewards,
         statistics=None,
-        source={"name": "made-up", "version": "1"},
-        fingerprint=None,
+        source=Source(name="made-up", version="1"),
+        fingerprint="f" * 64,
         sha256=sha256_transitions(transitions, rewards),
+        features=load_shipped(Features, "features.yaml"),
+        step_hours=4,
     )
 
 
-SETTINGS = TrainingSettings(
-    reward_variant="sparse",
-    learning_rate=1e-3,
-    alpha=0.1,
-    gamma=0.99,
-    batch_size=32,
-    epochs=6,
-    target_update_epochs=2,
-    grad_clip=10.0,
-    hidden_sizes=[16, 16],
-    seed=7,
-    checkpoint_epochs=2,
-    keep_checkpoints=2,
-)
+COMMON = {
+    "reward_variant": "sparse",
+    "learning_rate": 1e-3,
+    "batch_size": 32,
+    "epochs": 6,
+    "grad_clip": 10.0,
+    "hidden_sizes": [16, 16],
+    "seed": 7,
+    "checkpoint_epochs": 2,
+    "keep_checkpoints": 2,
+}
+OF_CQL = {"alpha": 0.1, "gamma": 0.99, "target_update_epochs": 2}
+
+
+def make_settings(algorithm: str = "cql", **changes: Any) -> TrainingSettings:
+    """Settings of a short run of a learner."""
+    own = OF_CQL if algorithm == "cql" else {}
+    return parse_settings(COMMON | own | changes | {"algorithm": algorithm})
+
+
+def make_score(value: float, half: float = 1.0, **changes: Any) -> Score:
+    """A validation score with the interval `value` plus and minus `half`; the original metric says the opposite."""
+    facts = {"softening": "greedy", "ess": 50.0, "passes_gates": True, "gates": [], "n_episodes": 7}
+    published = {"published_fqe": -value, "published_wis": 0.0, "published_ess": 1.0}
+    bounds = {"fqe": value, "fqe_lower": value - half, "fqe_upper": value + half}
+    return Score(**(facts | published | bounds | changes))
+
+
+SETTINGS = make_settings()
 RUNTIME = RuntimeSettings(device="cpu", threads=1)

@@ -1,14 +1,14 @@
-"""The fast learner follows the published recipe, for one model and for each model of a stack."""
+"""The fast learner follows the published recipe, for one model and for each of several models trained together."""
 
 import pytest
 import torch
 
 from sepsis_cql.benchmarks.published_recipe import PublishedRecipe, q_network
-from sepsis_cql.training.buffer import ResidentBuffer, epoch_order
-from sepsis_cql.training.cql import ConservativeQLearning
-from sepsis_cql.training.network import TrainableNetwork
+from sepsis_cql.training.learners.cql import ConservativeQLearning
+from sepsis_cql.training.step.device_buffer import DeviceBuffer, epoch_order
+from sepsis_cql.training.step.network import TrainableNetwork
 
-from .made_up import CPU, make_transitions
+from .made_up import CPU, make_settings, make_transitions
 
 EPOCHS, BATCH, TARGET_EPOCHS = 12, 64, 3
 
@@ -25,10 +25,9 @@ def make_learner(networks, rewards, *, learning_rates, alphas, dtype=torch.float
     network = TrainableNetwork(
         networks, learning_rates, grad_clip=10.0, device=CPU, reduced_precision=reduced_precision
     )
-    buffer = ResidentBuffer(states.to(network.inputs_dtype), next_states, actions, terminals)
-    return ConservativeQLearning(
-        network, buffer, rewards, alphas=alphas, gamma=0.99, target_update_epochs=TARGET_EPOCHS
-    )
+    buffer = DeviceBuffer(states.to(network.inputs_dtype), next_states, actions, terminals)
+    settings = [make_settings(alpha=alpha, target_update_epochs=TARGET_EPOCHS) for alpha in alphas]
+    return ConservativeQLearning(network, buffer, rewards, settings)
 
 
 @torch.no_grad()
@@ -60,26 +59,26 @@ def test_training_equals_the_published_recipe(dtype, tolerance):
     expected = torch.cat([parameter.detach().flatten() for parameter in plain.network.parameters()])
     torch.testing.assert_close(learner.network.weights, expected, rtol=tolerance, atol=tolerance)
     for name in ("td_loss", "conservative_loss", "total_loss"):
-        found = [float(getattr(step, name)) for step in losses]
+        found = [float(step[name]) for step in losses]
         assert found == pytest.approx([step[name] for step in plain_losses], rel=tolerance * 10)
 
 
-def test_each_model_of_a_stack_equals_its_single_run():
+def test_each_of_several_models_equals_its_single_run():
     sparse = columns()[2]
     settings = [(5, 1e-3, 0.05, sparse), (6, 3e-4, 0.5, sparse), (7, 1e-3, 2.0, sparse * 0.5 + 0.1)]
     seeds, rates, alphas, rewards = zip(*settings, strict=True)
-    stack = make_learner(
+    together = make_learner(
         [q_network(62, seed) for seed in seeds], torch.stack(rewards), learning_rates=rates, alphas=alphas
     )
-    stack_losses = train(stack, seeds, len(sparse))
+    joint_losses = train(together, seeds, len(sparse))
     for index, (seed, rate, alpha, reward) in enumerate(settings):
         single = make_learner([q_network(62, seed)], reward, learning_rates=[rate], alphas=[alpha])
         losses = train(single, [seed], len(sparse))
         for name, value in single.model_state(0).items():
-            torch.testing.assert_close(stack.model_state(index)[name], value, rtol=1e-3, atol=2e-4)
-        found = torch.stack([step.td_loss[index] for step in stack_losses])
+            torch.testing.assert_close(together.model_state(index)[name], value, rtol=1e-3, atol=2e-4)
+        found = torch.stack([step["td_loss"][index] for step in joint_losses])
         torch.testing.assert_close(
-            found, torch.stack([step.td_loss for step in losses]), rtol=1e-3, atol=1e-4
+            found, torch.stack([step["td_loss"] for step in losses]), rtol=1e-3, atol=1e-4
         )
 
 
@@ -110,4 +109,4 @@ def test_reduced_precision_keeps_float32_weights_and_stays_close():
     assert not torch.equal(reduced.network.weights, exact.network.weights)
     moved = (exact.network.weights - initial).norm()
     assert (reduced.network.weights - exact.network.weights).norm() < 0.1 * moved
-    assert losses[-1].td_loss.dtype == torch.float32
+    assert losses[-1]["td_loss"].dtype == torch.float32

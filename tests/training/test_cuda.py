@@ -1,11 +1,11 @@
-"""On an NVIDIA GPU a run is the same run: as on a processor, resumed, and as one of a stack."""
+"""On an NVIDIA GPU a run is the same run: as on a processor, resumed, and as one of several trained together."""
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sepsis_cql.training.run import Run, train_runs
 from sepsis_cql.training.settings import RuntimeSettings
-from sepsis_cql.training.train import Run, train_runs
 
 from .made_up import RUNTIME, SETTINGS, make_data
 
@@ -37,12 +37,12 @@ def test_a_run_learns_what_it_learns_on_a_processor(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_each_run_of_a_stack_equals_its_single_run(tmp_path, precision):
+def test_each_run_of_a_job_equals_its_single_run(tmp_path, precision):
     runtime = CUDA.model_copy(update={"precision": precision})
-    stack = train(tmp_path / "stack", CHANGES, runtime)
+    together = train(tmp_path / "together", CHANGES, runtime)
     for index, change in enumerate(CHANGES):
         (single,) = train(tmp_path / f"single{index}", [change], runtime)
-        assert_close(stack[index], single, 2e-4 if precision == "fp32" else 2e-2)
+        assert_close(together[index], single, 2e-4 if precision == "fp32" else 2e-2)
 
 
 @pytest.mark.parametrize("n_runs", [1, 3])

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sepsis_cql.errors import TrainingError
-from sepsis_cql.replay.exports import write_published
-from sepsis_cql.storage import read_json
+from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.storage import read_json
+from sepsis_cql.replay.interop.exports import write_original
 from sepsis_cql.training import checkpoint, outputs
-from sepsis_cql.training.train import Run, train_runs
+from sepsis_cql.training.run import Run, train_runs
 
 from .made_up import RUNTIME, SETTINGS, make_data, make_transitions
 
@@ -33,7 +33,7 @@ def train(out, report=lambda progress: None):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     torch.set_num_threads(1)
-    return train(tmp_path_factory.mktemp("whole") / "run")["weights_sha256"]
+    return train(tmp_path_factory.mktemp("whole") / "run").weights_sha256
 
 
 def die():
@@ -97,9 +97,9 @@ def test_a_run_killed_at_this_moment_resumes_to_the_same_weights(whole, tmp_path
     assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "run" / "training.json").exists()
     record = train(tmp_path / "run")
-    assert record["weights_sha256"] == whole
-    assert record["losses"]["td_loss"] > 0
-    assert record["resumed_from_epoch"] >= 2
+    assert record.weights_sha256 == whole
+    assert record.losses["td_loss"] > 0
+    assert record.resumed_from_epoch >= 2
     left = sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir())
     assert left[-2:] == ["epoch_0004.safetensors", "epoch_0006.safetensors"]
 
@@ -111,7 +111,7 @@ def test_a_run_killed_at_a_random_time_resumes_to_the_same_weights(whole, tmp_pa
     time.sleep(delay)
     process.kill()
     process.join()
-    assert train(tmp_path / "run")["weights_sha256"] == whole, f"killed after {delay} s"
+    assert train(tmp_path / "run").weights_sha256 == whole, f"killed after {delay} s"
 
 
 def limit_file_size(out):
@@ -139,13 +139,14 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, mess
     assert load_file(newest)["weights"].isfinite().all()
     if (out / "kept.jsonl").exists():
         (out / "kept.jsonl").replace(out / "metrics.jsonl")
-    assert train(out)["weights_sha256"] == whole
+    assert train(out).weights_sha256 == whole
 
 
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
     replay = tmp_path / "replay.parquet"
-    write_published(make_transitions(), replay)
-    options = ["--batch-size=4", "--epochs=240", "--threads=1", "--device=cpu", f"--replay={replay}"]
+    write_original(make_transitions(), replay)
+    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=240"]
+    options += ["--set=runtime.threads=1", "--set=runtime.device=cpu"]
     command = [Path(sys.executable).with_name("sepsis-cql"), "train", *options]
 
     def start(*more):

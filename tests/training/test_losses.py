@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from sepsis_cql.training.adam import Adam
-from sepsis_cql.training.losses import cql_losses_and_gradient, td_targets
-from sepsis_cql.training.network import TrainableNetwork
+from sepsis_cql.training.learners.cql import cql_losses_and_gradient, td_targets
+from sepsis_cql.training.step.adam import Adam
+from sepsis_cql.training.step.network import TrainableNetwork
 
 from .made_up import CPU
 
@@ -56,7 +56,7 @@ def test_one_clipped_adam_step_equals_the_golden_numbers(case):
     )
 
 
-@pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "a stack"])
+@pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "three models"])
 def test_the_written_gradient_equals_automatic_differentiation(models):
     generator = torch.Generator().manual_seed(1)
     q_values = torch.randn(*models, 50, 25, generator=generator, dtype=torch.float64) * 5
@@ -78,22 +78,20 @@ def test_nothing_follows_a_terminal_step():
     assert td_targets(rewards, torch.tensor([True, False]), next_q_values, 0.5).tolist() == [15.0, 4.5]
 
 
-@pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "a stack"])
-def test_the_formula_of_adam_equals_the_kernel(models):
+@pytest.mark.parametrize("n_models", [1, 3])
+def test_adam_takes_the_steps_of_pytorch(n_models):
     generator = torch.Generator().manual_seed(2)
-    gradients = torch.randn(5, *models, 40, generator=generator, dtype=torch.float64)
-    rates, scales = torch.tensor([[1e-2, 1e-3, 1e-4], [1.0, 0.1, 0.5]], dtype=torch.float64)
-    rates, scales = rates[: 3 if models else 1].view(models), scales[: 3 if models else 1].view(*models, 1)
-
-    def train(by_formula):
-        weights, first, second = torch.zeros(3, *models, 40, dtype=torch.float64)
-        adam = Adam(rates, first, second, step=torch.zeros((), dtype=torch.float64))
-        for gradient in gradients:
-            adam.step.add_(1)
-            if by_formula:
-                adam.apply_formula(weights, gradient, scales)
-            else:
-                adam.apply_kernel(weights, gradient * scales)
-        return torch.stack([weights, first, second])
-
-    torch.testing.assert_close(train(True), train(False), rtol=1e-12, atol=1e-14)
+    gradients = torch.randn(5, n_models, 40, generator=generator, dtype=torch.float64)
+    rates, scales = torch.tensor([[1e-2, 1e-3, 1e-4], [1.0, 0.1, 0.5]], dtype=torch.float64)[:, :n_models]
+    weights, first, second = torch.zeros(3, n_models, 40, dtype=torch.float64)
+    adam = Adam(rates, first, second, step=torch.zeros((), dtype=torch.float64))
+    expected = [torch.zeros(40, dtype=torch.float64, requires_grad=True) for _ in range(n_models)]
+    theirs = torch.optim.Adam(
+        [{"params": [one], "lr": float(lr)} for one, lr in zip(expected, rates, strict=True)]
+    )
+    for gradient in gradients:
+        adam.update(weights, gradient, scales[:, None])
+        for one, slope, scale in zip(expected, gradient, scales, strict=True):
+            one.grad = slope * scale
+        theirs.step()
+    torch.testing.assert_close(weights, torch.stack(expected).detach(), rtol=1e-12, atol=1e-14)

@@ -2,17 +2,12 @@
 
 import pytest
 
-from sepsis_cql.training.ranking import (
-    Score,
-    ScoredRun,
-    choose_run,
-    multiseed_validation,
-    rank_configurations,
-    rank_runs,
-    stage_evaluation,
-)
+from sepsis_cql.training.records import Score
+from sepsis_cql.training.sweep.ranking import Ranking, ScoredRun
 
 from .made_up import SETTINGS
+
+FIELDS = ["reward_variant", "learning_rate", "alpha"]
 
 
 def make_score(epoch=2, fqe=8.0, half=1.0, passes=True, published=12.0):
@@ -37,6 +32,10 @@ def make_run(name, *scores, alpha=0.1, seed=42):
     return ScoredRun(name, settings, list(scores))
 
 
+def rank(runs, metric):
+    return Ranking(runs, FIELDS, metric)
+
+
 def names(runs):
     return [run.name for run in runs]
 
@@ -47,13 +46,13 @@ def test_the_sound_order_prefers_what_the_data_assure_and_overlap_before_all():
         make_run("uncertain", make_score(fqe=10, half=4)),
         make_run("certain", make_score(fqe=9, half=0.5)),
     ]
-    assert names(rank_runs(runs, "fqe")) == ["certain", "uncertain", "no overlap"]
+    assert names(rank(runs, "fqe").ordered()) == ["certain", "uncertain", "no overlap"]
 
 
 def test_the_published_order_is_that_of_its_own_network():
     runs = [make_run("a", make_score(fqe=9, published=11)), make_run("b", make_score(fqe=1, published=15.7))]
-    assert names(rank_runs(runs, "published")) == ["b", "a"]
-    assert names(rank_runs(runs, "fqe")) == ["a", "b"]
+    assert names(rank(runs, "published").ordered()) == ["b", "a"]
+    assert names(rank(runs, "fqe").ordered()) == ["a", "b"]
 
 
 def test_each_run_counts_by_its_best_epoch():
@@ -68,19 +67,19 @@ def test_seeds_that_disagree_count_against_a_configuration():
         make_run(f"lucky {s}", make_score(fqe=fqe), alpha=0.05, seed=s)
         for s, fqe in ((1, 5), (2, 8), (3, 12))
     ]
-    assert names(rank_configurations([*lucky, *steady], "fqe")[0]) == names(steady)
-    assert choose_run([*lucky, *steady], "fqe") in steady
+    assert names(rank([*lucky, *steady], "fqe").configurations()[0]) == names(steady)
+    assert rank([*lucky, *steady], "fqe").chosen() in steady
     published = [
         make_run("x", make_score(published=12), alpha=1.0),
         make_run("y", make_score(published=9), seed=1),
         make_run("z", make_score(published=14), seed=2),
     ]
-    assert choose_run(published, "published").name == "x"
+    assert rank(published, "published").chosen().name == "x"
 
 
 def test_stage_files_hold_the_published_fields_and_ours_beside_them():
     runs = [make_run(f"r{alpha}", make_score(published=alpha), alpha=alpha) for alpha in (0.1, 0.5)]
-    evaluation = stage_evaluation(1, runs, "published", top=1)
+    evaluation = rank(runs, "published").stage_evaluation(1, top=1)
     assert evaluation["n_total_configs"] == 2
     assert evaluation["top_configs"] == [
         {"reward_variant": "sparse", "learning_rate": 1e-3, "cql_alpha": 0.5}
@@ -102,7 +101,7 @@ def test_stage_files_hold_the_published_fields_and_ours_beside_them():
 
 def test_the_multiseed_file_gives_mean_and_deviation_with_ddof_1():
     runs = [make_run(f"r{s}", make_score(published=p, fqe=p - 5), seed=s) for s, p in ((1, 10.0), (2, 14.0))]
-    (result,) = multiseed_validation(runs, "fqe", [1, 2])["results"]
+    (result,) = rank(runs, "fqe").multiseed_validation([1, 2])["results"]
     assert (result["n_seeds"], result["fqe_mean"], result["fqe_values"]) == (2, 12.0, [10.0, 14.0])
     assert result["fqe_std"] == pytest.approx(8**0.5)
     assert result["sound"]["fqe_values"] == [5.0, 9.0]

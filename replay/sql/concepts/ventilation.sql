@@ -73,7 +73,7 @@ WITH modes AS (
       WHEN device = 'None' THEN 'None'
     END AS ventilation_status
   FROM charted
-), neighbours AS (
+), neighbors AS (
   SELECT
     stay_id,
     charttime,
@@ -101,7 +101,7 @@ WITH modes AS (
         ELSE 1
       END
     ) OVER (PARTITION BY stay_id ORDER BY charttime NULLS FIRST) AS episode
-  FROM neighbours
+  FROM neighbors
 )
 SELECT
   stay_id,

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from sepsis_cql.configs.loading import load_settings
-from sepsis_cql.replay.concepts import create_concepts
-from sepsis_cql.replay.raw_files import TablesSettings
-from sepsis_cql.replay.tables import open_mimic
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.raw_files import TablesSettings
+from sepsis_cql.replay.mimic.tables import open_mimic
 
 RawRows = list[dict[str, str]]
 ANY_VALUE = {
@@ -28,7 +28,7 @@ ANY_VALUE = {
 
 @pytest.fixture(scope="session")
 def table_settings() -> TablesSettings:
-    return load_settings(TablesSettings, Path("tables.yaml"))
+    return load_shipped(TablesSettings, "tables.yaml")
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from sepsis_cql.cli import app
-from sepsis_cql.errors import TableError
-from sepsis_cql.replay.agreement import compare_concepts, compare_relations
-from sepsis_cql.replay.concepts import OfficialConcept, load_official_concepts, write_concepts
+from sepsis_cql.commands.app import app
+from sepsis_cql.common.errors import TableError
+from sepsis_cql.replay.report.agreement import compare_concepts, compare_relations
+from sepsis_cql.replay.report.official import OfficialConcept, load_official_concepts, write_concepts
 
 CONCEPT = OfficialConcept(key=["id"], columns=["id", "moment", "value", "name"])
 OURS = [(1, "2150-01-01 00:00:00", 0.5, "a"), (2, "2150-01-02 00:00:00", None, "b")]

@@ -14,8 +14,9 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from sepsis_cql.replay.agreement import compare_relations
-from sepsis_cql.replay.concepts import ORDER, SQL, load_official_concepts, read_query
+from sepsis_cql.replay.mimic.concepts import ORDER, SQL, read_query
+from sepsis_cql.replay.report.agreement import compare_relations
+from sepsis_cql.replay.report.official import load_official_concepts
 
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "pg_ctl", "psql")

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from sepsis_cql.errors import SettingsError, TableError
-from sepsis_cql.replay import raw_files, tables
-from sepsis_cql.replay.tables import open_mimic
-from sepsis_cql.storage import sha256_file
+from sepsis_cql.common.errors import SettingsError, TableError
+from sepsis_cql.common.storage import sha256_file
+from sepsis_cql.replay.mimic import raw_files, tables
+from sepsis_cql.replay.mimic.tables import open_mimic
+
+from ..made_up import SIMULATION
 
 
-def test_the_demo_is_recognised_and_counted(mimic_demo, table_settings):
+def test_the_demo_is_recognized_and_counted(mimic_demo, table_settings):
     with open_mimic(mimic_demo) as mimic:
         assert (mimic.source, mimic.version, mimic.synthetic) == ("mimic-iv-demo", "2.2", None)
         assert mimic.row_counts == {name: table.rows["demo"] for name, table in table_settings.tables.items()}
@@ -79,10 +81,10 @@ def test_a_hundred_other_patients_are_not_the_demo(small_root, rewrite):
 
 
 def test_a_synthetic_root_says_so_and_needs_no_laboratory_dictionary(small_root, rewrite):
-    (small_root / "SYNTHETIC.json").write_text(json.dumps({"version": "1", "seed": 3}))
+    (small_root / "SYNTHETIC.json").write_text(json.dumps(SIMULATION))
     rewrite(small_root / "hosp/d_labitems.csv.gz", lambda rows: rows[:1])
     with open_mimic(small_root) as mimic:
-        assert (mimic.source, mimic.version, mimic.synthetic["seed"]) == ("synthetic", "1", 3)
+        assert (mimic.source, mimic.version, mimic.synthetic.seed) == ("synthetic", "1", 3)
 
 
 def _first(**changes):

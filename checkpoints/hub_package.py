@@ -1,0 +1,205 @@
+"""Model packages: written with the code that loads them, read without running any code they hold."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from torch import Tensor
+from transformers.utils import logging
+
+from sepsis_cql.common.errors import CheckpointError
+from sepsis_cql.common.storage import read_json
+from sepsis_cql.common.strict import Settings, load_shipped
+from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
+from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
+from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
+from sepsis_cql.pipeline_sepsis_cql import TASK, SepsisTreatmentPipeline
+from sepsis_cql.replay.settings import Features
+
+CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+SIZE_LIMIT = 64 * 2**20  # bytes; the published network has 0.35 MB
+LIBRARY_KEYS = {"model_type", "auto_map", "custom_pipelines"}  # of config.json, beside the fields
+
+
+class FeatureInput(Settings):
+    """What the feature extractor checks of one feature beyond `configs/features.yaml`."""
+
+    valid: tuple[float, float] | None = None
+    hint: str = ""
+
+
+class FeatureInputs(Settings):
+    """`configs/feature_inputs.yaml`."""
+
+    feature_inputs: dict[str, FeatureInput]
+
+
+def new_feature_extractor(features: Features | None = None) -> SepsisCQLFeatureExtractor:
+    """Return a feature extractor with the units, bounds, flags and carrying rules a replay is built with.
+
+    Args:
+        features: of the replay; the shipped ones by default.
+    """
+    features = features or load_shipped(Features, "features.yaml")
+    inputs = load_shipped(FeatureInputs, "feature_inputs.yaml").feature_inputs
+    facts = []
+    for name, feature in features.features.items():
+        checks = inputs.get(name, FeatureInput())
+        bounds = checks.valid or feature.valid or feature.clip
+        facts.append(
+            {
+                "name": name,
+                "unit": feature.unit,
+                "low": bounds[0],
+                "high": bounds[1],
+                "flag": feature.flag,
+                "carry": feature.carry,
+                "hint": checks.hint,
+            }
+        )
+    return SepsisCQLFeatureExtractor(features=facts)
+
+
+def save_package(
+    model: SepsisCQLModel, feature_extractor: SepsisCQLFeatureExtractor, directory: Path
+) -> None:
+    """Write a package that AutoModel, AutoFeatureExtractor and `pipeline` load with trust_remote_code.
+
+    Args:
+        model: network with its normalizer.
+        feature_extractor: must produce the model's inputs in the model's order.
+        directory: receives config.json, model.safetensors, preprocessor_config.json and the code files.
+
+    Raises:
+        CheckpointError: the feature extractor and the model disagree on the inputs.
+    """
+    if feature_extractor.state_names != model.config.state_names:
+        raise CheckpointError(
+            "The feature extractor's state_names differ from the model's. Build both from the same features."
+        )
+    logging.disable_progress_bar()  # one small file
+    pipeline = SepsisTreatmentPipeline(
+        model=model, feature_extractor=feature_extractor, task=TASK, device=model.device
+    )
+    pipeline.save_pretrained(directory)
+
+
+def load_package(path_or_id: str | Path, revision: str | None = None) -> SepsisCQLModel:
+    """Read a package with this repository's own classes, in evaluation mode on the CPU.
+
+    Args:
+        path_or_id: a directory, or a Hub id such as `name/sepsis-cql`.
+        revision: tag, branch or commit of a Hub id.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or too large, or config and weights disagree.
+    """
+    directory = _locate(path_or_id, revision)
+    config = _read_config(directory / CONFIG)
+    tensors = _read_weights(directory / WEIGHTS)
+    with torch.device("meta"):
+        model = SepsisCQLModel(config)
+    check_weights(tensors, model.state_dict(), directory / WEIGHTS)
+    _check_normalizer(tensors, config, directory)
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def check_weights(found: dict[str, Tensor], expected: dict[str, Tensor], source: Path) -> None:
+    """Refuse tensors whose names, shapes or types differ from the expected ones, or that are not finite.
+
+    Raises:
+        CheckpointError: naming the first kind of difference and the tensors that have it.
+    """
+    problems: dict[str, Any] = {
+        "missing": sorted(set(expected) - set(found)),
+        "unexpected": sorted(set(found) - set(expected)),
+    }
+    both = sorted(set(expected) & set(found))
+    for what in ("shape", "dtype"):
+        problems[f"of another {what}"] = [
+            f"{name} (found {getattr(found[name], what)}, expected {getattr(expected[name], what)})"
+            for name in both
+            if getattr(found[name], what) != getattr(expected[name], what)
+        ]
+    problems["holding NaN or infinity"] = [name for name in both if not found[name].isfinite().all()]
+    for problem, names in problems.items():
+        if names:
+            raise CheckpointError(
+                f"{source}: tensors {problem}: {', '.join(names)}. Obtain an undamaged file, or the "
+                "configuration that belongs to it."
+            )
+
+
+def _locate(path_or_id: str | Path, revision: str | None) -> Path:
+    path = Path(path_or_id)
+    if path.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{path}: found a directory; a revision ({revision}) is for Hub ids only.")
+        return path
+    try:
+        return Path(
+            snapshot_download(
+                str(path_or_id), revision=revision, allow_patterns=[CONFIG, WEIGHTS, PREPROCESSOR]
+            )
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path_or_id}: neither a directory here nor a model the Hub gave ({error}). Check the path, or "
+            "the id, revision and login."
+        ) from error
+
+
+def read_small_file(file: Path) -> bytes:
+    """Bytes of a file no larger than a package's file may be.
+
+    Raises:
+        CheckpointError: the file is absent or larger.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not found. Expected a model package or checkpoint.")
+    if (size := file.stat().st_size) > SIZE_LIMIT:
+        raise CheckpointError(f"{file}: found {size} bytes, expected at most {SIZE_LIMIT}. Not one of ours.")
+    return file.read_bytes()
+
+
+def _read_config(file: Path) -> SepsisCQLConfig:
+    read_small_file(file)
+    values = read_json(file, expected="a model package's config.json")
+    own = {field.name for field in fields(SepsisCQLConfig)}
+    found_type = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+    if found_type != SepsisCQLConfig.model_type:
+        raise CheckpointError(f"{file}: model_type is {found_type!r}, expected 'sepsis_cql'.")
+    if unknown := sorted(set(values) - own - LIBRARY_KEYS):
+        raise CheckpointError(f"{file}: fields {unknown} unknown. Remove them, or correct their spelling.")
+    if missing := sorted(set(SepsisCQLConfig.__annotations__) - set(values)):
+        raise CheckpointError(f"{file}: fields {missing} missing. Write the package again.")
+    if values.get("dtype") not in (None, "float32"):
+        raise CheckpointError(f"{file}: dtype is {values['dtype']!r}, expected 'float32'.")
+    try:
+        return SepsisCQLConfig.from_dict(values)
+    except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    try:
+        return parse_safetensors(read_small_file(file))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{file}: not an intact safetensors file ({error}).") from error
+
+
+def _check_normalizer(tensors: dict[str, Tensor], config: SepsisCQLConfig, directory: Path) -> None:
+    is_identity = all(bool((tensors[name] == value).all()) for name, value in IDENTITY.items())
+    if is_identity != (config.normalization == "identity"):
+        raise CheckpointError(
+            f"{directory}: config.normalization is {config.normalization!r}, but the normalizer in the "
+            f"weights {'does nothing' if is_identity else 'is not the identity'}. One of the two is wrong."
+        )
+    if (tensors["scale"] <= 0).any() or (tensors["clip_low"] > tensors["clip_high"]).any():
+        raise CheckpointError(f"{directory / WEIGHTS}: expected positive scale and clip_low <= clip_high.")

@@ -1,0 +1,38 @@
+"""Options that several commands share, and the one console."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+
+Mimic = Annotated[Path, typer.Option(help="MIMIC-IV root with `hosp` and `icu` (csv.gz, csv or parquet).")]
+ReplayPath = Annotated[
+    Path, typer.Option(help="Replay directory written by `build`, or a replay parquet file.")
+]
+Run = Annotated[
+    Path,
+    typer.Option(help="Run directory with `replay`, `training` and `evaluation`, as `reproduce` makes it."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Keep the tables read from MIMIC-IV here (private) for the next time.")
+]
+MemoryLimit = Annotated[str | None, typer.Option(help="Most memory of the database engine, as `8GB`.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Change one setting, as `training.alpha=0.5`; may be repeated.",
+    ),
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        help="Device settings, shipped (`runtime.cuda`) or a file; else those of the best device here."
+    ),
+]

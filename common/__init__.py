@@ -1,0 +1,1 @@
+"""Settings and records, storage, provenance, errors and small-count privacy, for every other room."""

@@ -1,0 +1,156 @@
+"""YAML and JSON to frozen, strictly checked models: what a user sets, and what a stage records."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sepsis_cql.common.errors import SepsisCQLError, SettingsError
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.storage import read_json
+
+SHIPPED = ROOT / "configs"
+
+
+class Record(BaseModel):
+    """Base of what a stage writes down: frozen, and an unknown field fails with its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Settings(Record):
+    """Base of what a user sets: frozen, and a misspelt key fails with its name."""
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_shipped(model: type[SettingsT], name: str, changes: dict[str, Any] | None = None) -> SettingsT:
+    """Read settings from the installed package, wherever the command runs.
+
+    Args:
+        model: the settings model the file must satisfy.
+        name: of the file in `configs/`.
+        changes: nested values that replace those of the file.
+    """
+    return load_settings(model, SHIPPED / name, changes)
+
+
+def load_settings(model: type[SettingsT], file: Path, changes: dict[str, Any] | None = None) -> SettingsT:
+    """Read one YAML file into its settings model.
+
+    Args:
+        model: the settings model the file must satisfy.
+        file: the YAML file.
+        changes: nested values that replace those of the file, as `--set` gives them.
+
+    Raises:
+        SettingsError: the file is absent, not a YAML mapping, or a field is unknown or invalid.
+    """
+    values = merge(read_yaml(file), changes or {})
+    try:
+        return model.model_validate(values, strict=False)
+    except ValidationError as error:
+        raise SettingsError(f"{file}: {explain(error)}") from error
+
+
+def find_settings(value: str | Path) -> Path:
+    """Return the settings file an option names: `cql` is the shipped one, `cql.yaml` or a path is a file of the user's.
+
+    Raises:
+        SettingsError: no shipped settings have that name.
+    """
+    if str(value).endswith((".yaml", ".yml")):
+        return Path(value)
+    names = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+    if str(value) not in names:
+        raise SettingsError(
+            f"{value}: not the name of shipped settings ({', '.join(names)}). A file of your own ends in .yaml."
+        )
+    return SHIPPED / f"{value}.yaml"
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        SettingsError: the file is absent or is not a YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{file}: cannot be read ({error.strerror}). Expected a file of settings."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not valid YAML ({error}).") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file}: found {type(values).__name__}, expected a mapping of settings.")
+    return values
+
+
+def parse_changes(lines: Iterable[str], sections: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Parse the values of `--set section.field=value` into nested changes by section.
+
+    Args:
+        lines: such as `training.alpha=0.5` or `evaluation.gates.minimum_ess=100`; values are read as YAML.
+        sections: those the command has.
+
+    Raises:
+        SettingsError: a line has no section, field or value, or a section the command does not have.
+    """
+    changes: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for line in lines:
+        path, equals, text = line.partition("=")
+        section, *fields = path.strip().split(".")
+        if not equals or not all([section, *fields]) or not fields or section not in changes:
+            raise SettingsError(
+                f"--set {line}: expected section.field=value with a section of {', '.join(changes)}."
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set {line}: the value is not valid YAML.") from error
+        for field in reversed(fields):
+            value = {field: value}
+        changes[section] = merge(changes[section], value)
+    return changes
+
+
+def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with those of `changes` in their place, mapping by mapping."""
+    both = {
+        name: merge(values[name], change)
+        for name, change in changes.items()
+        if isinstance(change, dict) and isinstance(values.get(name), dict)
+    }
+    return values | changes | both
+
+
+def read_record(model: type[RecordT], file: Path, *, expected: str) -> RecordT:
+    """Read a JSON file that a stage wrote into its model.
+
+    Args:
+        model: of the record.
+        file: the JSON file.
+        expected: what it is and which command makes it, for the error message.
+
+    Raises:
+        SepsisCQLError: the file is absent, not JSON, or does not satisfy the model.
+    """
+    try:
+        return model.model_validate(read_json(file, expected=expected), strict=False)
+    except ValidationError as error:
+        raise SepsisCQLError(f"{file}: {explain(error)}. Expected {expected}.") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return one line for the fields that are wrong: name, what is wrong, what was found."""
+    parts = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+        parts.append(f"{field}: {item['msg']} (found {item['input']!r})")
+    return "; ".join(parts)

@@ -1,1 +1,0 @@
-"""Settings written as YAML, and the loader that checks them."""

@@ -1,0 +1,112 @@
+"""What every policy is evaluated against: scored episodes, training transitions and the clinicians' policy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.evaluation.estimators.episodes import Episodes, pad_episodes
+from sepsis_cql.evaluation.estimators.fqe_basis import CPU
+from sepsis_cql.evaluation.estimators.intervals import resample_counts
+from sepsis_cql.evaluation.policies.base import FunctionPolicy
+from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.replay.directory import Replay
+from sepsis_cql.replay.transitions import Transitions
+
+REWARD_VARIANT = "sparse"  # survival is what a policy is judged by, whatever reward shaped its training
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """The data of one evaluation.
+
+    Attributes:
+        train: transitions the behavior policy and the evaluators are fitted on.
+        scored: transitions the policies are scored on.
+        train_inputs, scored_inputs: normalized states without NaN.
+        episodes: the scored transitions as padded arrays.
+        model: of the clinicians, from inputs; a function where they are known.
+        train_behavior: (n, 25) the clinicians' probabilities at the training states.
+        behavior: (n, 25) the same at the scored states.
+        normalizer: clinical units to inputs.
+        device: where evaluators are fitted.
+    """
+
+    train: Transitions
+    scored: Transitions
+    train_inputs: np.ndarray
+    scored_inputs: np.ndarray
+    episodes: Episodes
+    model: BehaviorPolicy | FunctionPolicy
+    train_behavior: np.ndarray
+    behavior: np.ndarray
+    normalizer: Callable[[np.ndarray], np.ndarray]
+    device: torch.device = CPU
+
+    def counts(self, n_resamples: int, seed: int) -> np.ndarray:
+        """Return (R, n_episodes) counts of how often each episode is drawn, the same for every estimator and policy."""
+        return np.concatenate(list(resample_counts(self.episodes.n_episodes, n_resamples, seed)))
+
+    def clinicians(self, states: np.ndarray) -> np.ndarray:
+        """Return the clinicians' (n, 25) estimated probabilities at states as the replay holds them."""
+        for known, behavior in (
+            (self.train.states, self.train_behavior),
+            (self.scored.states, self.behavior),
+        ):
+            if states is known:
+                return behavior
+        return self.model.probabilities(self.normalizer(states))
+
+
+def load_evaluation_data(
+    replay: Replay, split: str, settings: EvaluationSettings, device: torch.device = CPU
+) -> EvaluationData:
+    """Read a replay directory and fit the behavior policy.
+
+    Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
+    scored episodes never fit it.
+
+    Raises:
+        EvaluationError: the replay is a single file, which has no training split, or the scored split is train.
+    """
+    if replay.statistics is None:
+        raise EvaluationError(
+            f"{replay.path}: found a single file, expected a replay directory: the sound protocol fits the behavior "
+            "policy and the evaluator on a training split. Use --protocol published, or a directory."
+        )
+    if split == "train":
+        raise EvaluationError(
+            "split: found train, expected validation or test; training episodes score nothing."
+        )
+    train, scored = (replay.transitions(name, REWARD_VARIANT) for name in ("train", split))
+    normalizer = replay.statistics.normalizer
+    inputs = normalizer(train.states)
+    if split == "test":
+        held = replay.transitions("validation", REWARD_VARIANT)
+        fitted, calibration = (inputs, train.actions), (normalizer(held.states), held.actions)
+    else:
+        is_held = hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
+        fitted, calibration = ((inputs[rows], train.actions[rows]) for rows in (~is_held, is_held))
+    model = fit_behavior(*fitted, *calibration, settings.behavior, settings.seed)
+    scored_inputs = normalizer(scored.states)
+    return EvaluationData(
+        train=train,
+        scored=scored,
+        train_inputs=inputs,
+        scored_inputs=scored_inputs,
+        episodes=pad_episodes(scored, settings.gamma),
+        model=model,
+        train_behavior=model.probabilities(inputs),
+        behavior=model.probabilities(scored_inputs),
+        normalizer=normalizer,
+        device=device,
+    )
+
+
+def hold_out(subject_id: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return a (n,) mask of the decisions of a share of the patients, at least of one."""
+    patients = np.random.default_rng(seed).permutation(np.unique(subject_id))
+    return np.isin(subject_id, patients[: max(1, round(share * len(patients)))])

@@ -1,0 +1,165 @@
+"""The sound evaluation of one policy: estimates of several families, weights, and the difference to clinicians."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepsis_cql.evaluation.data import EvaluationData
+from sepsis_cql.evaluation.estimators import importance
+from sepsis_cql.evaluation.estimators.episodes import select_rows
+from sepsis_cql.evaluation.estimators.fqe import (
+    FqeResult,
+    compute_normal_interval,
+    cross_fit,
+    fit_on_training,
+)
+from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
+from sepsis_cql.evaluation.estimators.importance import SumEstimator
+from sepsis_cql.evaluation.estimators.intervals import compute_difference_interval, compute_interval
+from sepsis_cql.evaluation.estimators.table import BOOTSTRAP, ESTIMATORS, Given, Statistic
+from sepsis_cql.evaluation.estimators.weights import Weights, summarize_weights
+from sepsis_cql.evaluation.policies.base import Policy, checked_probabilities
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
+from sepsis_cql.evaluation.record import Difference, Estimate
+from sepsis_cql.evaluation.settings import EvaluationSettings
+
+
+@dataclass(frozen=True)
+class PolicyEstimate:
+    """What was found about one policy.
+
+    Attributes:
+        evaluated: which policy, with its softening.
+        probabilities: (n, 25) of the policy at the scored states.
+        weights: (n_episodes,) untruncated episode weights.
+        estimates: by name of the estimator.
+        statistics: the same as statistics that can be resampled or refitted.
+        difference: to the clinicians, by the recommended estimator; None for the clinicians themselves.
+        fqe: the cross-fitted evaluator; None for the clinicians themselves.
+    """
+
+    evaluated: EvaluatedPolicy
+    probabilities: np.ndarray
+    weights: np.ndarray
+    estimates: dict[str, Estimate]
+    statistics: dict[str, Statistic]
+    difference: Difference | None
+    fqe: FqeResult | None
+
+    @property
+    def summary(self) -> Weights:
+        """Diagnostics of the weights."""
+        return summarize_weights(self.weights)
+
+
+def estimate_policy(
+    evaluated: EvaluatedPolicy, data: EvaluationData, settings: EvaluationSettings, n_resamples: int
+) -> PolicyEstimate:
+    """Estimate the value of one policy by every estimator of the table.
+
+    Args:
+        evaluated: the policy.
+        data: the scored episodes, and what evaluators are fitted on.
+        settings: of the estimators.
+        n_resamples: bootstrap resamples.
+    """
+    probabilities, rho = weigh_policy(evaluated.policy, data)
+    fits = fit_evaluators(evaluated, data, probabilities, settings)
+    cap = float(np.quantile(rho[:, -1], settings.truncation_quantile)) or None
+    given = Given(data.episodes, data.scored.actions, probabilities, rho, cap, fits)
+    counts = data.counts(n_resamples, settings.seed)
+    estimates, statistics = _apply_table(given, counts, settings, is_of_clinicians=False)
+    recommended = settings.gates.recommended
+    difference = _difference(recommended, statistics[recommended], data, counts, settings)
+    fqe = fits["fqe_cross_fitted"]
+    return PolicyEstimate(evaluated, probabilities, rho[:, -1], estimates, statistics, difference, fqe)
+
+
+def weigh_policy(policy: Policy, data: EvaluationData) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, 25) probabilities at the scored states, and (n_episodes, horizon) cumulative importance ratios."""
+    probabilities = checked_probabilities(policy, data.scored.states)
+    taken = select_rows(probabilities, data.scored.actions)
+    ratios = data.episodes.pad(taken / select_rows(data.behavior, data.scored.actions), fill=1.0)
+    return probabilities, np.cumprod(ratios, axis=1)
+
+
+def estimate_clinicians(
+    evaluated: EvaluatedPolicy, data: EvaluationData, settings: EvaluationSettings, n_resamples: int
+) -> PolicyEstimate:
+    """Estimate what clinicians achieved on the same episodes: every weight is 1."""
+    rho = np.ones(data.episodes.rewards.shape)
+    given = Given(data.episodes, data.scored.actions, data.behavior, rho, None, {})
+    counts = data.counts(n_resamples, settings.seed)
+    estimates, statistics = _apply_table(given, counts, settings, is_of_clinicians=True)
+    return PolicyEstimate(evaluated, data.behavior, rho[:, -1], estimates, statistics, None, None)
+
+
+def fit_evaluators(
+    evaluated: EvaluatedPolicy, data: EvaluationData, probabilities: np.ndarray, settings: EvaluationSettings
+) -> dict[str, FqeResult]:
+    """Fit Q evaluation of a policy on training transitions and on folds of the scored ones.
+
+    Args:
+        evaluated: the policy.
+        data: both kinds of transitions.
+        probabilities: (n, 25) of the policy at the scored states.
+        settings: of the evaluators.
+    """
+    trained = checked_probabilities(evaluated.policy, data.train.states)
+    training = Decisions(data.train_inputs, trained, data.train_behavior, data.device)
+    scored = Decisions(data.scored_inputs, probabilities, data.behavior, data.device)
+    counts = data.counts(settings.fqe.refits, settings.seed)
+    return {
+        "fqe": fit_on_training(data.train, training, data.scored, scored, counts, settings),
+        "fqe_cross_fitted": cross_fit(data.scored, scored, counts, settings),
+    }
+
+
+def _apply_table(
+    given: Given, counts: np.ndarray, settings: EvaluationSettings, *, is_of_clinicians: bool
+) -> tuple[dict[str, Estimate], dict[str, Statistic]]:
+    """Estimates and statistics by every row that says something of a policy, or of the clinicians."""
+    estimates, statistics = {}, {}
+    for name, row in ESTIMATORS.items():
+        if row.is_of_clinicians == is_of_clinicians:
+            statistics[name] = statistic = row.make(given)
+            value, lower, upper = _summarize(statistic, counts, settings)
+            estimates[name] = Estimate(
+                value=_finite(value),
+                lower=_finite(lower),
+                upper=_finite(upper),
+                method=f"{settings.interval} {BOOTSTRAP}" if row.method == BOOTSTRAP else row.method,
+                truncated_at=given.cap if row.is_truncated else None,
+            )
+    return estimates, statistics
+
+
+def _summarize(
+    statistic: Statistic, counts: np.ndarray, settings: EvaluationSettings
+) -> tuple[float, float, float]:
+    """Value, lower and upper end of the 95% interval; NaN where there is none."""
+    if isinstance(statistic, float):
+        return statistic, np.nan, np.nan
+    if isinstance(statistic, FqeResult):
+        return statistic.value, *statistic.interval()
+    return statistic.value, *compute_interval(statistic, counts, method=settings.interval)
+
+
+def _difference(
+    name: str, statistic: Statistic, data: EvaluationData, counts: np.ndarray, settings: EvaluationSettings
+) -> Difference:
+    """Value of the policy minus mean return of the clinicians, on the same resampled episodes."""
+    returns = data.episodes.returns
+    lower = upper = np.nan
+    value = (statistic if isinstance(statistic, float) else statistic.value) - float(returns.mean())
+    if isinstance(statistic, FqeResult):  # refit by refit
+        observed = statistic.refit_counts @ returns / statistic.refit_counts.sum(axis=1)
+        lower, upper = compute_normal_interval(value, statistic.resampled() - observed)
+    elif isinstance(statistic, SumEstimator):
+        clinicians = importance.mean_estimator(returns)
+        lower, upper = compute_difference_interval(statistic, clinicians, counts, method=settings.interval)
+    return Difference(estimator=name, value=_finite(value), lower=_finite(lower), upper=_finite(upper))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

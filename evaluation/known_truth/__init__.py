@@ -1,0 +1,1 @@
+"""Estimators held against environments whose true values are known."""

@@ -1,0 +1,1 @@
+"""Policies to evaluate: loaded, softened, baselines, and the estimated behavior policy."""

@@ -1,0 +1,115 @@
+"""The one interface under which every policy is evaluated, and the policies that need no training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.special import softmax
+
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.replay.rows.actions import N_ACTIONS
+
+NO_TREATMENT = 0
+PROBABILITY_TOLERANCE = 1e-4
+
+
+class Policy(Protocol):
+    """Anything that turns states, as the replay holds them, into action probabilities."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls the policy."""
+        ...
+
+    def probabilities(self, states: np.ndarray) -> np.ndarray:
+        """Return (n, 25) probabilities for (n, n_states) states."""
+        ...
+
+
+@dataclass(frozen=True)
+class QPolicy:
+    """The greedy policy of action values.
+
+    Attributes:
+        name: what the report calls it.
+        q_values: (n, n_states) states to (n, 25) values.
+    """
+
+    name: str
+    q_values: Callable[[np.ndarray], np.ndarray]
+
+    def probabilities(self, states: np.ndarray) -> np.ndarray:
+        """Return (n, 25) probabilities for (n, n_states) states."""
+        return np.eye(N_ACTIONS)[self.q_values(states).argmax(axis=1)]
+
+
+@dataclass(frozen=True)
+class FunctionPolicy:
+    """A Python function from states to probabilities (n, 25), or to actions (n,) of integer type."""
+
+    name: str
+    function: Callable[[np.ndarray], np.ndarray]
+
+    def probabilities(self, states: np.ndarray) -> np.ndarray:
+        """Return (n, 25) probabilities for (n, n_states) states."""
+        answer = np.asarray(self.function(states))
+        if answer.shape == (len(states),) and np.issubdtype(answer.dtype, np.integer):
+            return np.eye(N_ACTIONS)[answer]
+        return answer.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class StatelessPolicy:
+    """The same action probabilities in every state."""
+
+    name: str
+    row: np.ndarray  # (25,)
+
+    def probabilities(self, states: np.ndarray) -> np.ndarray:
+        """Return (n, 25) probabilities for (n, n_states) states."""
+        return np.tile(self.row, (len(states), 1))
+
+
+def baseline_policies(training_actions: np.ndarray) -> list[Policy]:
+    """Return the baselines: no treatment, random, and always the action clinicians chose most often in training."""
+    modal = int(np.bincount(training_actions, minlength=N_ACTIONS).argmax())
+    return [
+        StatelessPolicy("no treatment", np.eye(N_ACTIONS)[NO_TREATMENT]),
+        StatelessPolicy("random", np.full(N_ACTIONS, 1 / N_ACTIONS)),
+        StatelessPolicy(f"always the modal action ({modal})", np.eye(N_ACTIONS)[modal]),
+    ]
+
+
+def tilt_behavior(q_values: np.ndarray, behavior: np.ndarray, temperature: float) -> np.ndarray:
+    """Return (n, 25) probabilities proportional to behavior x exp(Q / temperature): clinicians, tilted towards high Q.
+
+    A large temperature gives the clinicians, a small one the greedy action among those clinicians give.
+    """
+    return softmax(np.log(behavior) + q_values / temperature, axis=1)
+
+
+def mix(probabilities: np.ndarray, behavior: np.ndarray, clinician_share: float) -> np.ndarray:
+    """Return (n, 25) probabilities of following clinicians in a share of the decisions, else the policy."""
+    return (1 - clinician_share) * probabilities + clinician_share * behavior
+
+
+def checked_probabilities(policy: Policy, states: np.ndarray) -> np.ndarray:
+    """Return the policy's (n, 25) probabilities, refused unless they are probabilities.
+
+    Raises:
+        EvaluationError: wrong shape, negative, NaN, or rows that do not sum to 1.
+    """
+    probabilities = policy.probabilities(states)
+    expected = (len(states), N_ACTIONS)
+    if probabilities.shape != expected:
+        raise EvaluationError(f"{policy.name}: returned shape {probabilities.shape}, expected {expected}.")
+    wrong = ~(np.abs(probabilities.sum(axis=1) - 1) <= PROBABILITY_TOLERANCE) | (probabilities < 0).any(
+        axis=1
+    )
+    if wrong.any():
+        raise EvaluationError(
+            f"{policy.name}: {int(wrong.sum())} of {len(states)} rows are not probabilities "
+            "(expected non-negative numbers that sum to 1)."
+        )
+    return probabilities / probabilities.sum(axis=1, keepdims=True)

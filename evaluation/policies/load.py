@@ -1,0 +1,176 @@
+"""Anything that can be called a policy, loaded into the one form that is evaluated."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import softmax
+
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, load_package
+from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
+from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.storage import sha256_file, sha256_json
+from sepsis_cql.evaluation import record
+from sepsis_cql.evaluation.cache import cache_last
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy
+from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
+from sepsis_cql.replay.directory import Replay
+from sepsis_cql.replay.rows.actions import N_ACTIONS
+from sepsis_cql.replay.transitions import Transitions
+
+BATCH = 65536  # states valued at a time
+States = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy with what the report says about it.
+
+    Attributes:
+        facts: its name, kind and the SHA-256 of its weights.
+        network: (n, 62) states to (n, 25) values; None for a policy without values.
+        function: states to probabilities or actions, where there is no network.
+        state_names: order of the states it takes; None if it does not say.
+        takes_normalized: whether it wants z-scores instead of clinical units.
+    """
+
+    facts: record.Policy
+    network: States | None
+    function: States | None
+    state_names: tuple[str, ...] | None
+    takes_normalized: bool
+
+    @property
+    def identity(self) -> str:
+        """What the ledger of the test split knows it by."""
+        return self.facts.weights_sha256 or sha256_json(self.facts.name)
+
+    def bind(self, transitions: Transitions, replay: Replay) -> Policy:
+        """Return the policy on states as this replay holds them.
+
+        Raises:
+            EvaluationError: the replay has other states, or normalized ones where clinical units are needed.
+        """
+        if self.state_names is not None and self.state_names != transitions.state_names:
+            wrong = sum(a != b for a, b in zip(self.state_names, transitions.state_names, strict=False))
+            raise EvaluationError(
+                f"{replay.path}: {len(transitions.state_names)} states, {wrong} of them not where "
+                f"{self.facts.name} expects them ({len(self.state_names)} states). Use the replay it fits."
+            )
+        convert: States = _unchanged
+        if self.takes_normalized and not transitions.normalized:
+            assert replay.statistics is not None  # only a single file has none, and it is normalized
+            convert = replay.statistics.normalizer
+        elif transitions.normalized and self.state_names is not None and not self.takes_normalized:
+            raise EvaluationError(
+                f"{replay.path}: holds normalized states, but {self.facts.name} takes clinical units and "
+                "normalizes them itself. Evaluate it on a directory written by `sepsis-cql build`."
+            )
+        network, function = self.network, self.function
+        if network is not None:
+            return QPolicy(self.facts.name, cache_last(lambda states: network(convert(states))))
+        assert function is not None
+        return FunctionPolicy(self.facts.name, lambda states: function(convert(states)))
+
+
+def load_policy(spec: str) -> LoadedPolicy:
+    """Load a policy.
+
+    Args:
+        spec: a package directory, a Hub id as `name/repository@revision`, a published `.pt`, a `.d3` model of
+            d3rlpy, or `module:function` taking (n, 62) states and returning (n, 25) probabilities or (n,) actions.
+
+    Raises:
+        EvaluationError: it is none of these, or cannot be imported.
+        CheckpointError: its weights are damaged or foreign.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        return _from_model(load_package(path), path.resolve().name, "package", sha256_file(path / WEIGHTS))
+    if path.suffix == ".pt":
+        model = model_from_checkpoint(read_original_checkpoint(path))
+        return _from_model(model, path.name, "published checkpoint", sha256_file(path))
+    if path.suffix == ".d3":
+        return _load_d3rlpy(path)
+    if path.is_file():
+        raise EvaluationError(f"{spec}: found a file, expected a `.pt`, a `.d3` or a package directory.")
+    if ":" in spec:
+        return _load_function(spec)
+    name, _, revision = spec.partition("@")
+    if name.count("/") != 1 or not revision:
+        raise EvaluationError(
+            f"{spec}: not found. Expected a package directory, a `.pt`, a `.d3`, module:function, or a Hub id "
+            "with its revision, such as name/repository@main."
+        )
+    model = load_package(name, revision)
+    return _from_model(model, spec, "package", sha256_json([p.tolist() for p in model.state_dict().values()]))
+
+
+def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy:
+    """Wrap a network in memory."""
+    return _from_model(model, name, "package", None)
+
+
+def policy_of_function(function: States, name: str) -> LoadedPolicy:
+    """Wrap a function from (n, n_states) states, as the replay holds them, to probabilities or actions."""
+    facts = record.Policy(name=name, kind="function", weights_sha256=None)
+    return LoadedPolicy(facts, None, function, None, takes_normalized=False)
+
+
+def _from_model(model: SepsisCQLModel, name: str, kind: str, sha256: str | None) -> LoadedPolicy:
+    gives_values = model.config.outputs == "values"
+    return LoadedPolicy(
+        facts=record.Policy.model_validate({"name": name, "kind": kind, "weights_sha256": sha256}),
+        network=(lambda states: _apply(model, states)) if gives_values else None,
+        function=None if gives_values else lambda states: softmax(_apply(model, states), axis=1),
+        state_names=tuple(model.config.state_names),
+        takes_normalized=model.config.normalization == "identity",
+    )
+
+
+@torch.no_grad()
+def _apply(model: SepsisCQLModel, states: np.ndarray) -> np.ndarray:
+    """(n, 25) values or logits of a network."""
+    tensor = torch.from_numpy(np.array(states, dtype=np.float32))
+    return torch.cat([model.net(model.normalize(part)) for part in tensor.split(BATCH)]).numpy()
+
+
+def _load_function(spec: str) -> LoadedPolicy:
+    module_name, _, function_name = spec.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does, so that a module beside the user is found
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise EvaluationError(f"{spec}: cannot be imported ({error}). Expected module:function.") from error
+    if not callable(function):
+        raise EvaluationError(f"{spec}: is a {type(function).__name__}, expected a function of states.")
+    return policy_of_function(function, spec)
+
+
+def _load_d3rlpy(path: Path) -> LoadedPolicy:
+    """Load a model trained on what `replay.interop.exports.to_d3rlpy` gives; d3rlpy unpickles: open your own only."""
+    try:
+        import d3rlpy
+    except ImportError as error:
+        raise EvaluationError(
+            f"{path}: needs d3rlpy. Run `pip install d3rlpy==2.8.1` in an environment of its own."
+        ) from error
+    if not path.is_file():
+        raise EvaluationError(f"{path}: not found. Expected a model saved by d3rlpy's `save`.")
+    learner = d3rlpy.load_learnable(str(path))
+
+    def values(states: np.ndarray) -> np.ndarray:
+        taken = [np.full(len(states), action) for action in range(N_ACTIONS)]
+        return np.stack([learner.predict_value(states, action) for action in taken], axis=1)
+
+    facts = record.Policy(name=path.name, kind="d3rlpy", weights_sha256=sha256_file(path))
+    return LoadedPolicy(facts, values, None, None, takes_normalized=True)
+
+
+def _unchanged(states: np.ndarray) -> np.ndarray:
+    return states

@@ -1,0 +1,1 @@
+"""Diagnostics, figures and page of an evaluation."""

@@ -1,0 +1,186 @@
+"""Where a policy and the clinicians differ, and for whom: aggregates only, with small groups left out."""
+
+import numpy as np
+import pandas as pd
+
+from sepsis_cql.common.privacy import hidden_groups
+from sepsis_cql.evaluation.data import EvaluationData
+from sepsis_cql.evaluation.estimate import PolicyEstimate
+from sepsis_cql.evaluation.estimators import importance
+from sepsis_cql.evaluation.estimators.episodes import select_rows
+from sepsis_cql.evaluation.estimators.intervals import compute_interval
+from sepsis_cql.evaluation.report.record import (
+    Diagnostics,
+    DoseCell,
+    DoseDifference,
+    Evaluator,
+    GroupMean,
+    Interval,
+    Subgroup,
+    SupportShare,
+    ValueCalibration,
+    WeightHistogram,
+)
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.verdict import unsupported_share
+from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
+
+WEIGHT_EDGES = np.arange(-4.0, 4.5, 0.5)  # of log10 weights
+
+
+def diagnose(
+    policy_estimate: PolicyEstimate, data: EvaluationData, details: pd.DataFrame, settings: EvaluationSettings
+) -> Diagnostics | None:
+    """Compute what the figures of a policy show; None of fewer episodes than the smallest cell.
+
+    Args:
+        policy_estimate: of the policy as it acts.
+        data: the scored episodes.
+        details: severity and demographics, one row a scored step.
+        settings: strata and thresholds.
+    """
+    rules = settings.diagnostics
+    if data.episodes.n_episodes < rules.smallest_cell:
+        return None
+    sofa = details["sofa"].to_numpy()
+    agreement = select_rows(policy_estimate.probabilities, data.scored.actions)
+    strata = np.asarray(pd.cut(sofa, [*rules.sofa_strata, np.inf], right=False).astype(str))
+    fqe = policy_estimate.fqe
+    return Diagnostics(
+        policy=policy_estimate.evaluated.name,
+        clinician_actions=(np.bincount(data.scored.actions, minlength=N_ACTIONS) / len(sofa)).tolist(),
+        policy_actions=policy_estimate.probabilities.mean(axis=0).tolist(),
+        agreement=float(agreement.mean()),
+        agreement_by_sofa=_means_by(strata, agreement, data.scored.subject_id, rules.smallest_cell),
+        unsupported_share=[
+            SupportShare(
+                threshold=limit,
+                share=unsupported_share(policy_estimate.probabilities, data.behavior, limit),
+            )
+            for limit in rules.support_thresholds
+        ],
+        weights=_describe_weights(policy_estimate.weights),
+        subgroups=_subgroups(policy_estimate, data, details, settings),
+        q_calibration=_q_calibration(policy_estimate, data, rules.smallest_cell),
+        dose_difference=_dose_difference(policy_estimate, data, rules.smallest_cell),
+        evaluator=None
+        if fqe is None
+        else Evaluator(sweeps=fqe.sweeps, change=fqe.change, bounded=fqe.bounded_value),
+    )
+
+
+def _means_by(groups: np.ndarray, values: np.ndarray, patients: np.ndarray, smallest: int) -> list[GroupMean]:
+    table = pd.DataFrame({"group": groups, "value": values, "patient": patients})
+    rows = table.groupby("group", sort=True).agg(value=("value", "mean"), n=("patient", "nunique"))
+    return [
+        GroupMean(group=str(group), value=float(row["value"]), n_patients=int(row["n"]))
+        for group, row in rows.iterrows()
+        if row["n"] >= smallest
+    ]
+
+
+def _describe_weights(weights: np.ndarray) -> WeightHistogram:
+    positive = np.log10(weights[weights > 0])
+    counts, _ = np.histogram(np.clip(positive, WEIGHT_EDGES[0], WEIGHT_EDGES[-1]), WEIGHT_EDGES)
+    largest = np.sort(weights)[::-1][:10]
+    total = float(weights.sum())
+    return WeightHistogram(
+        log10_edges=WEIGHT_EDGES.tolist(),
+        shares=(counts / len(weights)).tolist(),
+        zero_share=float((weights == 0).mean()),
+        largest_shares=(largest / total).tolist() if total > 0 else [],
+    )
+
+
+def _subgroups(
+    policy_estimate: PolicyEstimate, data: EvaluationData, details: pd.DataFrame, settings: EvaluationSettings
+) -> list[Subgroup]:
+    """Observed mean return and the policy's fitted value at the first state, by subgroup of patients.
+
+    A group of fewer patients than `smallest_cell` is left out, and so is one whose complement within its
+    characteristic is smaller: the total would give it away.
+    """
+    first = details.iloc[data.scored.episode_starts]
+    returns = data.episodes.returns
+    ventilated = details.groupby("stay_id")["is_ventilated"].any().reindex(first["stay_id"]).to_numpy()
+    rules = settings.diagnostics
+    columns = {
+        "age": pd.cut(first["age"].astype(float), [*rules.age_strata, np.inf], right=False).astype(str),
+        "sex": first["gender"].astype(str),
+        "race": first["race"].astype(str),
+        "SOFA at first step": pd.cut(first["sofa"], [*rules.sofa_strata, np.inf], right=False).astype(str),
+        "ventilation": np.where(ventilated, "ventilated", "never ventilated"),
+        "first care unit": first["first_careunit"].astype(str),
+    }
+    rows = []
+    for characteristic, labels in columns.items():
+        labels = np.asarray(labels)
+        counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+        for label in sorted(set(labels) - hidden_groups(counts, rules.smallest_cell)):
+            inside = labels == label
+            rows.append(
+                Subgroup(
+                    characteristic=characteristic,
+                    group=str(label),
+                    n_episodes=int(inside.sum()),
+                    clinicians=_mean_interval(returns[inside], rules.resamples, settings.seed),
+                    policy_fqe=_fitted_interval(policy_estimate, inside),
+                )
+            )
+    return rows
+
+
+def _fitted_interval(policy_estimate: PolicyEstimate, inside: np.ndarray) -> Interval:
+    if policy_estimate.fqe is None:
+        return Interval(value=None, lower=None, upper=None)
+    lower, upper = policy_estimate.fqe.interval(inside)
+    value = float(policy_estimate.fqe.initial_values[inside].mean())
+    return Interval(value=value, lower=lower, upper=upper)
+
+
+def _mean_interval(values: np.ndarray, n_resamples: int, seed: int) -> Interval:
+    drawn = np.random.default_rng(seed).multinomial(
+        len(values), np.full(len(values), 1 / len(values)), n_resamples
+    )
+    lower, upper = compute_interval(
+        importance.mean_estimator(values), drawn.astype(float), method="percentile"
+    )
+    return Interval(value=float(values.mean()), lower=lower, upper=upper)
+
+
+def _q_calibration(
+    policy_estimate: PolicyEstimate, data: EvaluationData, smallest: int
+) -> list[ValueCalibration]:
+    """Return that followed, by the evaluator's value of the clinicians' first action, in fifths."""
+    if policy_estimate.fqe is None or data.episodes.n_episodes < 5 * smallest:
+        return []
+    starts = data.scored.episode_starts
+    predicted = select_rows(policy_estimate.fqe.q_values[starts], data.scored.actions[starts])
+    fifths = np.array_split(np.argsort(predicted), 5)
+    return [
+        ValueCalibration(
+            predicted=float(predicted[rows].mean()), observed=float(data.episodes.returns[rows].mean())
+        )
+        for rows in fifths
+    ]
+
+
+def _dose_difference(policy_estimate: PolicyEstimate, data: EvaluationData, smallest: int) -> DoseDifference:
+    """Mortality by how many bins the clinicians gave more than the policy advises, mean over the stay."""
+    died = data.episodes.returns < 0
+    advised = policy_estimate.probabilities.argmax(axis=1)
+    stay = data.episodes.rows
+    answer = {}
+    for drug, part in (
+        ("vasopressor", lambda action: action // N_BINS),
+        ("fluid", lambda action: action % N_BINS),
+    ):
+        gap = part(data.scored.actions) - part(advised)
+        mean_gap = np.bincount(stay, weights=gap) / np.bincount(stay)
+        cells = [(low, (np.rint(mean_gap) == low)) for low in range(1 - N_BINS, N_BINS)]
+        answer[drug] = [
+            DoseCell(difference=low, mortality=float(died[inside].mean()), n_episodes=int(inside.sum()))
+            for low, inside in cells
+            if inside.sum() >= smallest
+        ]
+    return DoseDifference(**answer)

@@ -1,0 +1,91 @@
+"""The shape of the diagnostics in `evaluation.json`: aggregates that the figures are drawn from."""
+
+from sepsis_cql.common.strict import Record
+
+
+class Interval(Record):
+    """A value with its 95% interval; None where there is none."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+
+class GroupMean(Record):
+    """Mean over the decisions of one severity group."""
+
+    group: str
+    value: float
+    n_patients: int
+
+
+class SupportShare(Record):
+    """Share of the policy's decisions on actions that clinicians give with less than `threshold`."""
+
+    threshold: float
+    share: float
+
+
+class WeightHistogram(Record):
+    """Episode weights: shares of episodes between the edges of log10, and the share of the sum of the largest."""
+
+    log10_edges: list[float]
+    shares: list[float]
+    zero_share: float
+    largest_shares: list[float]
+
+
+class Subgroup(Record):
+    """Observed mean return and fitted value of the policy in one group of patients."""
+
+    characteristic: str
+    group: str
+    n_episodes: int
+    clinicians: Interval
+    policy_fqe: Interval
+
+
+class ValueCalibration(Record):
+    """Fitted value of the clinicians' first action and the mean return that followed, in one fifth of episodes."""
+
+    predicted: float
+    observed: float
+
+
+class DoseCell(Record):
+    """90-day mortality where clinicians gave on average `difference` bins more than the policy advises."""
+
+    difference: int
+    mortality: float
+    n_episodes: int
+
+
+class DoseDifference(Record):
+    """Mortality by difference of dose, for each drug."""
+
+    vasopressor: list[DoseCell]
+    fluid: list[DoseCell]
+
+
+class Evaluator(Record):
+    """The cross-fitted evaluator: bounded sweeps made, change of the targets in the last, and the bounded value."""
+
+    sweeps: int
+    change: float
+    bounded: float
+
+
+class Diagnostics(Record):
+    """Where a policy and the clinicians differ, and for whom; groups below the smallest cell are left out."""
+
+    policy: str
+    clinician_actions: list[float]
+    policy_actions: list[float]
+    agreement: float
+    agreement_by_sofa: list[GroupMean]
+    unsupported_share: list[SupportShare]
+    weights: WeightHistogram
+    subgroups: list[Subgroup]
+    q_calibration: list[ValueCalibration]
+    dose_difference: DoseDifference
+    evaluator: Evaluator | None

@@ -1,0 +1,1 @@
+"""Replay buffers in the formats of other libraries, and the demo from PhysioNet."""

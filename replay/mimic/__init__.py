@@ -1,0 +1,1 @@
+"""MIMIC-IV tables as a source: files, columns and items, and the official derived concepts."""

@@ -1,0 +1,45 @@
+"""The clinical concepts: derived tables under the names and columns of the official MIMIC-IV concepts."""
+
+from pathlib import Path
+
+import duckdb
+
+SQL = Path(__file__).parents[1] / "sql" / "concepts"
+
+# Each file is one query, of the tables above it and of MIMIC-IV's own.
+ORDER = (
+    "age",
+    "icustay_detail",
+    "icustay_times",
+    "icustay_hourly",
+    "weight_durations",
+    "vitalsign",
+    "gcs",
+    "bg",
+    "sofa_lab",
+    "urine_output",
+    "urine_output_24h",
+    "vasoactive_infusion",
+    "vasoactive_agent",
+    "norepinephrine_equivalent_dose",
+    "ventilation",
+    "sofa",
+    "antibiotic",
+    "suspicion_of_infection",
+    "sepsis3",
+)
+
+
+def create_concepts(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create one table a concept, from the views of `replay.tables.open_mimic`.
+
+    Beyond the official columns, `gcs`, `bg` and `urine_output` end with `known_time`: when the last part of a
+    row was filed, which is when a clinician could first see it.
+    """
+    for name in ORDER:
+        connection.execute(f"CREATE TABLE {name} AS {read_query(name)}")
+
+
+def read_query(name: str) -> str:
+    """The query that defines a concept."""
+    return (SQL / f"{name}.sql").read_text(encoding="utf-8")

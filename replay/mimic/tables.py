@@ -1,0 +1,233 @@
+"""MIMIC-IV on disk to a DuckDB connection with the tables, columns and items a build needs."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+
+from sepsis_cql.common.errors import SettingsError, TableError
+from sepsis_cql.common.storage import new_file, read_json, sha256_file, sha256_json, write_json
+from sepsis_cql.common.strict import load_shipped, read_record
+from sepsis_cql.replay.mimic.raw_files import (
+    TableSettings,
+    TablesSettings,
+    convert,
+    find_raw_files,
+    quote,
+    read_header,
+)
+from sepsis_cql.replay.records import Simulation
+
+SYNTHETIC_MARK = "SYNTHETIC.json"
+CHECKED_FIRST = ("patients", "admissions", "icustays", "d_labitems")
+
+
+@dataclass(frozen=True)
+class MimicTables:
+    """Open tables; close them, or use them as a context manager.
+
+    Attributes:
+        connection: holds one view a table: patients, admissions, icustays, chartevents, labevents,
+            inputevents, outputevents, procedureevents, prescriptions, microbiologyevents, d_items,
+            d_labitems.
+        root: the directory they were read from.
+        source: "mimic-iv", "mimic-iv-demo" or "synthetic".
+        version: "2.2" or "3.1"; for synthetic tables what their SYNTHETIC.json says.
+        row_counts: rows of each raw file, before items are selected.
+        fingerprint: SHA-256 over the bytes of every raw file.
+        synthetic: what simulated the tables, or None.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    root: Path
+    source: str
+    version: str
+    row_counts: dict[str, int]
+    fingerprint: str
+    synthetic: Simulation | None
+    scratch: tempfile.TemporaryDirectory[str]
+
+    def close(self) -> None:
+        """Close the connection and delete the scratch files."""
+        self.connection.close()
+        self.scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_mimic(
+    root: Path,
+    *,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+    cache: Path | None = None,
+    scratch_parent: Path | None = None,
+    items: Mapping[str, Iterable[int]] | None = None,
+) -> MimicTables:
+    """Read every table once into a private cache of parquet files and open views over them.
+
+    A cached table is keyed by its raw file's bytes and by the columns and items read, appears whole or not at
+    all, and is used again by the next call, so that an interrupted read goes on where it stopped.
+
+    Args:
+        root: directory with `hosp` and `icu`, each table as csv.gz, csv or parquet.
+        memory_limit: most memory the engine may use, such as "8GB"; the rest spills to disk beside the cache.
+        threads: most threads the engine may use.
+        cache: directory to keep the cache in; without it the cache is temporary.
+        scratch_parent: where a temporary cache goes, several GB for a whole release; by default the system's
+            directory for temporary files.
+        items: of some tables, to keep beside those that the concepts need.
+
+    Raises:
+        TableError: the root or a file is not what it should be.
+        SettingsError: the engine does not understand a limit.
+    """
+    settings = load_shipped(TablesSettings, "tables.yaml").with_items(items or {})
+    files = find_raw_files(Path(root), settings)
+    if cache is not None:
+        cache = Path(cache) / "mimic-tables"
+        cache.mkdir(parents=True, exist_ok=True)
+        cache.chmod(0o700)
+    scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=cache or scratch_parent)
+    try:
+        connection = _connect(Path(scratch.name), memory_limit, threads)
+        return _load(connection, Path(root), files, settings, cache or Path(scratch.name), scratch)
+    except BaseException:
+        scratch.cleanup()
+        raise
+
+
+def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> duckdb.DuckDBPyConnection:
+    """A database file in `scratch`, so that derived tables live on disk and memory stays bounded."""
+    limits = {"memory_limit": memory_limit, "threads": threads}
+    config = {name: value for name, value in limits.items() if value is not None}
+    try:
+        connection = duckdb.connect(
+            str(scratch / "work.duckdb"), config={"temp_directory": str(scratch / "spill"), **config}
+        )
+    except duckdb.Error as error:
+        raise SettingsError(
+            f"memory limit {memory_limit!r}, threads {threads!r}: {str(error).splitlines()[0]} "
+            "Expected a size such as 8GB and a number of at least 1."
+        ) from None
+    connection.execute("PRAGMA enable_profiling = 'no_output'")  # counts the rows a statement reads
+    return connection
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    files: dict[str, Path],
+    settings: TablesSettings,
+    directory: Path,
+    scratch: tempfile.TemporaryDirectory[str],
+) -> MimicTables:
+    """Open every table: first all headers and the small tables, so that a wrong root fails at once."""
+    headers = {name: read_header(connection, file, settings.tables[name]) for name, file in files.items()}
+    digests = {name: sha256_file(file) for name, file in files.items()}
+    published = _published_digests(root)
+    row_counts: dict[str, int] = {}
+
+    def open_tables(names: Iterable[str]) -> None:
+        for name in names:
+            table = settings.tables[name]
+            key = sha256_json([digests[name], table.columns, table.itemids])
+            cached = directory / f"{name}-{key[:16]}.parquet"
+            is_intact = digests[name] in published
+            row_counts[name] = _open_table(connection, files[name], headers[name], table, cached, is_intact)
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({quote(cached)})")
+
+    open_tables(CHECKED_FIRST)
+    source, version, synthetic = _identify(connection, root, row_counts, settings)
+    _check_stays(connection, files["icustays"])
+    if synthetic is None:
+        _check_lab_items(connection, files["d_labitems"], settings)
+    open_tables(name for name in files if name not in CHECKED_FIRST)
+    return MimicTables(
+        connection, root, source, version, row_counts, sha256_json(digests), synthetic, scratch
+    )
+
+
+def _published_digests(root: Path) -> set[str]:
+    """SHA-256 of every file as released, where the release's list is beside the tables."""
+    listing = root / "SHA256SUMS.txt"
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
+    return {line.split()[0] for line in lines if line.strip()}
+
+
+def _open_table(
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    header: list[str],
+    table: TableSettings,
+    cached: Path,
+    is_intact: bool,
+) -> int:
+    """Convert a raw file to `cached` unless that is there already; return the raw file's rows."""
+    counts = cached.with_suffix(".json")
+    if not cached.exists():
+        with new_file(cached) as temporary:
+            n_rows = convert(connection, file, header, table, temporary, is_intact=is_intact)
+            write_json(counts, {"rows": n_rows})
+    return int(read_json(counts, expected=f"the row count of {file.name}; delete {cached} too")["rows"])
+
+
+def _identify(
+    connection: duckdb.DuckDBPyConnection, root: Path, row_counts: dict[str, int], settings: TablesSettings
+) -> tuple[str, str, Simulation | None]:
+    """Source, version and synthetic mark.
+
+    Only a root with exactly the demo's patients counts as the open demo: a small extract of the credentialed
+    release must never pass for it. A release is told by its number of patients, an extract of one by its
+    latest `anchor_year_group`: 2020 - 2022 came with release 3.
+    """
+    mark = root / SYNTHETIC_MARK
+    if mark.exists():
+        synthetic = read_record(Simulation, mark, expected="the record `sepsis-cql synthesize` writes")
+        return "synthetic", synthetic.version, synthetic
+    ids = [row[0] for row in connection.execute("SELECT subject_id FROM patients ORDER BY 1").fetchall()]
+    joined = ",".join(map(str, ids)).encode()
+    if hashlib.sha256(joined).hexdigest() == settings.demo_patients_sha256:
+        return "mimic-iv-demo", "2.2", None
+    known = {rows: release for release, rows in settings.tables["patients"].rows.items() if release != "demo"}
+    if row_counts["patients"] in known:
+        return "mimic-iv", known[row_counts["patients"]], None
+    latest = connection.execute("SELECT max(anchor_year_group) FROM patients").fetchall()[0][0]
+    return "mimic-iv", "3.1" if str(latest) >= "2020" else "2.2", None
+
+
+def _check_stays(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    n_rows, n_stays, n_subjects = connection.execute(
+        "SELECT count(*), count(DISTINCT stay_id), count(subject_id) FROM icustays"
+    ).fetchall()[0]
+    if n_stays < n_rows or n_subjects < n_rows:
+        raise TableError(
+            f"{file}: column stay_id has {n_stays} different values in {n_rows} rows, expected {n_rows}; "
+            f"subject_id is given in {n_subjects}. Remove repeated or incomplete stays."
+        )
+
+
+def _check_lab_items(connection: duckdb.DuckDBPyConnection, file: Path, settings: TablesSettings) -> None:
+    """Refuse release 3.0, whose laboratory item ids mean other tests."""
+    found = dict(connection.execute("SELECT itemid, label FROM d_labitems").fetchall())
+    wrong = [
+        f"{itemid} is {found.get(itemid)!r}, expected {label!r}"
+        for itemid, label in settings.lab_labels.items()
+        if str(found.get(itemid)).strip().casefold() != label.casefold()
+    ]
+    if wrong:
+        raise TableError(
+            f"{file}: column label of {len(wrong)} laboratory items is not the official one ({wrong[0]}). "
+            "MIMIC-IV 3.0 has wrong laboratory item ids; use release 3.1 or 2.2."
+        )

@@ -1,0 +1,1 @@
+"""Concepts to the rows of a replay: cohort, trajectories, actions, splits, statistics."""

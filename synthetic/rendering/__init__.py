@@ -1,0 +1,1 @@
+"""A simulated ICU rendered as MIMIC-IV tables."""

@@ -1,0 +1,124 @@
+import stat
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from sepsis_cql.common.errors import ReplayError
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.interop.huggingface import load_replay, replay_builder
+from sepsis_cql.replay.rows.splits import SPLITS
+
+from .made_up import build
+
+
+@pytest.fixture
+def root(mimic, tmp_path):
+    return mimic.write(tmp_path / "mimic")
+
+
+def prepare(root, cache, **options):
+    builder = replay_builder(root, cache, **options)
+    builder.download_and_prepare()
+    return builder
+
+
+def assert_same_rows(left, right):
+    left, right = (dataset.with_format("numpy")[:] for dataset in (left, right))
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name])
+
+
+def test_a_replay_directory_loads_typed_and_whole(demo_replay):
+    splits = load_replay(demo_replay, "sofa_shaped")
+    assert list(splits) == list(SPLITS)
+    features = splits["train"].features
+    assert features["state"].length == 62
+    assert features["action"].num_classes == 25
+    for split in SPLITS:
+        arrays = open_replay(demo_replay).transitions(split, "sofa_shaped")
+        loaded = splits[split].with_format("numpy")[:]
+        np.testing.assert_array_equal(loaded["state"], arrays.states)
+        np.testing.assert_array_equal(loaded["action"], arrays.actions)
+        np.testing.assert_array_equal(loaded["reward"], arrays.rewards.astype(np.float32))
+
+
+def test_states_reach_numpy_without_a_copy(demo_replay):
+    column = load_replay(demo_replay)["train"].data.table["state"].combine_chunks()
+    matrix = open_replay(demo_replay).transitions("train").states
+    assert matrix.base is not None  # a view of the Arrow buffer
+    assert column.flatten().to_numpy(zero_copy_only=True).dtype == np.float32
+
+
+def test_pandas_reads_a_split_in_one_line(demo_replay):
+    assert len(pd.read_parquet(demo_replay / "train.parquet")["state"].iloc[0]) == 62
+
+
+def test_the_builder_gives_what_the_build_gives(mimic, tmp_path):
+    build(mimic, tmp_path)
+    ours = load_replay(tmp_path / "replay")
+    builder = prepare(tmp_path / "mimic", tmp_path / "cache")
+    theirs = builder.as_dataset()
+    assert theirs["train"].features == ours["train"].features
+    assert_same_rows(theirs["train"], ours["train"])
+
+
+def test_one_configuration_a_reward_variant(root, tmp_path):
+    rewards = {}
+    for variant in ("sparse", "sofa_shaped"):
+        builder = prepare(root, tmp_path / "cache", reward_variant=variant)
+        assert builder.config.name.startswith(variant)
+        rewards[variant] = builder.as_dataset(split="train").with_format("numpy")["reward"][:]
+    assert not np.array_equal(rewards["sparse"], rewards["sofa_shaped"])
+    assert len(list((tmp_path / "cache").glob("replay-*"))) == 1  # built once for both
+
+
+def test_two_processes_give_the_rows_of_one(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("sepsis_cql.replay.directory.ROW_GROUP", 16)
+    alone = prepare(root, tmp_path / "one").as_dataset(split="train")
+    builder = replay_builder(root, tmp_path / "two")
+    builder.download_and_prepare(num_proc=2)
+    assert_same_rows(builder.as_dataset(split="train"), alone)
+
+
+def test_a_changed_raw_file_or_setting_is_never_served_from_the_cache(mimic, tmp_path):
+    root = mimic.write(tmp_path / "mimic")
+    before = replay_builder(root, tmp_path / "cache")
+    changed = deepcopy(mimic)
+    changed.rows["patients"][0]["anchor_age"] = 61
+    changed.write(root)
+    after = replay_builder(root, tmp_path / "cache")
+    assert before.hash != after.hash
+    assert before.cache_dir != after.cache_dir
+
+
+def test_the_builders_key_is_the_fingerprint_of_the_build(mimic, tmp_path):
+    summary = build(mimic, tmp_path)
+    assert summary.fingerprint.startswith(replay_builder(tmp_path / "mimic", tmp_path / "cache").hash)
+
+
+def test_the_cache_is_private_and_marked(root, tmp_path):
+    replay_builder(root, tmp_path / "cache")
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    assert (tmp_path / "cache" / ".private-replay").is_file()
+
+
+def test_a_missing_column_is_an_error_not_nulls(mimic, tmp_path):
+    build(mimic, tmp_path)
+    file = tmp_path / "replay" / "train.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["sofa"]), file)
+    with pytest.raises(ReplayError, match=r"train\.parquet: columns sofa missing"):
+        load_replay(tmp_path / "replay")
+
+
+def test_an_unknown_reward_variant_is_refused(demo_replay):
+    with pytest.raises(ReplayError, match="dense: not a reward variant"):
+        load_replay(demo_replay, "dense")
+
+
+def test_a_directory_that_is_no_replay_is_refused(tmp_path):
+    with pytest.raises(Exception, match=r"provenance\.json: not found.*sepsis-cql build"):
+        load_replay(tmp_path)

@@ -1,0 +1,119 @@
+"""The package as it is installed: every room is in the wheel, and the main job runs where there is no checkout."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOT_INSTALLED = {"tests", "benchmarks", "examples", "docs", "model", "outputs", "build"}
+
+
+def rooms() -> set[str]:
+    """Folders of the checkout that hold code of the package, as package names."""
+    folders = {file.parent.relative_to(ROOT) for file in ROOT.rglob("__init__.py")}
+    return {
+        ".".join(["sepsis_cql", *folder.parts])
+        for folder in folders
+        if not any(part.startswith(".") or part in NOT_INSTALLED for part in folder.parts)
+    }
+
+
+def test_pyproject_lists_every_room_and_nothing_else():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert sorted(settings["packages"]) == sorted(rooms())
+
+
+def test_code_lies_in_rooms_only():
+    """A folder with modules but no __init__.py would be missing from the wheel without anybody noticing."""
+    for file in ROOT.rglob("*.py"):
+        folder = file.parent.relative_to(ROOT)
+        if folder.parts and not any(part.startswith(".") or part in NOT_INSTALLED for part in folder.parts):
+            assert (file.parent / "__init__.py").is_file(), folder
+
+
+def test_the_root_holds_the_files_of_the_hub_and_documents_only():
+    names = {file.name for file in ROOT.glob("*.py")}
+    parts = ("configuration", "modeling", "feature_extraction", "pipeline")
+    assert names == {"__init__.py", *(f"{part}_sepsis_cql.py" for part in parts)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel of a copy of the checkout, so that nothing an earlier build left gets into it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(
+        ".*", "build", "outputs", "*.egg-info", "__pycache__", "tests", "benchmarks"
+    )
+    shutil.copytree(ROOT, folder / "checkout", ignore=ignored)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(folder / "checkout")], check=True)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+def test_the_wheel_holds_every_module_and_data_file_and_no_test(wheel):
+    names = set(ZipFile(wheel).namelist())
+    tracked = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    ).stdout.split("\n")
+    if tracked == [""]:
+        pytest.skip("not a git checkout: the list of files to expect is not known")
+    data = (".py", ".sql", ".j2", ".yaml")
+    expected = {
+        f"sepsis_cql/{name}"
+        for name in tracked
+        if name.endswith(data) and name.split("/")[0] not in NOT_INSTALLED and not name.startswith(".")
+    }
+    expected |= {f"sepsis_cql/{name}" for name in ("LICENSE", "py.typed", "config.json", "model.safetensors")}
+    assert expected <= names
+    assert not [name for name in names if name.split("/")[1] in NOT_INSTALLED - {"model"}]
+
+
+def test_an_installed_wheel_reproduces_outside_the_checkout(wheel, tmp_path):
+    """The dependencies are those of this environment; the package is the wheel's alone."""
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=False)
+    site = next(home.glob("lib/python*/site-packages"))
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(home),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True)
+    changes = ["training.epochs=5", "training.checkpoint_epochs=5", "evaluation.fqe_refits=5"]
+    changes += [
+        "evaluation.resamples=20",
+        "evaluation.truth_episodes=100",
+        "evaluation.tilt_temperatures=[5.0]",
+    ]
+    done = subprocess.run(
+        [
+            *(home / "bin" / "sepsis-cql", "reproduce", "--out", "run", "--patients", "300"),
+            *(part for change in changes for part in ("--set", change)),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    where = "import sepsis_cql.common.provenance as p; print(p.ROOT)"
+    root = subprocess.run(
+        [home / "bin" / "python", "-c", where], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert root.stdout.strip() == str(site / "sepsis_cql")
+    assert (tmp_path / "run" / "export" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

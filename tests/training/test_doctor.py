@@ -1,0 +1,43 @@
+"""The doctor names what is there and says what to fix."""
+
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from sepsis_cql.commands.app import app
+from sepsis_cql.training import doctor
+
+
+def find(facts, name):
+    return next(fact for fact in facts if fact.name == name)
+
+
+def test_a_usable_replay_is_counted(demo_replay, tmp_path):
+    facts = doctor.examine(tmp_path, demo_replay)
+    assert find(facts, "replay, train").found == "341 transitions of 31 stays"
+    assert find(facts, "torch").found.startswith("2.")
+    assert find(facts, "replay, train").advice == ""
+
+
+def test_a_missing_split_comes_with_advice(demo_replay, tmp_path):
+    replay = shutil.copytree(demo_replay, tmp_path / "replay")
+    (replay / "test.parquet").unlink()
+    fact = find(doctor.examine(tmp_path, replay), "replay, test")
+    assert fact.found == "unusable"
+    assert "test.parquet: not found" in fact.advice
+
+
+def test_more_threads_than_cores_come_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.torch, "get_num_threads", lambda: 1000)
+    assert "OMP_NUM_THREADS=" in find(doctor.examine(tmp_path, None), "threads").advice
+
+
+@pytest.mark.parametrize(("free", "code"), [(2**20, 1), (2**40, 0)])
+def test_the_command_fails_where_something_needs_fixing(tmp_path, monkeypatch, free, code):
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(doctor, "MEMORY_GIB", 0.0)
+    result = CliRunner().invoke(app, ["doctor", "--out", str(tmp_path / "runs")])
+    assert result.exit_code == code, result.output
+    assert ("Free space" in result.output) == bool(code)

@@ -1,0 +1,50 @@
+"""Trackers get the losses of every epoch; one that is not installed is named."""
+
+import importlib.util
+import sys
+
+import pytest
+
+from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.training.loop import Progress
+from sepsis_cql.training.trackers import open_tracker
+
+EPOCHS = [Progress(epoch, 2, epoch, [{"td_loss": 1.0 / epoch}], 1.0, 0.0) for epoch in (1, 2)]
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch, tracker):
+    for module in ("torch.utils.tensorboard", "trackio"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with (
+        pytest.raises(TrainingError, match=rf"--log-to {tracker}: not installed.*sepsis-cql\[{tracker}\]"),
+        open_tracker(tracker, tmp_path),
+    ):
+        pass
+
+
+def test_tensorboard_gets_every_epoch(tmp_path):
+    if importlib.util.find_spec("tensorboard") is None:
+        pytest.skip("TensorBoard is not installed: pip install 'sepsis-cql[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with open_tracker("tensorboard", tmp_path) as log:
+        for progress in EPOCHS:
+            log(progress)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("td_loss")] == [(1, 1.0), (2, 0.5)]
+
+
+def test_trackio_gets_every_epoch(tmp_path, monkeypatch):
+    if importlib.util.find_spec("trackio") is None:
+        pytest.skip("trackio is not installed: pip install 'sepsis-cql[trackio]'")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    import trackio
+
+    with open_tracker("trackio", tmp_path / "run") as log:
+        for progress in EPOCHS:
+            log(progress)
+    (run,) = trackio.Api().runs("sepsis-cql")
+    assert run.name == "run"
+    assert list((tmp_path / "trackio").glob("*sepsis-cql*"))

@@ -1,0 +1,105 @@
+"""What this machine and these directories allow, and what to do where they do not."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.rows.splits import SPLITS
+from sepsis_cql.training.devices import best_device
+
+FREE_GIB = 5.0  # a replay of MIMIC-IV, its temporary tables and a sweep's checkpoints
+MEMORY_GIB = 8.0  # what building a replay of MIMIC-IV asks for
+REQUIRED = ("torch", "transformers", "safetensors", "duckdb", "pyarrow", "pandas", "numpy", "scikit-learn")
+OPTIONAL = {"ray": "sweep --engine ray", "d3rlpy": "benchmarks", "icu-sepsis": "calibrate"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact about the machine.
+
+    Attributes:
+        name: what was looked at.
+        found: what is there.
+        advice: what to do; empty where nothing is wrong.
+    """
+
+    name: str
+    found: str
+    advice: str = ""
+
+
+def examine(directory: Path, replay: Path | None) -> list[Fact]:
+    """Return facts on device, threads, memory, compiler, versions, the disk at `directory` and the replay."""
+    return [
+        *_device(),
+        _memory(),
+        _compiler(),
+        *_versions(),
+        _disk(directory),
+        *(_replay(replay) if replay is not None else []),
+    ]
+
+
+def _device() -> Iterator[Fact]:
+    device = best_device()
+    name = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    yield Fact("device", f"{device} ({name})")
+    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    advice = ""
+    if threads > cores:
+        advice = (
+            f"More threads than the {cores} usable cores slow training down: set OMP_NUM_THREADS={cores}."
+        )
+    yield Fact("threads", f"{threads} of {cores} cores", advice)
+
+
+def _memory() -> Fact:
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    advice = f"Building a replay of MIMIC-IV wants {MEMORY_GIB:.0f} GiB." if gib < MEMORY_GIB else ""
+    return Fact("memory", f"{gib:.1f} GiB", advice)
+
+
+def _compiler() -> Fact:
+    name = os.environ.get("CXX", "g++")  # where PyTorch looks
+    return Fact("C++ compiler", shutil.which(name) or f"no {name}; only needed for runtime.compiled")
+
+
+def _versions() -> Iterator[Fact]:
+    for name, version in package_versions(*REQUIRED).items():
+        advice = "" if version else "Not installed: run `make install`."
+        yield Fact(name, version or "missing", advice)
+    optional = package_versions(*OPTIONAL)
+    for name, use in OPTIONAL.items():
+        yield Fact(name, optional[name] or f"not installed; only needed for {use}")
+
+
+def _disk(directory: Path) -> Fact:
+    existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    gib = shutil.disk_usage(existing).free / 2**30
+    if not os.access(existing, os.W_OK):
+        return Fact("disk", f"{existing}: not writable", "Choose another directory for --out.")
+    advice = f"Free space: MIMIC-IV wants {FREE_GIB:.0f} GiB." if gib < FREE_GIB else ""
+    return Fact("disk", f"{gib:.1f} GiB free at {existing}", advice)
+
+
+def _replay(replay: Path) -> Iterator[Fact]:
+    try:
+        opened = open_replay(replay)
+    except SepsisCQLError as error:
+        yield Fact("replay", "unusable", str(error))
+        return
+    for split in SPLITS:
+        try:
+            data = opened.transitions(split, "sparse")
+        except SepsisCQLError as error:
+            yield Fact(f"replay, {split}", "unusable", str(error))
+        else:
+            found = f"{len(data):,} transitions of {data.n_episodes:,} stays"
+            yield Fact(f"replay, {split}", found)

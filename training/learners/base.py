@@ -1,0 +1,93 @@
+"""What every learner is: settings, a loss of the network's outputs, and one optimizer step."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sepsis_cql.training.checkpoint import tensors_of_model
+from sepsis_cql.training.settings import TrainingSettings
+from sepsis_cql.training.step.device_buffer import DeviceBuffer
+from sepsis_cql.training.step.network import TrainableNetwork
+
+Losses = dict[str, Tensor]  # (...) tensors on the device by the name they are logged under
+
+
+class Learner:
+    """One network, or several of one shape trained together, and how a batch changes them.
+
+    A learner is a subclass in a file of its own with its `settings`, its `losses` and one line in
+    `registry.LEARNERS`. Every tensor may have the number of models as leading dimension, written (...).
+
+    Attributes:
+        settings: model of the learner's YAML.
+        outputs: what its 25 outputs are: `values` (returns of the doses) or `logits` (of a policy's probabilities).
+        of_each_model: settings that may differ between models trained together.
+    """
+
+    settings: ClassVar[type[TrainingSettings]]
+    outputs: ClassVar[Literal["values", "logits"]]
+    of_each_model: ClassVar[frozenset[str]] = frozenset({"reward_variant", "learning_rate", "seed"})
+
+    def __init__(
+        self,
+        network: TrainableNetwork,
+        buffer: DeviceBuffer,
+        rewards: Tensor,
+        settings: Sequence[TrainingSettings],
+    ) -> None:
+        """Take over `network` and its initial weights.
+
+        Args:
+            network: of one model or of several.
+            buffer: the training split.
+            rewards: (..., n), with a leading dimension for several models.
+            settings: of each model.
+        """
+        self.network = network
+        self.buffer = buffer
+        self.rewards = rewards
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
+        """Return the losses of a batch, `total_loss` among them, whose gradient the network descends.
+
+        Args:
+            outputs: (..., batch, 25) of the network for the states of `rows`.
+            rows: (..., batch) int64 transitions.
+        """
+        raise NotImplementedError
+
+    def losses_and_gradient(self, outputs: Tensor, rows: Tensor) -> tuple[Losses, Tensor]:
+        """Return the losses and the (..., batch, 25) gradient of `total_loss` with respect to the outputs.
+
+        By automatic differentiation of `losses`; a learner with a closed form overrides it.
+        """
+        gradient, losses = torch.func.grad(self._total_loss, has_aux=True)(outputs, rows)
+        return losses, gradient
+
+    def update(self, rows: Tensor) -> Losses:
+        """Make one optimizer step on (..., batch) int64 transitions; return the losses before it."""
+        values = self.network.forward(functional.embedding(rows, self.buffer.states))
+        losses, gradient = self.losses_and_gradient(values[-1], rows)
+        return losses | {"gradient_norm": self.network.descend(values, gradient)}
+
+    def end_epoch(self, epoch: int) -> None:
+        """Do what is due between epochs; nothing by default."""
+
+    def model_state(self, index: int) -> dict[str, Tensor]:
+        """Return weights and Adam's moments of one model, (n_parameters,) each, and its step count."""
+        return tensors_of_model(self.network.state_dict(), index)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all tensors that a resumed run needs: (..., n) of each model, or () of all models together."""
+        return self.network.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self.network.load_state_dict(state)
+
+    def _total_loss(self, outputs: Tensor, rows: Tensor) -> tuple[Tensor, Losses]:
+        losses = self.losses(outputs, rows)
+        return losses["total_loss"].sum(), losses  # models do not share outputs: each gets its own gradient

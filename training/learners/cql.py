@@ -1,0 +1,140 @@
+"""Conservative Q-Learning (Kumar et al. 2020, eq. 4) on a deep Q-network."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sepsis_cql.training.learners.base import Learner, Losses
+from sepsis_cql.training.settings import TrainingSettings
+from sepsis_cql.training.step.device_buffer import DeviceBuffer
+from sepsis_cql.training.step.network import TrainableNetwork
+
+CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
+
+
+class CQLSettings(TrainingSettings):
+    """Hyper-parameters of Conservative Q-Learning: `configs/cql.yaml`."""
+
+    algorithm: Literal["cql"]
+    alpha: float = Field(ge=0, allow_inf_nan=False)
+    gamma: float = Field(ge=0, le=1)
+    target_update_epochs: int = Field(ge=1)
+
+
+class ConservativeQLearning(Learner):
+    """Q-networks, each with its own alpha and rewards.
+
+    The target network changes every few epochs only, so the one-step returns of the whole buffer are computed
+    when it does, and an update reads them instead of running a second network.
+    """
+
+    settings = CQLSettings
+    outputs = "values"
+    of_each_model = Learner.of_each_model | {"alpha"}
+
+    def __init__(
+        self,
+        network: TrainableNetwork,
+        buffer: DeviceBuffer,
+        rewards: Tensor,
+        settings: Sequence[CQLSettings],
+    ) -> None:
+        super().__init__(network, buffer, rewards, settings)
+        alpha = torch.tensor([one.alpha for one in settings], dtype=rewards.dtype, device=rewards.device)
+        self._alpha = alpha.view(*rewards.shape[:-1], 1, 1)  # (..., 1, 1)
+        self._gamma = settings[0].gamma
+        self._target_update_epochs = settings[0].target_update_epochs
+        self._target_weights = network.weights.clone()
+        self._targets = torch.empty_like(rewards)  # (..., n)
+        self._compute_targets()
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
+        """Return TD loss, conservative loss, td + alpha * conservative, and the mean Q-value."""
+        return self.losses_and_gradient(outputs, rows)[0]
+
+    def losses_and_gradient(self, outputs: Tensor, rows: Tensor) -> tuple[Losses, Tensor]:
+        """Return the losses and the gradient of td + alpha * conservative in closed form.
+
+        The closed form spares automatic differentiation; a test compares the two.
+        """
+        targets = self._targets.gather(-1, rows)
+        td, conservative, gradient = cql_losses_and_gradient(
+            outputs, self.buffer.actions[rows], targets, self._alpha
+        )
+        losses = {
+            "td_loss": td,
+            "conservative_loss": conservative,
+            "total_loss": td + self._alpha.view(td.shape) * conservative,
+            "mean_q": outputs.mean(dim=(-2, -1)),
+        }
+        return losses, gradient
+
+    def end_epoch(self, epoch: int) -> None:
+        """Copy the network to the target network if its turn has come."""
+        if epoch % self._target_update_epochs == 0:
+            self._target_weights.copy_(self.network.weights)
+            self._compute_targets()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all tensors that a resumed run needs."""
+        return super().state_dict() | {"target_weights": self._target_weights}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        super().load_state_dict(state)
+        self._target_weights.copy_(state["target_weights"])
+        self._compute_targets()
+
+    def _compute_targets(self) -> None:
+        for start in range(0, len(self.buffer), CHUNK):
+            rows = slice(start, start + CHUNK)
+            next_states = self.buffer.next_states[rows].expand(*self.rewards.shape[:-1], -1, -1)
+            q_values = self.network.outputs_with(self._target_weights, next_states)
+            self._targets[..., rows] = td_targets(
+                self.rewards[..., rows], self.buffer.terminals[rows], q_values, self._gamma
+            )
+
+
+def td_targets(rewards: Tensor, terminals: Tensor, next_q_values: Tensor, gamma: float) -> Tensor:
+    """Return (..., n) one-step returns r + gamma max_a Q_target(s', a); the original study uses no double Q.
+
+    Args:
+        rewards: (..., n).
+        terminals: (n,) bool, true where nothing follows.
+        next_q_values: (..., n, n_actions) of the target network.
+        gamma: discount of one step.
+    """
+    return rewards + gamma * next_q_values.amax(dim=-1).masked_fill(terminals, 0.0)
+
+
+def cql_losses_and_gradient(
+    q_values: Tensor, actions: Tensor, targets: Tensor, alpha: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return TD loss (...), conservative loss (...) and the gradient of td + alpha * conservative.
+
+    The TD loss is the mean squared Bellman error of the doses that were given. The conservative loss,
+    logsumexp Q(s, a) - Q(s, a_given), is minus the log share of the given dose in softmax Q(s, .), so its
+    gradient pushes every dose down by its share and the given dose up by one.
+
+    Args:
+        q_values: (..., batch, n_actions) estimated returns.
+        actions: (..., batch) int64, the clinician's action.
+        targets: (..., batch) one-step returns.
+        alpha: weight of the conservative loss; for several models (models, 1, 1).
+
+    Returns:
+        The two losses, and the (..., batch, n_actions) gradient with respect to the Q-values.
+    """
+    given = actions.unsqueeze(-1)  # (..., batch, 1)
+    error = q_values.gather(-1, given) - targets.unsqueeze(-1)
+    log_shares = q_values.log_softmax(dim=-1)
+    td_loss = error.square().mean(dim=(-2, -1))
+    conservative_loss = -log_shares.gather(-1, given).mean(dim=(-2, -1))
+    weight = alpha / targets.shape[-1]
+    given_gradient = error.mul_(2 / targets.shape[-1]).sub_(weight)
+    is_given = torch.arange(q_values.shape[-1], device=q_values.device) == given
+    gradient = log_shares.exp_().mul_(weight).add_(torch.where(is_given, given_gradient, 0.0))
+    return td_loss, conservative_loss, gradient

@@ -1,0 +1,1 @@
+"""One optimizer step, fast: network, optimizer, matrix products, data on the device."""

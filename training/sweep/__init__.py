@@ -1,0 +1,1 @@
+"""The two-stage selection protocol, its jobs and the frozen choice."""

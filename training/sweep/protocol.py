@@ -1,0 +1,218 @@
+"""The two-stage selection protocol: screen every configuration, repeat the best with more seeds, choose one."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.provenance import git_commit
+from sepsis_cql.common.storage import new_directory, read_json, sha256_json, write_json
+from sepsis_cql.common.strict import Settings, explain
+from sepsis_cql.replay.directory import Replay
+from sepsis_cql.training.checkpoint import list_differences
+from sepsis_cql.training.data import load_training_data
+from sepsis_cql.training.learners.registry import parse_settings
+from sepsis_cql.training.loop import Progress
+from sepsis_cql.training.records import Metric
+from sepsis_cql.training.run import Run, shared_settings
+from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
+from sepsis_cql.training.sweep.jobs import Job, Scorer, read_scores, run_locally, write_run_at_best_epoch
+from sepsis_cql.training.sweep.ranking import Ranking, ScoredRun
+from sepsis_cql.training.sweep.selection import Evidence, Selection, freeze_selection
+
+Report = Callable[[Job, Progress], None]
+Engine = Callable[[Sequence[Job], Report], Iterator[tuple[Job, dict[str, str]]]]
+
+
+class SweepSettings(Settings):
+    """The selection protocol: `configs/sweep.yaml`; the grid may vary any setting of the learner."""
+
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+    stage1_seed: int
+    top: int = Field(ge=1)
+    stage2_seeds: list[int] = Field(min_length=1)
+    score_epochs: int = Field(ge=1)
+    metric: Metric
+
+
+class Sweep:
+    """A sweep in its directory: keeps the runs that are there and trains those that are missing.
+
+    Attributes:
+        failures: reason of each run that failed, by name.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        out: Path,
+        settings: SweepSettings,
+        base: TrainingSettings,
+        runtime: RuntimeSettings,
+        scorer: Scorer,
+        *,
+        engine: Engine = run_locally,
+        report: Report = lambda job, progress: None,
+    ) -> None:
+        """Describe a sweep; nothing is read or written yet.
+
+        Args:
+            replay: with a training and a validation split.
+            out: the sweep's directory.
+            settings: of the protocol.
+            base: hyper-parameters that the grid does not name.
+            runtime: device, and how many runs train as one job.
+            scorer: evaluates a policy on validation data.
+            engine: runs jobs, here or elsewhere.
+            report: called after every epoch of a job.
+        """
+        self.settings, self.failures = settings, dict[str, str]()
+        self._replay, self._out, self._runtime, self._scorer = replay, out, runtime, scorer
+        self._engine, self._report = engine, report
+        self._check_grid(base)
+        self._base = base.model_copy(update={"checkpoint_epochs": settings.score_epochs})
+        self._reward_variants = sorted(set(settings.grid.get("reward_variant", [base.reward_variant])))
+        self._job_of: dict[str, Job] = {}
+
+    def open(self, *, resume: bool, force: bool) -> None:
+        """Make the directory, or check that it holds this very sweep.
+
+        Raises:
+            TrainingError: it holds something else, or `resume` was not asked for.
+        """
+        if force and not resume:
+            shutil.rmtree(self._out, ignore_errors=True)
+        identity = {
+            "sweep": self.settings.model_dump(exclude={"metric"}),
+            "training": self._base.model_dump(),
+            "data": load_training_data(self._replay, self._reward_variants).facts().model_dump(mode="json"),
+            "runtime": self._runtime.model_dump(),
+        }
+        file = self._out / "sweep.json"
+        if not self._out.exists() or not any(self._out.iterdir()):
+            write_json(file, identity | {"git_commit": git_commit()})
+            return
+        if not resume:
+            raise TrainingError(
+                f"{self._out}: already holds files. Use --resume to continue that sweep, --force to replace it, "
+                "or another --out."
+            )
+        found = read_json(file, expected="the settings of the sweep to resume")
+        found.pop("git_commit")
+        if differences := list_differences(found, identity):
+            raise TrainingError(
+                f"{self._out}: holds another sweep: {'; '.join(differences)}. Repeat its settings, or start anew "
+                "with --force or another --out."
+            )
+
+    def run_stage1(self) -> list[ScoredRun]:
+        """Train and score every configuration with one seed; writes `stage1_evaluation.json`."""
+        combinations = product(*self.settings.grid.values())
+        runs = [
+            self._run(dict(zip(self.settings.grid, values, strict=True)), self.settings.stage1_seed)
+            for values in combinations
+        ]
+        scored = self._run_all(runs, "stage1")
+        evaluation = self.rank(scored).stage_evaluation(1, top=self.settings.top)
+        write_json(self._out / "stage1_evaluation.json", evaluation | {"failed": self.failures})
+        return scored
+
+    def run_stage2(self, stage1: list[ScoredRun]) -> list[ScoredRun]:
+        """Repeat the best configurations with every seed; writes the two files of stage 2.
+
+        A run that stage 1 already made is not made again: same settings, same seed, same weights.
+        """
+        ranking = self.rank(stage1)
+        top = [group[0] for group in ranking.configurations()[: self.settings.top]]
+        known = {run.name: run for run in stage1}
+        runs = [
+            self._run(ranking.configuration(run), seed) for run in top for seed in self.settings.stage2_seeds
+        ]
+        new = [run for run in runs if run.out.name not in known]
+        before = [known[run.out.name] for run in runs if run.out.name in known]
+        key = sha256_json(sorted(run.out.name for run in new))[:8]  # another choice of runs, other jobs
+        scored = before + (self._run_all(new, f"stage2_{key}") if new else [])
+        ranking = self.rank(scored)
+        evaluation = ranking.stage_evaluation(2, top=self.settings.top)
+        write_json(self._out / "stage2_evaluation.json", evaluation | {"failed": self.failures})
+        multiseed = ranking.multiseed_validation(self.settings.stage2_seeds)
+        write_json(self._out / "stage2_multiseed_validation.json", multiseed)
+        return scored
+
+    def select(self, scored: list[ScoredRun]) -> Selection:
+        """Write the chosen run at its best epoch to `selected/` and freeze it in `selection.json`."""
+        ranking = self.rank(scored)
+        chosen = ranking.chosen()
+        evidence = Evidence(
+            rule="the best seed of the configuration that leads over all its seeds",
+            metric=self.settings.metric,
+            run=chosen.name,
+            score=chosen.best(self.settings.metric),
+            n_runs_compared=len(scored),
+            failed=self.failures,
+        )
+        with new_directory(self._out / "selected", force=True) as directory:
+            write_run_at_best_epoch(self._job_of[chosen.name], chosen, self.settings.metric, directory)
+            return freeze_selection(directory, evidence, self._out / "selection.json")
+
+    def rank(self, scored: list[ScoredRun]) -> Ranking:
+        """Order runs by the sweep's metric."""
+        return Ranking(scored, list(self.settings.grid), self.settings.metric)
+
+    def _check_grid(self, base: TrainingSettings) -> None:
+        fields = set(type(base).model_fields) - {"algorithm", "seed", "checkpoint_epochs", "keep_checkpoints"}
+        if unknown := sorted(set(self.settings.grid) - fields):
+            raise TrainingError(
+                f"sweep.grid: {unknown} cannot vary for {base.algorithm}; expected settings of {sorted(fields)}."
+            )
+
+    def _run(self, configuration: dict[str, Any], seed: int) -> Run:
+        try:
+            settings = parse_settings(self._base.model_dump() | configuration | {"seed": seed})
+        except ValidationError as error:
+            raise TrainingError(f"sweep.grid: {explain(error)}. Correct the value, or remove it.") from error
+        all_scored = {"keep_checkpoints": ceil(settings.epochs / self.settings.score_epochs)}
+        parts = [_name_of(name, getattr(settings, name)) for name in configuration]
+        out = self._out / "runs" / "_".join([*parts, f"seed{seed}"])
+        return Run(settings.model_copy(update=all_scored), out)
+
+    def _run_all(self, runs: list[Run], name: str) -> list[ScoredRun]:
+        jobs = [
+            Job(
+                runs=together,
+                checkpoints=self._out / "jobs" / f"{name}_{number:02d}",
+                replay=self._replay,
+                reward_variants=self._reward_variants,
+                runtime=self._runtime,
+                scorer=self._scorer,
+            )
+            for number, together in enumerate(_group(runs, self._runtime.runs_per_model))
+        ]
+        self._job_of |= {run.out.name: job for job in jobs for run in job.runs}
+        for _, failures in self._engine([job for job in jobs if not job.is_done()], self._report):
+            self.failures |= failures
+        scored = [read_scores(run) for run in runs if run.out.name not in self.failures]
+        if not scored:
+            reasons = "; ".join(sorted(set(self.failures.values())))
+            raise TrainingError(f"{self._out}: all {len(runs)} runs of {name} failed: {reasons}")
+        return scored
+
+
+def _group(runs: list[Run], size: int) -> list[list[Run]]:
+    """Return groups of runs that may train together, at most `size` in each."""
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(shared_settings(run.settings), []).append(run)
+    return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
+
+
+def _name_of(name: str, value: Any) -> str:
+    """Return a part of a directory's name: `sparse`, `lr0.0001`, `alpha0.5`, `hidden_sizes64-64`."""
+    text = f"{value:g}" if isinstance(value, float) else re.sub(r"[^\w.]+", "-", str(value)).strip("-")
+    return {"reward_variant": "", "learning_rate": "lr"}.get(name, name) + text
