@@ -2,9 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
 
-.PHONY: install test reproduce
+.PHONY: help install check format test bench reproduce
 
-install: .venv/installed
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed  ## make .venv with everything that is needed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -12,14 +15,24 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-test: install
+check: install  ## formats, lint, import directions, card and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/sepsis-cql card --check
 	mkdir -p .types && ln -sfn .. .types/sepsis_cql
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p sepsis_cql
+
+format: install  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: check  ## the gate: check, then every test
 	$(BIN)/pytest --numprocesses 2
 
-reproduce: install
+bench: install  ## time a training step and an evaluation beside their alternatives, into outputs/bench
+	$(BIN)/python benchmarks/training_step.py --out outputs/bench
+	$(BIN)/python benchmarks/evaluation.py --out outputs/bench
+
+reproduce: install  ## the main job: synthetic ICU to exported package (DATA=demo, MIMIC=folder for real tables)
 	$(BIN)/sepsis-cql reproduce $(if $(DATA),--data $(DATA)) $(if $(MIMIC),--mimic $(MIMIC)) --out $(OUT) --force
