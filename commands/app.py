@@ -1,6 +1,9 @@
 """The `sepsis-cql` command."""
 
+import io
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -17,8 +20,10 @@ from sepsis_cql.commands.reproduce import reproduce
 from sepsis_cql.commands.sweep import sweep
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
-from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.errors import SepsisCQLError, StoppedError
+from sepsis_cql.common.storage import explain_failure
 
+STOPPED = "Nothing half-written is left."
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
 
 app = typer.Typer(
@@ -45,11 +50,42 @@ app.command()(doctor)
 
 
 def main() -> None:
-    """Run the command; a known error prints its message and exits with code 2."""
+    """Run the command; a known error prints its message and exits with code 2, Ctrl-C one line and code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         app()
+    except StoppedError as error:
+        _end("[yellow]interrupted.[/]", str(error), 130)
     except SepsisCQLError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", escape(str(error)))
-        sys.exit(2)
+        _end("[bold red]error:[/]", str(error), 2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _end("[yellow]interrupted.[/]", STOPPED, 130)
+    except SystemExit as error:  # how typer ends, also after Ctrl-C
+        if error.code == 130:
+            _end("[yellow]interrupted.[/]", STOPPED, 130)
+        raise
+    except Exception as error:
+        if _is_interrupt(error):
+            _end("[yellow]interrupted.[/]", STOPPED, 130)
+        if (sentence := explain_failure(error)) is None:
+            raise
+        _end("[bold red]error:[/]", sentence, 2)
+
+
+def _end(kind: str, text: str, code: int) -> NoReturn:
+    with suppress(OSError):
+        Console(stderr=True, soft_wrap=True, highlight=False).print(kind, escape(text))
+    sys.exit(code)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether the database engine, which turns Ctrl-C into an error of its own, was interrupted."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptException":
+            return True
+        if isinstance(error, RuntimeError) and "interrupted" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False

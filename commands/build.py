@@ -28,11 +28,9 @@ def build(
     threads: Annotated[int | None, typer.Option(help="Most threads of the database engine.")] = None,
 ) -> BuildReport:
     """Build cohort, trajectories and replay buffers from MIMIC-IV tables; --set takes the section `replay`."""
+    files = [find_settings(name) for name in (config, features, fluids)]
     settings = load_build_settings(
-        find_settings(config),
-        find_settings(features),
-        find_settings(fluids),
-        parse_changes(changes or [], ["replay"])["replay"],
+        files[0], files[1], files[2], parse_changes(changes or [], ["replay"])["replay"]
     )
     with console.status("build") as status:
 
@@ -46,6 +44,7 @@ def build(
             out,
             settings,
             force=force,
+            inputs=files,
             engine=Engine(cache=cache, memory_limit=memory_limit, threads=threads),
             announce=announce,
         )

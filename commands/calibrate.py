@@ -3,13 +3,15 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress, TaskID
 
 from sepsis_cql.commands.options import Changes, console
 from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.ownership import one_writer
+from sepsis_cql.common.storage import open_directory, write_json
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 
@@ -28,18 +30,24 @@ def calibrate(
     --set takes the sections `calibration` and `evaluation`.
     """
     # imported here, because torch would slow down every other command
-    from sepsis_cql.common.storage import write_json
     from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings
-    from sepsis_cql.evaluation.known_truth.calibrate import calibrate as run
     from sepsis_cql.evaluation.settings import EvaluationSettings
 
     changed = parse_changes(changes or [], ["calibration", "evaluation"])
-    settings = load_settings(CalibrationSettings, find_settings(config), changed["calibration"])
-    rules = load_settings(EvaluationSettings, find_settings(evaluation), changed["evaluation"])
+    files = [find_settings(config), find_settings(evaluation)]
+    settings = load_settings(CalibrationSettings, files[0], changed["calibration"])
+    rules = load_settings(EvaluationSettings, files[1], changed["evaluation"])
     if unknown := sorted(set(case or []) - set(settings.cases)):
         raise EvaluationError(f"{config}: found no case {unknown}. Expected one of {sorted(settings.cases)}.")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in case or settings.cases:
+    with one_writer(out, "calibrate"):
+        open_directory(out, "calibrate", resume=True, force=False, inputs=files)
+        _run_cases(case or list(settings.cases), settings, rules, out, jobs)
+
+
+def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int) -> None:
+    from sepsis_cql.evaluation.known_truth.calibrate import calibrate as run
+
+    for name in cases:
         with Progress(console=console) as progress:
             record = run(
                 name,

@@ -22,7 +22,7 @@ def import_checkpoint(
 
     checkpoint = read_original_checkpoint(file)
     model = model_from_checkpoint(checkpoint)
-    with new_directory(out, force=force) as directory:
+    with new_directory(out, "import-checkpoint", force=force, inputs=[file]) as directory:
         save_package(model, new_feature_extractor(), directory)
     console.print(
         f"[green]✓[/] {escape(str(file))}: epoch {checkpoint.epoch}, step {checkpoint.global_step:,}, alpha "

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, console
+from sepsis_cql.common.ownership import private_files
 from sepsis_cql.common.storage import new_directory
 from sepsis_cql.replay.directory import write_private_marks
 from sepsis_cql.replay.mimic.concepts import create_concepts
@@ -25,7 +26,8 @@ def concepts(
     memory_limit: MemoryLimit = None,
 ) -> None:
     """Write the derived tables of every stay as parquet under their official names and columns."""
-    with new_directory(out, force=force, private=True) as directory:
+    inputs = [mimic, *([cache] if cache else [])]
+    with new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory:
         with open_mimic(mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory) as tables:
             create_concepts(tables.connection)
             counts = write_concepts(tables.connection, directory)
@@ -43,7 +45,7 @@ def agree(
     memory_limit: MemoryLimit = None,
 ) -> None:
     """Compare the derived tables with reference files; exit code 1 where something differs."""
-    with open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
+    with private_files(), open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
         create_concepts(tables.connection)
         results = compare_concepts(tables.connection, reference)
     if as_json:

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, console
+from sepsis_cql.commands.options import Changes, Force, Ledger, ReplayPath, console, list_files
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 
@@ -48,6 +48,7 @@ def evaluate(
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
+    ledger: Ledger = None,
     force: Force = False,
 ) -> None:
     """Evaluate a policy against the clinicians, by the published definitions and by sound ones.
@@ -59,18 +60,25 @@ def evaluate(
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
     from sepsis_cql.evaluation.policies.load import load_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import enter_test_split
+    from sepsis_cql.evaluation.test_split import check_validation, enter_test_split
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
     changed = parse_changes(changes or [], ["evaluation"])["evaluation"]
-    settings = load_settings(EvaluationSettings, find_settings(config), changed)
+    file = find_settings(config)
+    settings = load_settings(EvaluationSettings, file, changed)
     opened = open_replay(replay)
     loaded = load_policy(policy)
-    with new_directory(out, force=force) as directory, console.status("evaluate") as status:
+    inputs = [replay, file, *list_files(policy, selection, ledger)]
+    if split is Split.VALIDATION:
+        check_validation(opened)
+    with (
+        new_directory(out, "evaluate", force=force, inputs=inputs) as directory,
+        console.status("evaluate") as status,
+    ):
         uses = None
         if split is Split.TEST:
-            uses = enter_test_split(loaded, opened, selection, again=again, why=why)
+            uses = enter_test_split(loaded, opened, selection, again=again, why=why, ledger=ledger)
         found = evaluate_policy(
             loaded,
             opened,

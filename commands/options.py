@@ -1,5 +1,6 @@
 """Options that several commands share, and the one console."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,12 @@ import typer
 from rich.console import Console
 
 console = Console(highlight=False, soft_wrap=True)
+
+
+def list_files(*options: str | Path | None) -> list[str | Path]:
+    """Return the options that name something on this disk: inputs that --out must stay apart from."""
+    return [option for option in options if option is not None and os.path.lexists(option)]
+
 
 Mimic = Annotated[Path, typer.Option(help="MIMIC-IV root with `hosp` and `icu` (csv.gz, csv or parquet).")]
 ReplayPath = Annotated[
@@ -16,7 +23,11 @@ Run = Annotated[
     Path,
     typer.Option(help="Run directory with `replay`, `training` and `evaluation`, as `reproduce` makes it."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is in --out.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what this command made in --out before.")]
+Ledger = Annotated[
+    Path | None,
+    typer.Option(help="Directory of the ledger of test splits; by default this user's own."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Keep the tables read from MIMIC-IV here (private) for the next time.")

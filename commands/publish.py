@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import console
+from sepsis_cql.commands.options import Ledger, console
 from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.ownership import one_writer, scratch_directory
 
 Run = Annotated[
     Path,
@@ -37,10 +38,12 @@ def card(
         console.print(f"[green]✓[/] card: {escape(str(out / 'README.md'))} is what its evidence gives")
         return
     if run is None:
-        file = write_card(out)
+        with one_writer(out, "card"):
+            file = write_card(out)
     else:
-        with new_directory(out, force=force) as directory:
-            write_package(run / "replay", run / "training", run / "evaluation", directory)
+        parts = run / "replay", run / "training", run / "evaluation"
+        with new_directory(out, "card", force=force, inputs=parts) as directory:
+            write_package(*parts, directory)
         file = out / "README.md"
     console.print(f"[green]✓[/] card: {escape(str(file))}")
 
@@ -89,8 +92,8 @@ def push(
     if export is not None:
         _push_export(export, repository, private, pr, tag, dry_run)
     elif run is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            directory = Path(folder) / "export"
+        with scratch_directory(Path(tempfile.gettempdir())) as folder:
+            directory = folder / "export"
             write_export(run / "replay", run / "training", run / "evaluation", directory)
             _push_export(directory, repository, private, pr, tag, dry_run)
 
@@ -112,7 +115,8 @@ def _push_export(
             f"[green]✓[/] dry run: {len(files)} files, {size / 2**20:.1f} MiB, may go to {escape(repository)}"
         )
         return
-    published = push_export(directory, repository, private=private, pull_request=pr, tag=tag)
+    with one_writer(f"Hub repository {repository}", "push"):
+        published = push_export(directory, repository, private=private, pull_request=pr, tag=tag)
     state = "pushed" if published.is_new else "was there already"
     console.print(f"[green]✓[/] push: {state}: {escape(published.url)}")
     if tag:
@@ -124,21 +128,27 @@ def verify(
     replay: Annotated[
         Path | None, typer.Option(help="Replay directory: recompute the metrics if it is the recorded one.")
     ] = None,
+    ledger: Ledger = None,
+    again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
+    why: Annotated[str | None, typer.Option(help="Reason for --again.")] = None,
 ) -> None:
     """Check a published package: hashes, card, q-values and, with its replay, metrics."""
     from sepsis_cql.publishing.hub import download
+    from sepsis_cql.publishing.verify import TestUse
     from sepsis_cql.publishing.verify import verify as verify_export
     from sepsis_cql.replay.directory import open_replay
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_directory(Path(tempfile.gettempdir())) as folder:
         directory = Path(target)
         if not directory.is_dir():
             repository, _, revision = target.partition("@")
             if not revision:
                 raise PublishingError(f"{target}: not a directory. Expected one, or OWNER/NAME@REVISION.")
-            directory = Path(folder)
+            directory = folder
             console.print(f"revision {download(repository, revision, directory)}")
-        comparisons = verify_export(directory, None if replay is None else open_replay(replay))
+        comparisons = verify_export(
+            directory, None if replay is None else open_replay(replay), TestUse(ledger, again, why)
+        )
     for comparison in comparisons:
         color = {"matches": "green", "differs": "red", "not checked": "yellow"}[comparison.result]
         detail = f": {escape(comparison.detail)}" if comparison.detail else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -14,12 +14,12 @@ from rich.table import Table
 
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
-from sepsis_cql.commands.options import Changes, Force, console
+from sepsis_cql.commands.options import Changes, Force, Ledger, console, list_files
 from sepsis_cql.commands.publish import card, export
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
 from sepsis_cql.common.errors import SettingsError, TableError
-from sepsis_cql.common.storage import check_new_directory
+from sepsis_cql.common.ownership import check_new_directory, one_writer, write_mark
 from sepsis_cql.common.strict import parse_changes
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
@@ -37,6 +37,14 @@ class Data(StrEnum):
 SOURCES = {Data.SYNTHETIC: "synthetic", Data.DEMO: "mimic-iv-demo", Data.MIMIC_IV: "mimic-iv"}
 SELECTION = "selection.json"
 SECTIONS = ("synthetic", "replay", "training", "runtime", "evaluation")
+
+
+class TestUse(NamedTuple):
+    """How a test split may be read once more."""
+
+    ledger: Path | None
+    again: bool
+    why: str | None
 
 
 class Stages:
@@ -75,6 +83,9 @@ def reproduce(
     patients: Annotated[int, typer.Option(min=1, help="Patients of the synthetic ICU.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic ICU.")] = 1,
     changes: Changes = None,
+    ledger: Ledger = None,
+    again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
+    why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     force: Force = False,
 ) -> None:
     """Walk all stages: tables (made or given), build, train, evaluate, card, export.
@@ -83,7 +94,24 @@ def reproduce(
     """
     data = _choose(data, mimic)
     parse_changes(changes or [], SECTIONS)
-    check_new_directory(out, force=force)
+    with one_writer(out, "reproduce"):
+        check_new_directory(out, "reproduce", force=force, inputs=list_files(mimic, ledger))
+        out.mkdir(parents=True, exist_ok=True)
+        write_mark(out, "reproduce")
+        _walk(out, data, mimic, patients, seed, changes, TestUse(ledger, again, why), force=force)
+
+
+def _walk(
+    out: Path,
+    data: Data,
+    mimic: Path | None,
+    patients: int,
+    seed: int,
+    changes: list[str] | None,
+    use: TestUse,
+    *,
+    force: bool,
+) -> None:
     replay, training, evaluation = out / "replay", out / "training", out / "evaluation"
     stages = Stages()
     if mimic is None:
@@ -111,6 +139,9 @@ def reproduce(
             out=evaluation,
             split=Split.TEST,
             selection=out / SELECTION,
+            ledger=use.ledger,
+            again=use.again,
+            why=use.why,
             changes=_of(changes, "evaluation"),
             force=force,
         )

@@ -9,8 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
 from sepsis_cql.commands.train import describe, new_progress_bar
+from sepsis_cql.common.errors import StoppedError
+from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def sweep(
     """
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.settings import EvaluationSettings
+    from sepsis_cql.evaluation.test_split import check_validation
     from sepsis_cql.evaluation.validation_score import PolicyScorer
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.training.devices import load_runtime, open_device
@@ -77,7 +80,9 @@ def sweep(
     rules = load_settings(EvaluationSettings, find_settings(evaluation), changed["evaluation"])
     chosen_runtime = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    with new_progress_bar() as bar:
+    check_validation(opened)
+    files = [find_settings(name) for name in (config, training, evaluation)]
+    with one_writer(out, "sweep"), new_progress_bar() as bar:
         task = bar.add_task("sweep", total=base.epochs, facts="")
 
         def report(running: Any, progress: Any) -> None:
@@ -101,14 +106,15 @@ def sweep(
         )
         try:
             # stage 2 starts from what stage 1 left in --out, and stage 1 makes only what is missing there
-            work.open(resume=resume or stage == 2, force=force and stage != 2)
+            work.open(
+                resume=resume or stage == 2, force=force and stage != 2, inputs=[*files, *list_files(runtime)]
+            )
             scored = work.run_stage1()
             if stage != 1:
                 scored = work.run_stage2(scored)
                 selection = work.select(scored)
         except KeyboardInterrupt:
-            console.print(f"[yellow]interrupted.[/] Continue with --resume; runs are in {escape(str(out))}.")
-            raise typer.Exit(130) from None
+            raise StoppedError(f"Continue with --resume; runs are in {out}.") from None
     print_ranking(work.rank(scored))
     for name, reason in work.failures.items():
         console.print(f"[yellow]failed:[/] {name}: {escape(reason)}")

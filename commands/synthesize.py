@@ -26,9 +26,10 @@ def synthesize(
     --set takes the section `synthetic`.
     """
     changed = parse_changes(changes or [], ["synthetic"])["synthetic"]
-    settings = load_settings(SyntheticSettings, find_settings(config), changed)
+    file = find_settings(config)
+    settings = load_settings(SyntheticSettings, file, changed)
     with console.status("synthesize"):
-        synthetic = write_tables(out, patients, seed, settings, force=force)
+        synthetic = write_tables(out, patients, seed, settings, force=force, inputs=[file])
     console.print(
         f"[green]✓[/] synthesize: {sum(synthetic.row_counts.values()):,} rows of {patients:,} patients"
     )

@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
+from sepsis_cql.common.errors import StoppedError
 from sepsis_cql.common.strict import find_settings, parse_changes
 
 
@@ -44,7 +45,8 @@ def train(
     from sepsis_cql.training.trackers import open_tracker
 
     changed = parse_changes(changes or [], ["training", "runtime"])
-    settings = load_training_settings(find_settings(config), changed["training"])
+    file = find_settings(config)
+    settings = load_training_settings(file, changed["training"])
     runtime_settings = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
     with open_tracker(log_to.value if log_to else None, out) as log, new_progress_bar() as bar:
@@ -62,13 +64,11 @@ def train(
                 runtime_settings,
                 resume=resume,
                 force=force,
+                inputs=[file, *list_files(runtime)],
                 report=report,
             )
         except KeyboardInterrupt:
-            console.print(
-                f"[yellow]interrupted.[/] Continue with --resume; checkpoints are in {escape(str(out))}."
-            )
-            raise typer.Exit(130) from None
+            raise StoppedError(f"Continue with --resume; checkpoints are in {out}.") from None
     console.print(
         f"[green]✓[/] train: {record.global_step:,} steps, {record.epochs} epochs in "
         f"{record.seconds:.1f} s on {record.runtime.device}, {describe_losses(record.losses)}"

@@ -5,6 +5,10 @@ class SepsisCQLError(Exception):
     """Says what was found, what was expected and what to do; never shows patient rows."""
 
 
+class StoppedError(SepsisCQLError):
+    """The user stopped a command that can be continued; it exits with code 130."""
+
+
 class SettingsError(SepsisCQLError):
     """A YAML setting or command-line option is unknown, of the wrong type or out of range."""
 

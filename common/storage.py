@@ -1,71 +1,204 @@
 """Files and directories that appear whole or not at all, and their fingerprints."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.ownership import (
+    TEMPORARY,
+    aside,
+    check_new_directory,
+    list_leftovers,
+    one_writer,
+    private_files,
+    read_mark,
+    remove,
+    remove_leftovers,
+    temporary_sibling,
+    write_mark,
+)
+
+LARGEST_JSON = 64 * 2**20  # bytes; a sweep's ranking has a hundredth of it
+ADVICE = {
+    errno.ENOSPC: "Free space there",
+    errno.EDQUOT: "Free space in your quota",
+    errno.EFBIG: "Raise the limit on the size of files",
+    errno.EACCES: "Correct the permissions",
+    errno.EPERM: "Correct the permissions",
+    errno.EROFS: "Choose a place that is not read-only",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ENOTDIR: "Choose a place inside a directory",
+    errno.ELOOP: "Choose a path without a loop of symbolic links",
+    errno.EIO: "Check the disk",
+}
+FOREIGN = ("duckdb", "_duckdb", "safetensors", "pyarrow")  # libraries whose errors only say it in words
 
 
 @contextmanager
-def new_directory(path: Path, *, force: bool = False, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary sibling that becomes `path` when the block ends without an error.
+def new_directory(
+    path: Path,
+    stage: str,
+    *,
+    force: bool = False,
+    private: bool = False,
+    inputs: Sequence[Path | str] = (),
+) -> Iterator[Path]:
+    """Yield a temporary sibling that becomes `path`, with the mark of its stage, when the block ends without an error.
 
     Args:
         path: the directory to create.
-        force: replace an existing directory; without it one that holds anything is refused.
-        private: create it readable by its owner only (0700).
+        stage: that creates it; no other process writes there meanwhile.
+        force: replace a directory that the same stage made; without it one that holds anything is refused.
+        private: create everything in it readable by its owner only (0700, 0600).
+        inputs: files and directories that the command reads.
 
     Raises:
-        SepsisCQLError: `path` exists, is not empty and `force` is off, or it is a file.
+        SepsisCQLError: `path` must not be replaced, or another process writes there.
     """
     path = Path(path)
-    check_new_directory(path, force=force)
+    check_new_directory(path, stage, force=force, inputs=inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary.chmod(0o700 if private else 0o755)
-    try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    if path.exists():
-        shutil.rmtree(path)
-    temporary.rename(path)
+    with one_writer(path, stage):
+        remove_leftovers(path)
+        with replaced_directory(path, private=private) as temporary:
+            yield temporary
+            write_mark(temporary, stage)
+            check_new_directory(path, stage, force=force, inputs=inputs)  # whatever happened meanwhile
 
 
-def check_new_directory(path: Path, *, force: bool = False) -> None:
-    """Refuse a directory that `new_directory` would refuse, before hours of work are put into its contents.
+@contextmanager
+def replaced_directory(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling that takes the place of `path`, a part of a directory that its caller owns."""
+    if path.is_symlink():
+        raise SepsisCQLError(f"{path}: found a symbolic link, expected a directory or nothing. Remove it.")
+    temporary, old = temporary_sibling(path), aside(path)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(mode=0o700)
+        try:
+            with ExitStack() as stack:
+                if private:
+                    stack.enter_context(private_files())
+                yield temporary
+            if not private:
+                temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
+        remove(old)
+
+
+def open_directory(
+    path: Path, stage: str, *, resume: bool, force: bool, inputs: Sequence[Path | str] = ()
+) -> None:
+    """Make the directory of a stage that writes into it bit by bit, or open it to continue. Hold its lock.
+
+    Args:
+        path: the directory.
+        stage: that writes there.
+        resume: continue what the same stage left in `path`.
+        force: empty a directory that the same stage made.
+        inputs: files and directories that the command reads.
 
     Raises:
-        SepsisCQLError: `path` exists, is not empty and `force` is off, or it is a file.
+        SepsisCQLError: `path` holds something else, or neither `resume` nor `force` was asked for.
     """
-    if path.exists() and not path.is_dir():
-        raise SepsisCQLError(f"{path}: found a file, expected a directory or nothing. Choose another --out.")
-    if path.is_dir() and any(path.iterdir()) and not force:
-        raise SepsisCQLError(f"{path}: already exists and is not empty. Use --force or another --out.")
+    is_full = path.is_dir() and not path.is_symlink() and any(path.iterdir())
+    if is_full and not force and not resume:
+        raise SepsisCQLError(
+            f"{path}: already holds files. Use --resume to continue what is there, --force to replace it, or"
+            " another --out."
+        )
+    if is_full and resume:
+        if (found := read_mark(path)) != stage:
+            made = f"of `sepsis-cql {found}`" if found else "without its mark"
+            raise SepsisCQLError(
+                f"{path}: found a directory {made}, expected one that `sepsis-cql {stage}` made. Choose another --out."
+            )
+        for leftover in list_leftovers(path):
+            remove(leftover)
+        return
+    check_new_directory(path, stage, force=force, inputs=inputs)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+        if is_full:
+            path.rename(aside(path))
+        path.mkdir(exist_ok=True)
+        write_mark(path, stage)
+        remove(aside(path))
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling file that replaces `path` when the block ends without an error."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = temporary_sibling(path)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def explain_failure(error: BaseException) -> str | None:
+    """Return the sentence for a write or read that the system refused; None for any other error."""
+    if type(error).__name__ == "OutOfMemoryException":
+        return f"The database engine ran out of memory ({str(error).splitlines()[0]}). Allow more with --memory-limit."
+    number = errno_of(error)
+    if number not in ADVICE:
+        return None
+    named = getattr(error, "filename", None)
+    name = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else "A file"
+    return (
+        f"{name}: cannot be written or opened ({os.strerror(number)}). {ADVICE[number]}, or choose another place, then "
+        "run the command again; what was there before is as it was."
+    )
+
+
+def errno_of(error: BaseException) -> int | None:
+    """Return the system's error number, also from libraries that give it only in words."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    text = str(error)
+    if not isinstance(error, OSError) and not type(error).__module__.startswith(FOREIGN):
+        return None
+    if found := re.search(r"(?:os error|\[?[Ee]rrno) (\d+)", text):
+        return int(found[1])
+    return next((number for number in ADVICE if os.strerror(number) in text), None)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an error of a write the name that the user knows."""
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in ADVICE and (error.filename is None or TEMPORARY in str(error.filename)):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -82,12 +215,18 @@ def read_json(path: Path, *, expected: str) -> Any:
         expected: what it is and which command makes it, for the error message.
 
     Raises:
-        SepsisCQLError: the file is absent or is not JSON.
+        SepsisCQLError: the file is absent, larger than any of ours, or is not JSON.
     """
     try:
+        if (size := Path(path).stat().st_size) > LARGEST_JSON:
+            raise SepsisCQLError(
+                f"{path}: found {size} bytes, at most {LARGEST_JSON} are plausible. Expected {expected}."
+            )
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SepsisCQLError(f"{path}: not found. Expected {expected}.") from error
+    except RecursionError:
+        raise SepsisCQLError(f"{path}: nested too deeply. Expected {expected}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SepsisCQLError(f"{path}: not valid JSON ({error}). Expected {expected}.") from error
 

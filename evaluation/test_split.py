@@ -1,18 +1,32 @@
 """Who may see the test split: the policy chosen on validation, and whoever states a reason after it."""
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.storage import sha256_json
+from sepsis_cql.evaluation.data import REWARD_VARIANT
 from sepsis_cql.evaluation.policies.load import LoadedPolicy
 from sepsis_cql.replay.directory import Replay
-from sepsis_cql.training.sweep.ledger import LEDGER, count_test_uses, open_test_split
+from sepsis_cql.replay.transitions import Transitions
+from sepsis_cql.training.sweep.ledger import count_test_uses, default_ledger, open_test_split
 from sepsis_cql.training.sweep.selection import require_selected
+
+MOST_SHARED = 0.5  # of validation's episodes; equal short episodes may happen by chance
 
 
 def enter_test_split(
-    loaded: LoadedPolicy, replay: Replay, selection: Path | None, *, again: bool, why: str | None
+    loaded: LoadedPolicy,
+    replay: Replay,
+    selection: Path | None,
+    *,
+    again: bool,
+    why: str | None,
+    ledger: Path | None = None,
 ) -> int | None:
-    """Enter a policy into the ledger beside the replay; returns how many policies it then holds.
+    """Enter a policy into the ledger of test splits; returns how many policies have then seen this one.
 
     A model package must be the one that the selection froze. Policies that were not chosen here (a published
     checkpoint, another library's, a function) need no selection, but count in the ledger. A single replay file has
@@ -24,7 +38,7 @@ def enter_test_split(
     """
     if replay.provenance is None:
         return None
-    fingerprint, ledger = replay.fingerprint, replay.path / LEDGER
+    policy = loaded.identify()
     if loaded.facts.kind == "package":
         if selection is None:
             raise EvaluationError(
@@ -32,6 +46,55 @@ def enter_test_split(
                 "--selection was given. Freeze the choice first (`sepsis-cql sweep` writes selection.json), or "
                 "use --split validation."
             )
-        require_selected(selection, loaded.identity, fingerprint)
-    open_test_split(ledger, loaded.identity, fingerprint, again, why)
-    return count_test_uses(ledger, fingerprint)
+        require_selected(selection, policy, replay.fingerprint)
+    return note_test_split(policy, replay, again=again, why=why, ledger=ledger)
+
+
+def note_test_split(
+    policy_sha256: str, replay: Replay, *, again: bool, why: str | None, ledger: Path | None = None
+) -> int:
+    """Enter a policy, chosen or not, into the ledger; returns how many policies have then seen the test split.
+
+    Raises:
+        TrainingError: the ledger forbids it.
+    """
+    check_validation(replay)
+    ledger = ledger or default_ledger()
+    split = sha256_split(replay.transitions("test", REWARD_VARIANT))
+    open_test_split(ledger, policy_sha256, split, again, why)
+    return count_test_uses(ledger, split)
+
+
+def check_validation(replay: Replay) -> None:
+    """Refuse a replay whose validation split holds the episodes of its test split.
+
+    Raises:
+        EvaluationError: more than half of them; a copy under another name is no way round the ledger.
+    """
+    if replay.provenance is None:
+        return
+    validation, test = (
+        episode_hashes(replay.transitions(name, REWARD_VARIANT)) for name in ("validation", "test")
+    )
+    shared = len(set(validation) & set(test))
+    if shared > MOST_SHARED * len(set(validation)):
+        raise EvaluationError(
+            f"{replay.path}: most episodes of its validation split are those of its test split, expected other "
+            "patients. Build the replay again."
+        )
+
+
+def sha256_split(transitions: Transitions) -> str:
+    """Return the SHA-256 of what the episodes of a split hold, whatever their order and the numbers of stays."""
+    return sha256_json([list(transitions.state_names), sorted(episode_hashes(transitions))])
+
+
+def episode_hashes(transitions: Transitions) -> list[str]:
+    """Return the SHA-256 of each episode's states, actions, rewards and terminals."""
+    columns = (transitions.states, transitions.actions, transitions.rewards, transitions.terminals)
+    arrays = [np.ascontiguousarray(column) for column in columns]
+    ends = [*transitions.episode_starts[1:], len(transitions)]
+    return [
+        hashlib.sha256(b"".join(array[start:end].tobytes() for array in arrays)).hexdigest()
+        for start, end in zip(transitions.episode_starts, ends, strict=True)
+    ]

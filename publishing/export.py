@@ -57,7 +57,8 @@ def write_export(
     Raises:
         PublishingError: the guard refuses a file.
     """
-    with new_directory(out, force=force) as directory:
+    inputs = [replay, training, evaluation]
+    with new_directory(out, "export", force=force, inputs=inputs) as directory:
         write_package(replay, training, evaluation, directory)
         shutil.copyfile(ROOT / LICENSE, directory / LICENSE)
         for file in sorted(ROOT.glob("*_sepsis_cql.py")):
@@ -71,7 +72,7 @@ def write_export(
 
 def write_checkpoint(training: Path, out: Path, *, force: bool = False) -> Path:
     """Write the checkpoint of a run in the published layout, with its manifest, into a new directory; its path."""
-    with new_directory(out, force=force) as directory:
+    with new_directory(out, "export-pt", force=force, inputs=[training]) as directory:
         for file in sorted((training / "model").iterdir()):
             shutil.copyfile(file, directory / file.name)
     (checkpoint,) = out.glob("*.pt")

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.ownership import MARK, read_mark
 from sepsis_cql.common.storage import read_json, sha256_file, write_json
 from sepsis_cql.common.strict import Settings
 
@@ -26,12 +27,17 @@ class Manifest(Settings):
 
 
 def export_files(directory: Path) -> list[str]:
-    """Paths of everything under `directory` that is not a directory, relative to it and sorted."""
-    return sorted(
+    """Paths of everything under `directory` that is not a directory, relative to it and sorted.
+
+    The mark that `sepsis-cql export` leaves is no part of an export, provided that it is exactly that.
+    """
+    mark = {MARK} if read_mark(directory) else set()
+    found = (
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
         if path.is_symlink() or not path.is_dir()
     )
+    return sorted(set(found) - mark)
 
 
 def write_manifest(directory: Path) -> None:

@@ -30,12 +30,22 @@ class Comparison:
     detail: str
 
 
-def verify(directory: Path, replay: Replay | None = None) -> list[Comparison]:
+@dataclass(frozen=True)
+class TestUse:
+    """How a test split may be read once more; see `training.sweep.ledger`."""
+
+    ledger: Path | None = None
+    again: bool = False
+    why: str | None = None
+
+
+def verify(directory: Path, replay: Replay | None = None, use: TestUse | None = None) -> list[Comparison]:
     """Check a downloaded or local export; nothing in it is executed.
 
     Args:
         directory: what `sepsis-cql export` wrote, or a download of it.
         replay: written by `build`; metrics are recomputed if it is the one the evidence names.
+        use: of the test split, where the evidence is about it.
     """
     checks: dict[str, Callable[[], Iterator[str]]] = {
         "files, by their hashes": lambda: manifest_differences(directory),
@@ -44,7 +54,7 @@ def verify(directory: Path, replay: Replay | None = None) -> list[Comparison]:
         "q-values on made-up states": lambda: _probes(directory),
     }
     comparisons = [_look(what, check, directory) for what, check in checks.items()]
-    return [*comparisons, _metrics(directory, replay)]
+    return [*comparisons, _metrics(directory, replay, use or TestUse())]
 
 
 def _look(what: str, check: Callable[[], Iterator[str]], directory: Path) -> Comparison:
@@ -73,7 +83,7 @@ def _probes(directory: Path) -> Iterator[str]:
         yield problem
 
 
-def _metrics(directory: Path, replay: Replay | None) -> Comparison:
+def _metrics(directory: Path, replay: Replay | None, use: TestUse) -> Comparison:
     what = "metrics, recomputed from the replay"
     if replay is None:
         return Comparison(what, "not checked", "needs the replay: --replay DIR")
@@ -83,24 +93,30 @@ def _metrics(directory: Path, replay: Replay | None) -> Comparison:
         if fingerprints[0] != fingerprints[1]:
             detail = f"evidence names replay {fingerprints[0][:12]}, this one is {fingerprints[1][:12]}"
             return Comparison(what, "not checked", detail)
-        return _look(what, lambda: _evaluation_differences(directory, replay, recorded), directory)
+        return _look(what, lambda: _evaluation_differences(directory, replay, recorded, use), directory)
     except SepsisCQLError as error:
         return Comparison(what, "differs", str(error))
 
 
-def _evaluation_differences(directory: Path, replay: Replay, recorded: Evaluation) -> Iterator[str]:
+def _evaluation_differences(
+    directory: Path, replay: Replay, recorded: Evaluation, use: TestUse
+) -> Iterator[str]:
     """Yield each published metric, recommended estimate and verdict that comes out otherwise.
 
-    An evaluation that is already recorded is looked at again; the ledger of the test split is for new ones.
+    The policy enters the ledger of the test split first: whoever published it, its numbers are seen here.
     """
     from sepsis_cql.evaluation.evaluate import evaluate_policy
     from sepsis_cql.evaluation.policies.load import load_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
+    from sepsis_cql.evaluation.test_split import note_test_split
 
     published = recorded.published
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
-    found = evaluate_policy(load_policy(str(directory)), replay, recorded.split, "both", settings)
+    loaded = load_policy(str(directory))
+    if recorded.split == "test" and replay.provenance is not None:
+        note_test_split(loaded.identify(), replay, again=use.again, why=use.why, ledger=use.ledger)
+    found = evaluate_policy(loaded, replay, recorded.split, "both", settings)
     for name, value in published or ():
         again = getattr(found.published, name, None)
         if not _equal(value, again):

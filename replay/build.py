@@ -1,5 +1,6 @@
 """MIMIC-IV tables to a replay directory: the only module here that writes rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def build_replay(
     settings: BuildSettings,
     *,
     force: bool = False,
+    inputs: Sequence[Path | str] = (),
     engine: Engine | None = None,
     announce: Announce = lambda stage, line: None,
 ) -> BuildReport:
@@ -50,7 +52,8 @@ def build_replay(
         root: directory with `hosp` and `icu`.
         out: the directory to create, private to its owner.
         settings: cohort, trajectories, rewards and splits, with the features and fluids they use.
-        force: replace `out` where it exists.
+        force: replace what a build made before.
+        inputs: files of settings, which are never replaced, as `root` and the cache.
         engine: limits and cache of the database engine.
         announce: gets a stage's name and an empty line when it begins, its name and result when it ends.
 
@@ -59,7 +62,8 @@ def build_replay(
         CohortError: they hold no usable septic stay, or a split would be empty.
     """
     engine = engine or Engine()
-    with new_directory(out, force=force, private=True) as directory:
+    read = [root, *inputs, *([engine.cache] if engine.cache else [])]
+    with new_directory(out, "build", force=force, private=True, inputs=read) as directory:
         announce("tables", "")
         with open_mimic(
             root,

@@ -1,12 +1,29 @@
 """Builders and data shared by every test."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep locks and ledgers of shared fixtures away from those of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEPSIS_CQL_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of locks and ledgers for each test."""
+    path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("SEPSIS_CQL_HOME", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

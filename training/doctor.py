@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.ownership import list_leftovers
 from sepsis_cql.common.provenance import package_versions
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.rows.splits import SPLITS
@@ -43,6 +44,7 @@ def examine(directory: Path, replay: Path | None) -> list[Fact]:
         _compiler(),
         *_versions(),
         _disk(directory),
+        *_leftovers(directory),
         *(_replay(replay) if replay is not None else []),
     ]
 
@@ -87,6 +89,20 @@ def _disk(directory: Path) -> Fact:
         return Fact("disk", f"{existing}: not writable", "Choose another directory for --out.")
     advice = f"Free space: MIMIC-IV wants {FREE_GIB:.0f} GiB." if gib < FREE_GIB else ""
     return Fact("disk", f"{gib:.1f} GiB free at {existing}", advice)
+
+
+def _leftovers(directory: Path) -> Iterator[Fact]:
+    """Unfinished things below a directory; one whose process still runs is not told from one whose process died."""
+    found = list_leftovers(directory)
+    if not found:
+        yield Fact("leftovers", f"none below {directory}")
+    for path in found:
+        files = [path, *path.rglob("*")] if path.is_dir() else [path]
+        mib = sum(file.lstat().st_size for file in files if not file.is_dir()) / 2**20
+        advice = (
+            "Of a run that was killed, or still runs: the next run there removes it, or remove it yourself."
+        )
+        yield Fact("leftover", f"{path}: {mib:.1f} MiB", advice)
 
 
 def _replay(replay: Path) -> Iterator[Fact]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.ownership import TEMPORARY
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from sepsis_cql.training.learners.base import Losses
@@ -157,7 +158,7 @@ def run_epochs(
 
 def _resume(learner: Trainable, files: LoopFiles) -> LoopResult:
     """Load the newest checkpoint, cut from the logs what came after it, and read the last losses there."""
-    for leftover in files.checkpoints.glob(".epoch_*"):  # of a process killed while writing
+    for leftover in files.checkpoints.glob(f"{TEMPORARY}*"):  # of a process killed while writing
         leftover.unlink()
     result = LoopResult()
     if saved := list_checkpoints(files.checkpoints):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sepsis_cql.checkpoints.hub_package import WEIGHTS, new_feature_extractor, save_package
 from sepsis_cql.checkpoints.original_pt import write_original_checkpoint
 from sepsis_cql.common.provenance import git_commit, package_versions
-from sepsis_cql.common.storage import new_directory, new_file, sha256_file, write_json
+from sepsis_cql.common.storage import new_file, replaced_directory, sha256_file, write_json
 from sepsis_cql.common.strict import read_record
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.settings import Features
@@ -52,9 +52,9 @@ def write_outputs(out: Path, model: SepsisCQLModel, tensors: dict[str, Tensor], 
         end: what the record says.
     """
     nn.utils.vector_to_parameters(tensors["weights"].cpu(), model.net.parameters())
-    with new_directory(out / "package", force=True) as package:
+    with replaced_directory(out / "package") as package:
         save_package(model, new_feature_extractor(end.features), package)
-    with new_directory(out / "model", force=True) as directory:
+    with replaced_directory(out / "model") as directory:
         write_original_checkpoint(
             model,
             directory,

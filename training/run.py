@@ -1,6 +1,5 @@
 """A run from replay to model package; several runs of one shape train together as one job."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ import torch
 import yaml
 
 from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.provenance import git_commit
-from sepsis_cql.common.storage import new_file
+from sepsis_cql.common.storage import new_file, open_directory
 from sepsis_cql.common.strict import read_yaml
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
@@ -45,6 +45,7 @@ def train_from_replay(
     *,
     resume: bool = False,
     force: bool = False,
+    inputs: Sequence[Path | str] = (),
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> RunRecord:
     """Train one network on the training split of `replay`; return the record in `out`/training.json.
@@ -56,7 +57,8 @@ def train_from_replay(
         settings: hyper-parameters.
         runtime: device, threads and precision.
         resume: continue the run in `out`; a run that is complete is left as it is.
-        force: replace what is in `out`.
+        force: replace what a run left in `out`.
+        inputs: files of settings, which are never replaced, as the replay.
         report: called after every epoch.
 
     Raises:
@@ -65,16 +67,9 @@ def train_from_replay(
     """
     data = load_training_data(replay, [settings.reward_variant])
     run = Run(settings, out)
-    if out.exists() and not out.is_dir():
-        raise TrainingError(f"{out}: found a file, expected a directory or nothing. Choose another --out.")
-    if force and not resume:
-        shutil.rmtree(out, ignore_errors=True)
-    elif not resume and out.is_dir() and any(out.iterdir()):
-        raise TrainingError(
-            f"{out}: already holds files. Use --resume to continue that run, --force to replace it, or"
-            " another --out."
-        )
-    (result,) = train_runs([run], data, runtime, checkpoints=out / "checkpoints", report=report)
+    with one_writer(out, "train"):
+        open_directory(out, "train", resume=resume, force=force, inputs=[replay.path, *inputs])
+        (result,) = train_runs([run], data, runtime, checkpoints=out / "checkpoints", report=report)
     assert isinstance(result, RunRecord)  # a single run that fails raises
     return result
 

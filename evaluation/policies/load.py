@@ -1,6 +1,7 @@
 """Anything that can be called a policy, loaded into the one form that is evaluated."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 from sepsis_cql.replay.transitions import Transitions
+from sepsis_cql.training.sweep.selection import sha256_policy
 
 BATCH = 65536  # states valued at a time
 States = Callable[[np.ndarray], np.ndarray]
@@ -36,6 +38,8 @@ class LoadedPolicy:
         function: states to probabilities or actions, where there is no network.
         state_names: order of the states it takes; None if it does not say.
         takes_normalized: whether it wants z-scores instead of clinical units.
+        identify: returns what the ledger of the test split knows it by: the SHA-256 of a network's tensors, of a
+            function's source, or of a file.
     """
 
     facts: record.Policy
@@ -43,11 +47,7 @@ class LoadedPolicy:
     function: States | None
     state_names: tuple[str, ...] | None
     takes_normalized: bool
-
-    @property
-    def identity(self) -> str:
-        """What the ledger of the test split knows it by."""
-        return self.facts.weights_sha256 or sha256_json(self.facts.name)
+    identify: Callable[[], str]
 
     def bind(self, transitions: Transitions, replay: Replay) -> Policy:
         """Return the policy on states as this replay holds them.
@@ -107,7 +107,7 @@ def load_policy(spec: str) -> LoadedPolicy:
             "with its revision, such as name/repository@main."
         )
     model = load_package(name, revision)
-    return _from_model(model, spec, "package", sha256_json([p.tolist() for p in model.state_dict().values()]))
+    return _from_model(model, spec, "package", sha256_policy(model))
 
 
 def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy:
@@ -118,7 +118,9 @@ def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy
 def policy_of_function(function: States, name: str) -> LoadedPolicy:
     """Wrap a function from (n, n_states) states, as the replay holds them, to probabilities or actions."""
     facts = record.Policy(name=name, kind="function", weights_sha256=None)
-    return LoadedPolicy(facts, None, function, None, takes_normalized=False)
+    return LoadedPolicy(
+        facts, None, function, None, takes_normalized=False, identify=lambda: _sha256_source(function, name)
+    )
 
 
 def _from_model(model: SepsisCQLModel, name: str, kind: str, sha256: str | None) -> LoadedPolicy:
@@ -129,6 +131,7 @@ def _from_model(model: SepsisCQLModel, name: str, kind: str, sha256: str | None)
         function=None if gives_values else lambda states: softmax(_apply(model, states), axis=1),
         state_names=tuple(model.config.state_names),
         takes_normalized=model.config.normalization == "identity",
+        identify=lambda: sha256_policy(model),
     )
 
 
@@ -169,7 +172,27 @@ def _load_d3rlpy(path: Path) -> LoadedPolicy:
         return np.stack([learner.predict_value(states, action) for action in taken], axis=1)
 
     facts = record.Policy(name=path.name, kind="d3rlpy", weights_sha256=sha256_file(path))
-    return LoadedPolicy(facts, values, None, None, takes_normalized=True)
+    sha256 = sha256_file(path)
+    return LoadedPolicy(facts, values, None, None, takes_normalized=True, identify=lambda: sha256)
+
+
+def _sha256_source(function: States, name: str) -> str:
+    """SHA-256 of the source of the module that defines a function and of the one it was named by.
+
+    Raises:
+        EvaluationError: there is no source, so that nobody could tell one policy from another.
+    """
+    modules = {inspect.getmodule(function), sys.modules.get(name.partition(":")[0])} - {None}
+    try:
+        sources = sorted(inspect.getsource(module) for module in modules if module is not None)
+    except (OSError, TypeError):
+        sources = []
+    if not sources:
+        raise EvaluationError(
+            f"{name}: has no Python source, expected a function in a module file: the ledger of the test split knows "
+            "it by that. Put it into a file."
+        )
+    return sha256_json([*sources, getattr(function, "__qualname__", name.partition(":")[2])])
 
 
 def _unchanged(states: np.ndarray) -> np.ndarray:

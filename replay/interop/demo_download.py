@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from sepsis_cql.common.errors import TableError
-from sepsis_cql.common.storage import new_directory, sha256_file
+from sepsis_cql.common.storage import explain_failure, new_directory, sha256_file
 from sepsis_cql.common.strict import Settings, load_shipped
 
 TIMEOUT_SECONDS = 60
@@ -51,7 +51,7 @@ def download_demo(
     Raises:
         TableError: a file cannot be read or is not the published one.
     """
-    with new_directory(out, force=force) as temporary:
+    with new_directory(out, "download", force=force) as temporary:
         for name, sha256 in settings.files.items():
             announce(name)
             _download(f"{settings.url}/{name}", temporary / name, sha256)
@@ -66,6 +66,8 @@ def _download(url: str, file: Path, sha256: str) -> None:
             while (chunk := answer.read(CHUNK)) and stream.tell() < LARGEST_FILE:
                 stream.write(chunk)
     except (URLError, OSError) as error:
+        if explain_failure(error):  # of the disk, not of the network
+            raise
         raise TableError(f"{url}: cannot be downloaded ({error}). {by_hand}") from error
     if (found := sha256_file(file)) != sha256:
         raise TableError(f"{url}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…. {by_hand}")

@@ -14,6 +14,7 @@ import duckdb
 from pydantic import Field
 
 from sepsis_cql.common.errors import TableError
+from sepsis_cql.common.storage import errno_of
 from sepsis_cql.common.strict import Settings
 
 SUFFIXES = (".csv.gz", ".csv", ".parquet")
@@ -105,10 +106,10 @@ def convert(
     with ThreadPoolExecutor(1) as pool:
         check = pool.submit(_check_gzip, file) if file.suffix == ".gz" and not is_intact else None
         try:
-            connection.execute(_copy_statement(file, header, table, target))
-        except duckdb.OutOfMemoryException:
-            raise
+            connection.execute(_copy_statement(connection, file, header, table, target))
         except duckdb.Error as error:
+            if isinstance(error, duckdb.OutOfMemoryException | duckdb.InterruptException) or errno_of(error):
+                raise
             if check:
                 check.result()
             raise TableError(_explain(file, table, str(error))) from None
@@ -125,6 +126,30 @@ def quote(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
+def escape(connection: duckdb.DuckDBPyConnection, file: Path) -> str:
+    """SQL string literal of the one file of exactly that name: `*`, `?` and `[` in it match themselves only.
+
+    Raises:
+        TableError: the engine would read another file, or none.
+    """
+    pattern = re.sub(r"[*?[]", lambda found: f"[{found[0]}]", str(file.absolute()))
+    try:
+        matched = connection.execute("SELECT file FROM glob(?)", [pattern]).fetchall()
+    except (duckdb.Error, UnicodeEncodeError):
+        matched = []
+    if matched != [(str(file.absolute()),)]:
+        raise TableError(
+            f"{file}: the database engine cannot open a path of this name as it is. Rename the file or its folders to "
+            "letters, digits, spaces and hyphens."
+        )
+    return quote(pattern)
+
+
+def parquet(connection: duckdb.DuckDBPyConnection, file: Path) -> str:
+    """SQL relation of one parquet file; a folder named `a=b` adds no column."""
+    return f"read_parquet({escape(connection, file)}, hive_partitioning = false)"
+
+
 def _find(folder: Path, name: str) -> Path:
     expected = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     found = [path for path in expected if path.is_file()]
@@ -139,7 +164,7 @@ def _find(folder: Path, name: str) -> Path:
 
 def _parquet_header(connection: duckdb.DuckDBPyConnection, file: Path) -> list[str]:
     try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({quote(file)})").fetchall()
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {parquet(connection, file)}").fetchall()
     except duckdb.Error:
         raise TableError(f"{file}: not a readable parquet file. {GET_A_FRESH_COPY}") from None
     return [row[0].casefold() for row in rows]
@@ -154,16 +179,19 @@ def _csv_header(file: Path) -> list[str]:
         raise TableError(f"{file}: truncated or corrupt ({error}). {GET_A_FRESH_COPY}") from None
 
 
-def _copy_statement(file: Path, header: list[str], table: TableSettings, target: Path) -> str:
+def _copy_statement(
+    connection: duckdb.DuckDBPyConnection, file: Path, header: list[str], table: TableSettings, target: Path
+) -> str:
     if file.suffix == ".parquet":
         columns = ", ".join(f'CAST("{name}" AS {kind}) AS {name}' for name, kind in table.columns.items())
-        source = f"read_parquet({quote(file)})"
+        source = parquet(connection, file)
     else:
         columns = ", ".join(f'"{name}"' for name in table.columns)
         kinds = ", ".join(f"{quote(name)}: {quote(table.columns.get(name, 'VARCHAR'))}" for name in header)
         compression = "gzip" if file.suffix == ".gz" else "none"
         source = (
-            f"read_csv({quote(file)}, columns = {{{kinds}}}, header = true, auto_detect = false, "
+            f"read_csv({escape(connection, file)}, hive_partitioning = false, "
+            f"columns = {{{kinds}}}, header = true, auto_detect = false, "
             f"delim = ',', quote = '\"', escape = '\"', nullstr = '', compression = '{compression}')"
         )
     kept = f"WHERE itemid IN ({', '.join(map(str, table.itemids))})" if table.items else ""

@@ -3,7 +3,8 @@
 import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,14 +12,15 @@ from typing import Self
 import duckdb
 
 from sepsis_cql.common.errors import SettingsError, TableError
-from sepsis_cql.common.storage import new_file, read_json, sha256_file, sha256_json, write_json
+from sepsis_cql.common.ownership import private_files, scratch_directory
+from sepsis_cql.common.storage import read_json, sha256_file, sha256_json, write_json
 from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.replay.mimic.raw_files import (
     TableSettings,
     TablesSettings,
     convert,
     find_raw_files,
-    quote,
+    parquet,
     read_header,
 )
 from sepsis_cql.replay.records import Simulation
@@ -50,12 +52,11 @@ class MimicTables:
     row_counts: dict[str, int]
     fingerprint: str
     synthetic: Simulation | None
-    scratch: tempfile.TemporaryDirectory[str]
+    scratch: ExitStack
 
     def close(self) -> None:
         """Close the connection and delete the scratch files."""
-        self.connection.close()
-        self.scratch.cleanup()
+        self.scratch.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,15 +98,26 @@ def open_mimic(
     files = find_raw_files(Path(root), settings)
     if cache is not None:
         cache = Path(cache) / "mimic-tables"
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(mode=0o700, exist_ok=True)
         cache.chmod(0o700)
-    scratch = tempfile.TemporaryDirectory(prefix="scratch-", dir=cache or scratch_parent)
-    try:
-        connection = _connect(Path(scratch.name), memory_limit, threads)
-        return _load(connection, Path(root), files, settings, cache or Path(scratch.name), scratch)
-    except BaseException:
-        scratch.cleanup()
-        raise
+    with ExitStack() as stack, private_files():
+        parent = cache or scratch_parent or Path(tempfile.gettempdir())
+        scratch = stack.enter_context(scratch_directory(_check_name(parent)))
+        connection = _connect(scratch, memory_limit, threads)
+        stack.callback(connection.close)
+        tables = _load(connection, Path(root), files, settings, scratch, cache or scratch)
+        return replace(tables, scratch=stack.pop_all())
+
+
+def _check_name(parent: Path) -> Path:
+    """Refuse the two characters in which the engine does not take a path of its files as it is."""
+    if found := sorted({"\\", "?"} & set(str(parent.absolute()))):
+        raise SettingsError(
+            f"{parent}: found {' and '.join(found)} in the name of a directory, where the database engine cannot keep "
+            "its files. Choose another place for --out or --cache."
+        )
+    return parent
 
 
 def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> duckdb.DuckDBPyConnection:
@@ -130,10 +142,10 @@ def _load(
     root: Path,
     files: dict[str, Path],
     settings: TablesSettings,
+    scratch: Path,
     directory: Path,
-    scratch: tempfile.TemporaryDirectory[str],
 ) -> MimicTables:
-    """Open every table: first all headers and the small tables, so that a wrong root fails at once."""
+    """Open every table out of `directory`: first all headers and the small tables, so that a wrong root fails early."""
     headers = {name: read_header(connection, file, settings.tables[name]) for name, file in files.items()}
     digests = {name: sha256_file(file) for name, file in files.items()}
     published = _published_digests(root)
@@ -145,8 +157,10 @@ def _load(
             key = sha256_json([digests[name], table.columns, table.itemids])
             cached = directory / f"{name}-{key[:16]}.parquet"
             is_intact = digests[name] in published
-            row_counts[name] = _open_table(connection, files[name], headers[name], table, cached, is_intact)
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({quote(cached)})")
+            row_counts[name] = _open_table(
+                connection, files[name], headers[name], table, scratch / "converted", cached, is_intact
+            )
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {parquet(connection, cached)}")
 
     open_tables(CHECKED_FIRST)
     source, version, synthetic = _identify(connection, root, row_counts, settings)
@@ -155,7 +169,7 @@ def _load(
         _check_lab_items(connection, files["d_labitems"], settings)
     open_tables(name for name in files if name not in CHECKED_FIRST)
     return MimicTables(
-        connection, root, source, version, row_counts, sha256_json(digests), synthetic, scratch
+        connection, root, source, version, row_counts, sha256_json(digests), synthetic, ExitStack()
     )
 
 
@@ -171,15 +185,16 @@ def _open_table(
     file: Path,
     header: list[str],
     table: TableSettings,
+    converted: Path,
     cached: Path,
     is_intact: bool,
 ) -> int:
-    """Convert a raw file to `cached` unless that is there already; return the raw file's rows."""
+    """Convert a raw file to `cached` by way of `converted`, unless that is there; return the raw file's rows."""
     counts = cached.with_suffix(".json")
     if not cached.exists():
-        with new_file(cached) as temporary:
-            n_rows = convert(connection, file, header, table, temporary, is_intact=is_intact)
-            write_json(counts, {"rows": n_rows})
+        n_rows = convert(connection, file, header, table, converted, is_intact=is_intact)
+        write_json(counts, {"rows": n_rows})
+        converted.replace(cached)
     return int(read_json(counts, expected=f"the row count of {file.name}; delete {cached} too")["rows"])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from sepsis_cql.common.errors import TableError
-from sepsis_cql.replay.mimic.raw_files import quote
+from sepsis_cql.replay.mimic.raw_files import parquet
 from sepsis_cql.replay.report.official import OfficialConcept, load_official_concepts
 
 TOLERANCE = 1e-6
@@ -56,14 +56,14 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
         TableError: the directory holds no such file, an unknown one, or one that lacks a column.
     """
     files = _reference_files(reference)
-    columns = {name: _column_kinds(connection, _parquet(file)) for name, file in files.items()}
+    columns = {name: _column_kinds(connection, parquet(connection, file)) for name, file in files.items()}
     for name, concept in load_official_concepts().items():
         if name in files and (missing := sorted(set(concept.columns) - set(columns[name]))):
             raise TableError(
                 f"{files[name]}: column {', '.join(missing)} not found; found {', '.join(columns[name])}. "
                 f"Expected the columns of the official concept `{name}`."
             )
-    patients = " UNION ".join(_patients(file, columns[name]) for name, file in files.items())
+    patients = " UNION ".join(_patients(connection, file, columns[name]) for name, file in files.items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE reference_patients AS {patients}")
     return [
         _compare(connection, name, concept, files[name])
@@ -119,7 +119,7 @@ def _compare(
             f"(FROM {name} WHERE stay_id IN (SELECT stay_id FROM icustays WHERE subject_id IN ({patients})))"
         )
     try:
-        return compare_relations(connection, name, concept, ours, _parquet(file))
+        return compare_relations(connection, name, concept, ours, parquet(connection, file))
     except duckdb.ConversionException as error:
         raise TableError(
             f"{file}: a column has another type than the official concept `{name}` "
@@ -139,10 +139,6 @@ def _reference_files(reference: Path) -> dict[str, Path]:
     return files
 
 
-def _parquet(file: Path) -> str:
-    return f"read_parquet({quote(file)})"
-
-
 def _column_kinds(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
     try:
         return {row[0]: row[1] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
@@ -150,10 +146,11 @@ def _column_kinds(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[
         raise TableError(f"{relation}: not a readable parquet file ({str(error).splitlines()[0]}).") from None
 
 
-def _patients(file: Path, columns: dict[str, str]) -> str:
+def _patients(connection: duckdb.DuckDBPyConnection, file: Path, columns: dict[str, str]) -> str:
+    relation = parquet(connection, file)
     if "subject_id" in columns:
-        return f"SELECT CAST(subject_id AS BIGINT) AS subject_id FROM {_parquet(file)}"
-    return f"SELECT subject_id FROM icustays WHERE stay_id IN (SELECT stay_id FROM {_parquet(file)})"
+        return f"SELECT CAST(subject_id AS BIGINT) AS subject_id FROM {relation}"
+    return f"SELECT subject_id FROM icustays WHERE stay_id IN (SELECT stay_id FROM {relation})"
 
 
 def _is_number(kind: str) -> bool:

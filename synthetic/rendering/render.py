@@ -1,5 +1,6 @@
 """A simulated ICU written as MIMIC-IV tables: the only module here that writes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,13 @@ class Synthetic:
 
 
 def synthesize(
-    out: Path, n_patients: int, seed: int, settings: SyntheticSettings, *, force: bool = False
+    out: Path,
+    n_patients: int,
+    seed: int,
+    settings: SyntheticSettings,
+    *,
+    force: bool = False,
+    inputs: Sequence[Path | str] = (),
 ) -> Synthetic:
     """Simulate `n_patients` patients and write them under `out` as csv.gz tables of MIMIC-IV 3.1.
 
@@ -61,7 +68,8 @@ def synthesize(
         n_patients: patients; about half of them belong to the septic cohort.
         seed: the same seed gives the same bytes.
         settings: of the simulator.
-        force: replace `out` where it exists.
+        force: replace what this made before.
+        inputs: files of settings, which are never replaced.
 
     Raises:
         SettingsError: too few patients.
@@ -77,7 +85,7 @@ def synthesize(
     roster = make_roster(episodes, n_patients, settings.rendering, rng)
     formats = load_shipped(TableFormats, "synthetic_tables.yaml")
     tables = _tables(roster, episodes, settings, formats, rng)
-    with new_directory(out, force=force) as directory:
+    with new_directory(out, "synthesize", force=force, inputs=inputs) as directory:
         for folder, headers in formats.headers.items():
             for name, header in headers.items():
                 write_table(directory / folder, name, header, tables[name])

@@ -11,7 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
-from sepsis_cql.common.errors import CheckpointError, ReplayError, SettingsError, TrainingError
+from sepsis_cql.common.errors import (
+    CheckpointError,
+    ReplayError,
+    SepsisCQLError,
+    SettingsError,
+    TrainingError,
+)
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.interop.exports import write_original
@@ -188,7 +194,7 @@ def test_an_existing_directory_needs_resume_or_force(demo_replay, tmp_path):
     replay = open_replay(demo_replay)
     settings = SETTINGS.model_copy(update={"epochs": 2})
     first = train_from_replay(replay, tmp_path / "run", settings, RUNTIME)
-    with pytest.raises(TrainingError, match="--resume"):
+    with pytest.raises(SepsisCQLError, match="--resume"):
         train_from_replay(replay, tmp_path / "run", settings, RUNTIME)
     assert train_from_replay(replay, tmp_path / "run", settings, RUNTIME, resume=True) == first
     other = settings.model_copy(update={"seed": 9})

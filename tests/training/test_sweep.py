@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sepsis_cql.checkpoints.hub_package import load_package
-from sepsis_cql.common.errors import EvaluationError, TrainingError
+from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, TrainingError
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.training.run import train_from_replay
 from sepsis_cql.training.sweep import jobs
@@ -209,7 +209,7 @@ def test_a_sweep_of_failures_says_why(demo_replay, tmp_path):
 
 
 def test_another_sweep_in_the_directory_is_refused_with_the_difference(finished, demo_replay):
-    with pytest.raises(TrainingError, match="--resume"):
+    with pytest.raises(SepsisCQLError, match="--resume"):
         make_sweep(demo_replay, finished[0]).open(resume=False, force=False)
     with pytest.raises(TrainingError, match=r"sweep\.top: was 2, now 1"):
         make_sweep(demo_replay, finished[0], top=1).open(resume=True, force=False)

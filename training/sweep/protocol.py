@@ -1,7 +1,6 @@
 """The two-stage selection protocol: screen every configuration, repeat the best with more seeds, choose one."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import ceil
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.common.provenance import git_commit
-from sepsis_cql.common.storage import new_directory, read_json, sha256_json, write_json
+from sepsis_cql.common.storage import open_directory, read_json, replaced_directory, sha256_json, write_json
 from sepsis_cql.common.strict import Settings, explain
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.training.checkpoint import list_differences
@@ -80,14 +79,12 @@ class Sweep:
         self._reward_variants = sorted(set(settings.grid.get("reward_variant", [base.reward_variant])))
         self._job_of: dict[str, Job] = {}
 
-    def open(self, *, resume: bool, force: bool) -> None:
-        """Make the directory, or check that it holds this very sweep.
+    def open(self, *, resume: bool, force: bool, inputs: Sequence[Path | str] = ()) -> None:
+        """Make the directory, or check that it holds this very sweep; the caller holds its lock.
 
         Raises:
-            TrainingError: it holds something else, or `resume` was not asked for.
+            SepsisCQLError: it holds something else, or `resume` was not asked for.
         """
-        if force and not resume:
-            shutil.rmtree(self._out, ignore_errors=True)
         identity = {
             "sweep": self.settings.model_dump(exclude={"metric"}),
             "training": self._base.model_dump(),
@@ -95,14 +92,10 @@ class Sweep:
             "runtime": self._runtime.model_dump(),
         }
         file = self._out / "sweep.json"
-        if not self._out.exists() or not any(self._out.iterdir()):
+        open_directory(self._out, "sweep", resume=resume, force=force, inputs=[self._replay.path, *inputs])
+        if not file.exists():
             write_json(file, identity | {"git_commit": git_commit()})
             return
-        if not resume:
-            raise TrainingError(
-                f"{self._out}: already holds files. Use --resume to continue that sweep, --force to replace it, "
-                "or another --out."
-            )
         found = read_json(file, expected="the settings of the sweep to resume")
         found.pop("git_commit")
         if differences := list_differences(found, identity):
@@ -157,7 +150,7 @@ class Sweep:
             n_runs_compared=len(scored),
             failed=self.failures,
         )
-        with new_directory(self._out / "selected", force=True) as directory:
+        with replaced_directory(self._out / "selected") as directory:
             write_run_at_best_epoch(self._job_of[chosen.name], chosen, self.settings.metric, directory)
             return freeze_selection(directory, evidence, self._out / "selection.json")
 

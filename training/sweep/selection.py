@@ -1,15 +1,17 @@
 """The frozen choice of a policy: made on validation data and written down before the test split is read."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
 
-from sepsis_cql.checkpoints.hub_package import WEIGHTS
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, load_package
 from sepsis_cql.common.errors import CheckpointError, TrainingError
 from sepsis_cql.common.provenance import git_commit
-from sepsis_cql.common.storage import sha256_file, write_json
+from sepsis_cql.common.storage import sha256_file, sha256_json, write_json
 from sepsis_cql.common.strict import Record, read_record
+from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.training.learners.registry import AnySettings
 from sepsis_cql.training.outputs import RECORD, read_run_record
 from sepsis_cql.training.records import DataFacts, Metric, Score
@@ -43,8 +45,19 @@ class CheckpointFile(Record):
 
 
 class Selection(Record):
-    """Contents of `selection.json`."""
+    """Contents of `selection.json`.
 
+    Attributes:
+        policy_sha256: of the tensors and what they are read as, wherever the package lies; see `sha256_policy`.
+        weights_sha256: of the package's file of weights.
+        checkpoint: in the original layout.
+        settings: of the chosen run.
+        data: it learned from.
+        validation: what the choice rests on.
+        git_commit, frozen_at: when the choice was made.
+    """
+
+    policy_sha256: str
     weights_sha256: str
     checkpoint: CheckpointFile
     settings: AnySettings
@@ -80,6 +93,7 @@ def freeze_selection(training: Path, evidence: Evidence, out: Path) -> Selection
         )
     (checkpoint,) = (training / "model").glob("*.pt")
     selection = Selection(
+        policy_sha256=sha256_policy(load_package(training / "package")),
         weights_sha256=found,
         checkpoint=CheckpointFile(file=checkpoint.name, sha256=sha256_file(checkpoint)),
         settings=record.settings,
@@ -101,6 +115,15 @@ def load_selection(path: Path) -> Selection:
     return read_record(Selection, path, expected="the selection frozen after validation")
 
 
+def sha256_policy(model: SepsisCQLModel) -> str:
+    """Return the SHA-256 of what decides a network's actions: its tensors, their inputs and what its outputs mean."""
+    digest = hashlib.sha256(sha256_json([model.config.outputs, list(model.config.state_names)]).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def require_selected(path: Path, policy_sha256: str, replay_fingerprint: str) -> Selection:
     """Read the selection at `path`, provided that it chose this policy on this replay.
 
@@ -109,10 +132,10 @@ def require_selected(path: Path, policy_sha256: str, replay_fingerprint: str) ->
     """
     selection = load_selection(path)
     found = {
-        "weights_sha256": selection.weights_sha256,
+        "policy_sha256": selection.policy_sha256,
         "replay_fingerprint": selection.data.replay_fingerprint,
     }
-    expected = {"weights_sha256": policy_sha256, "replay_fingerprint": replay_fingerprint}
+    expected = {"policy_sha256": policy_sha256, "replay_fingerprint": replay_fingerprint}
     for name, value in expected.items():
         if found[name] != value:
             raise TrainingError(

@@ -1,0 +1,225 @@
+"""Whose a directory is: the mark of the stage that made it, one writer at a time, and what killed runs left there."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sepsis_cql.common.errors import SepsisCQLError
+
+HOME = "SEPSIS_CQL_HOME"  # names another directory for locks and the ledger of test splits
+MARK = ".sepsis-cql"
+TEMPORARY = ".sepsis-cql-tmp-"  # how the name of everything unfinished begins
+STAGES = (
+    "synthesize", "download", "build", "concepts", "train", "sweep", "evaluate", "calibrate", "card", "export",
+    "export-pt", "import-checkpoint", "reproduce",
+)  # fmt: skip
+
+
+def user_directory(name: str) -> Path:
+    """Return a directory of this user's own state, readable by nobody else: below SEPSIS_CQL_HOME or XDG_STATE_HOME."""
+    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    directory = Path(os.environ.get(HOME) or Path(state, "sepsis-cql"), name)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
+@contextmanager
+def one_writer(target: Path | str, command: str, *, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold the exclusive lock on a directory, or on a name such as that of a Hub repository.
+
+    The system frees the lock of a process that dies; a directory reached by two paths has one lock.
+
+    Args:
+        target: what will be written.
+        command: of `sepsis-cql` that writes it.
+        wait_seconds: how long to wait for another process.
+
+    Raises:
+        SepsisCQLError: another process holds the lock; it is named.
+    """
+    key = hashlib.sha256(os.fsencode(target if isinstance(target, str) else os.path.realpath(target)))
+    file = user_directory("locks") / f"{key.hexdigest()}.lock"
+    holder = json.dumps({"pid": os.getpid(), "command": command, "since": f"{datetime.now(UTC):%F %T} UTC"})
+
+    def sign(descriptor: int) -> None:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+
+    lock = FileLock(file, timeout=wait_seconds, mode=0o600, fallback_to_soft=False, on_acquired=sign)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SepsisCQLError(
+            f"{target}: {_describe_holder(file)} is writing there; expected one writer at a time. Wait until it has "
+            "ended, or choose another place."
+        ) from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # while held: whoever waits for this inode sees that it has no name
+        lock.release()
+
+
+def is_held(target: Path) -> bool:
+    """Return whether a living process holds the lock on `target`."""
+    try:
+        with one_writer(target, ""):
+            return False
+    except SepsisCQLError:
+        return True
+
+
+def mark_of(stage: str) -> bytes:
+    """Return the exact content of the mark that `stage` leaves in a directory it makes."""
+    assert stage in STAGES, stage
+    return (json.dumps({"made_by": "sepsis-cql", "stage": stage}) + "\n").encode()
+
+
+def read_mark(directory: Path) -> str | None:
+    """Return the stage that made `directory`; None where no file is exactly a mark of ours."""
+    file = directory / MARK
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > 100:
+        return None
+    content = file.read_bytes()
+    return next((stage for stage in STAGES if content == mark_of(stage)), None)
+
+
+def write_mark(directory: Path, stage: str) -> None:
+    """Mark `directory` as made by `stage`."""
+    (directory / MARK).write_bytes(mark_of(stage))
+
+
+def check_new_directory(
+    path: Path, stage: str, *, force: bool = False, inputs: Sequence[Path | str] = ()
+) -> None:
+    """Refuse a directory that a stage must not create or replace, before hours of work are put into its contents.
+
+    Args:
+        path: the directory to make.
+        stage: that makes it.
+        force: replace one that the same stage made; without it one that holds anything is refused.
+        inputs: files and directories that the command reads, which are never replaced.
+
+    Raises:
+        SepsisCQLError: it is a file, holds something, is not ours, is a symbolic link or has to do with an input.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        kind = "a symbolic link" if path.is_symlink() else "a file"
+        raise SepsisCQLError(f"{path}: found {kind}, expected a directory or nothing. Choose another --out.")
+    is_full = path.is_dir() and any(path.iterdir())
+    _check_inputs(path, inputs, is_full=is_full)
+    if not is_full:
+        return
+    if not force:
+        raise SepsisCQLError(f"{path}: already exists and is not empty. Use --force or another --out.")
+    _check_is_ours(path, stage)
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Create files as 0600 and directories as 0700 within the block, whatever the umask."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return an unused name beside `path`, short even where that of `path` is as long as names may be."""
+    return path.parent / f"{_prefix(path)}{os.urandom(6).hex()}-{path.name[:40]}"
+
+
+def aside(path: Path) -> Path:
+    """Return where a directory lies for the moment in which another takes its place."""
+    return path.parent / f"{_prefix(path)}old"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed runs left beside `path`; put back what one had moved aside. Hold the lock on `path`."""
+    if aside(path).exists() and not path.exists():
+        aside(path).rename(path)
+    for leftover in path.parent.glob(f"{_prefix(path)}*") if path.parent.is_dir() else ():
+        remove(leftover)
+
+
+def list_leftovers(directory: Path) -> list[Path]:
+    """Return everything unfinished below `directory` and not inside another such thing."""
+    found = []
+    for folder, names, files in os.walk(directory):
+        found += [Path(folder, name) for name in (*names, *files) if name.startswith(TEMPORARY)]
+        names[:] = [name for name in names if not name.startswith(TEMPORARY)]
+    return sorted(found)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory, never what a symbolic link points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Yield a private directory in `parent` that is gone at the end; those of dead runs are removed first."""
+    for leftover in parent.glob(f"{TEMPORARY}scratch-*"):
+        with suppress(OSError):
+            if leftover.lstat().st_uid == os.getuid() and not is_held(leftover):
+                remove(leftover)
+    directory = parent / f"{TEMPORARY}scratch-{os.urandom(6).hex()}"
+    with one_writer(directory, "scratch"):
+        directory.mkdir(mode=0o700)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _prefix(path: Path) -> str:
+    return f"{TEMPORARY}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
+
+
+def _check_inputs(path: Path, inputs: Sequence[Path | str], *, is_full: bool) -> None:
+    """Refuse `path` if it is an input or holds one; one that lies inside an input may be new, but not replaced."""
+    real = Path(os.path.realpath(path))
+    for given in inputs:
+        found = Path(os.path.realpath(given))
+        relation = "is" if real == found else "holds" if real in found.parents else ""
+        relation = relation or ("lies inside" if is_full and found in real.parents else "")
+        if relation:
+            raise SepsisCQLError(
+                f"{path}: {relation} {given}, which this command reads; expected a directory apart from its inputs. "
+                "Choose another --out."
+            )
+
+
+def _check_is_ours(path: Path, stage: str) -> None:
+    if os.path.realpath(path) != os.path.abspath(path):  # noqa: PTH100
+        raise SepsisCQLError(
+            f"{path}: lies behind a symbolic link, where --force replaces nothing. Give the real path "
+            f"({os.path.realpath(path)}), or choose another --out."
+        )
+    if (found := read_mark(path)) != stage:
+        made = f"of `sepsis-cql {found}`" if found else "without its mark"
+        raise SepsisCQLError(
+            f"{path}: found a directory {made}; --force replaces only what `sepsis-cql {stage}` made. Remove it "
+            "yourself, or choose another --out."
+        )
+
+
+def _describe_holder(file: Path) -> str:
+    try:
+        holder = json.loads(file.read_bytes()[:1000])
+        return f"`sepsis-cql {holder['command']}` (process {holder['pid']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
