@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
 from sepsis_cql.commands.train import describe, new_progress_bar
 from sepsis_cql.common.errors import StoppedError
-from sepsis_cql.common.ownership import one_writer
+from sepsis_cql.common.ownership import check_new_directory, one_writer
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 if TYPE_CHECKING:
@@ -80,8 +80,11 @@ def sweep(
     rules = load_settings(EvaluationSettings, find_settings(evaluation), changed["evaluation"])
     chosen_runtime = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    check_validation(opened)
     files = [find_settings(name) for name in (config, training, evaluation)]
+    inputs = [replay, *files, *list_files(runtime)]
+    if force and not resume and stage != 2:
+        check_new_directory(out, "sweep", force=True, inputs=inputs)
+    check_validation(opened)
     with one_writer(out, "sweep"), new_progress_bar() as bar:
         task = bar.add_task("sweep", total=base.epochs, facts="")
 

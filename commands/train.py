@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
 from sepsis_cql.common.errors import StoppedError
+from sepsis_cql.common.ownership import check_new_directory
 from sepsis_cql.common.strict import find_settings, parse_changes
 
 
@@ -49,6 +50,9 @@ def train(
     settings = load_training_settings(file, changed["training"])
     runtime_settings = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
+    inputs = [replay, file, *list_files(runtime)]
+    if force and not resume:
+        check_new_directory(out, "train", force=True, inputs=inputs)
     with open_tracker(log_to.value if log_to else None, out) as log, new_progress_bar() as bar:
         task = bar.add_task("train", total=settings.epochs, facts="")
 
@@ -64,7 +68,7 @@ def train(
                 runtime_settings,
                 resume=resume,
                 force=force,
-                inputs=[file, *list_files(runtime)],
+                inputs=inputs,
                 report=report,
             )
         except KeyboardInterrupt:

@@ -179,6 +179,7 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
     directory = parent / f"{TEMPORARY}scratch-{os.urandom(6).hex()}"
     with one_writer(directory, "scratch"):
         directory.mkdir(mode=0o700)
+        directory.chmod(0o700)
         try:
             yield directory
         finally:

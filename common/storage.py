@@ -83,6 +83,7 @@ def replaced_directory(path: Path, *, private: bool = False) -> Iterator[Path]:
     with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o700)
+        temporary.chmod(0o700)  # whatever the umask took away
         try:
             with ExitStack() as stack:
                 if private:

@@ -1,0 +1,131 @@
+"""The command as a user runs it, and inputs small enough that refusals cost nothing."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sepsis_cql.commands.app import main
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.strict import SHIPPED
+from sepsis_cql.replay.interop.exports import write_original
+from sepsis_cql.tests.training.made_up import make_transitions
+
+STAGE_OF = {
+    "synthesize": "synthesize",
+    "build": "build",
+    "concepts": "concepts",
+    "train": "train",
+    "sweep": "sweep",
+    "evaluate": "evaluate",
+    "card": "card",
+    "export": "export",
+    "export --format pt": "export-pt",
+    "import-checkpoint": "import-checkpoint",
+    "reproduce": "reproduce",
+}
+HOLDER = """
+import sys, time
+from sepsis_cql.common.ownership import one_writer
+with one_writer(sys.argv[1], "build"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `sepsis-cql` with arguments; return its exit code and everything that it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sepsis-cql", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Return, for each command, its arguments without --out and an input that --out must stay apart from."""
+    place = tmp_path / "inputs"
+    mimic, run, package = place / "mimic", place / "run", place / "package"
+    for folder in (
+        mimic / "hosp",
+        mimic / "icu",
+        run / "replay",
+        run / "training",
+        run / "evaluation",
+        package,
+    ):
+        folder.mkdir(parents=True)
+        (folder / "kept.txt").write_text("an input")
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        shutil.copyfile(ROOT / name, package / name)
+    (checkpoint,) = (ROOT / "model").glob("*.pt")
+    for file in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}_manifest.json")):
+        shutil.copyfile(file, place / file.name)
+    shutil.copyfile(SHIPPED / "synthetic.yaml", place / "mine.yaml")
+    replay = place / "replay.parquet"
+    write_original(make_transitions(), replay)
+    return {
+        "synthesize": (["--config", place / "mine.yaml", "--patients", "60"], place / "mine.yaml"),
+        "build": (["--mimic", mimic], mimic),
+        "concepts": (["--mimic", mimic], mimic),
+        "train": (["--replay", replay], replay),
+        "sweep": (["--replay", replay], replay),
+        "evaluate": (["--replay", replay, "--policy", package], package),
+        "card": (["--run", run], run / "replay"),
+        "export": (["--run", run], run / "evaluation"),
+        "export --format pt": (["--run", run], run / "training"),
+        "import-checkpoint": ([place / checkpoint.name], place / checkpoint.name),
+        "reproduce": (["--mimic", mimic], mimic),
+    }
+
+
+@pytest.fixture
+def hold():
+    """Start a process that holds the lock on a place; it is killed at the end."""
+    started = []
+
+    def start(place: Path | str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(place)], stdout=subprocess.PIPE, text=True, env=here()
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def here():
+    """Environment in which a new process imports this checkout."""
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT.parent)}
+
+
+def tree(directory):
+    """Return every path below a directory with its content."""
+    return {
+        path: path.read_bytes() if path.is_file() else path.is_symlink()
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def wait_for(condition):
+    """Wait until a fact holds."""
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for half a minute")

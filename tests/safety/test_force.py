@@ -1,0 +1,165 @@
+"""--force replaces what the same stage made, and nothing else."""
+
+import pytest
+
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.ownership import MARK, STAGES, check_new_directory, mark_of, write_mark
+from sepsis_cql.common.storage import new_directory, open_directory
+from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
+
+from .conftest import STAGE_OF, tree
+
+
+def foreign(tmp_path, stage, given):
+    """Somebody's thesis, without a mark."""
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter1.tex").write_text("years of work")
+    return out
+
+
+def of_another_stage(tmp_path, stage, given):
+    out = foreign(tmp_path, stage, given)
+    write_mark(out, "concepts" if stage == "build" else "build")
+    return out
+
+
+def forged(tmp_path, stage, given):
+    """A mark that is not byte for byte ours."""
+    out = foreign(tmp_path, stage, given)
+    (out / MARK).write_bytes(mark_of(stage) + b"\n")
+    return out
+
+
+def mark_by_link(tmp_path, stage, given):
+    out = foreign(tmp_path, stage, given)
+    (tmp_path / "mark").write_bytes(mark_of(stage))
+    (out / MARK).symlink_to(tmp_path / "mark")
+    return out
+
+
+def the_input(tmp_path, stage, given):
+    if given.is_dir():
+        write_mark(given, stage)
+    return given
+
+
+def parent_of_the_input(tmp_path, stage, given):
+    write_mark(given.parent, stage)
+    return given.parent
+
+
+def grandparent_of_the_input(tmp_path, stage, given):
+    write_mark(tmp_path, stage)
+    return tmp_path
+
+
+def child_of_the_input(tmp_path, stage, given):
+    out = (given if given.is_dir() else given.parent) / "within"
+    out.mkdir()
+    write_mark(out, stage)
+    if not given.is_dir():
+        (out / "chapter1.tex").write_text("a file has no children; this is only foreign")
+        (out / MARK).unlink()
+    return out
+
+
+def link_to_an_own_one(tmp_path, stage, given):
+    (tmp_path / "real").mkdir()
+    write_mark(tmp_path / "real", stage)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    return tmp_path / "link"
+
+
+def own_one_behind_a_link(tmp_path, stage, given):
+    (tmp_path / "real" / "out").mkdir(parents=True)
+    write_mark(tmp_path / "real" / "out", stage)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    return tmp_path / "link" / "out"
+
+
+def link_to_nowhere(tmp_path, stage, given):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    return tmp_path / "link"
+
+
+def a_file(tmp_path, stage, given):
+    (tmp_path / "file").write_text("kept")
+    return tmp_path / "file"
+
+
+PLACES = [
+    foreign,
+    of_another_stage,
+    forged,
+    mark_by_link,
+    the_input,
+    parent_of_the_input,
+    grandparent_of_the_input,
+    child_of_the_input,
+    link_to_an_own_one,
+    own_one_behind_a_link,
+    link_to_nowhere,
+    a_file,
+]
+
+
+@pytest.mark.parametrize("name", STAGE_OF)
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+def test_force_refuses_what_is_not_an_earlier_result(command, inputs, tmp_path, name, place):
+    arguments, given = inputs[name]
+    out = place(tmp_path, STAGE_OF[name], given)
+    before = tree(tmp_path)
+    code, printed = command(*name.split(), *arguments, "--out", out, "--force")
+    assert code == 2, printed
+    assert "error:" in printed and "Traceback" not in printed
+    assert "another --out" in printed
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_force_replaces_the_result_of_the_same_stage(tmp_path, stage):
+    for content in ("old", "new"):
+        with new_directory(tmp_path / "out", stage, force=True) as directory:
+            (directory / "result").write_text(content)
+    assert (tmp_path / "out" / "result").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.parametrize(
+    "place", [foreign, of_another_stage, link_to_an_own_one], ids=lambda place: place.__name__
+)
+def test_resume_refuses_what_the_stage_did_not_begin(command, inputs, tmp_path, place):
+    for name in ("train", "sweep"):
+        _, given = inputs[name]
+        folder = tmp_path / name
+        folder.mkdir()
+        out = place(folder, name, given)
+        before = tree(folder)
+        with pytest.raises(SepsisCQLError):
+            open_directory(out, name, resume=True, force=False)
+        assert tree(folder) == before
+
+
+def test_calibrate_and_the_download_write_into_no_foreign_directory(command, tmp_path):
+    out = foreign(tmp_path, "calibrate", None)
+    code, printed = command("calibrate", "--out", out, "--case", "icu-sepsis-small")
+    assert code == 2 and "without its mark" in printed
+    with pytest.raises(SepsisCQLError, match="without its mark"):
+        download_demo(out, load_demo_settings(), force=True)
+    assert [path.name for path in out.iterdir()] == ["chapter1.tex"]
+
+
+def test_what_appears_in_the_place_meanwhile_is_kept(tmp_path):
+    with pytest.raises(SepsisCQLError, match="already exists"), new_directory(tmp_path / "out", "build"):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "file").write_text("of somebody else")
+    assert (tmp_path / "out" / "file").read_text() == "of somebody else"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_directory_may_be_used_and_an_input_inside_the_new_place_may_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    check_new_directory(tmp_path / "empty", "build")
+    with pytest.raises(SepsisCQLError, match=r"holds .*which this command reads"):
+        check_new_directory(tmp_path / "new", "build", inputs=[tmp_path / "new" / "cache"])

@@ -1,0 +1,162 @@
+"""One process writes a place; whoever comes second is told who, and what killed ones left is cleared."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.ownership import MARK, TEMPORARY, aside, list_leftovers, one_writer, scratch_directory
+from sepsis_cql.common.storage import new_directory, open_directory
+from sepsis_cql.training.doctor import examine
+
+from .conftest import STAGE_OF, here, tree
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sepsis_cql.common.storage import new_directory, new_file, open_directory, one_writer
+from sepsis_cql.common.ownership import scratch_directory
+out = Path(sys.argv[1])
+if sys.argv[2] == "whole":
+    with new_directory(out, "build", private=True) as directory:
+        (directory / "patients.parquet").write_text("private")
+        os.kill(os.getpid(), signal.SIGKILL)
+elif sys.argv[2] == "part":
+    open_directory(out, "train", resume=False, force=False)
+    with new_file(out / "log") as temporary:
+        os.kill(os.getpid(), signal.SIGKILL)
+else:
+    with scratch_directory(out) as directory:
+        (directory / "work.duckdb").write_text("private")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_in(out, kind):
+    process = subprocess.run([sys.executable, "-c", KILLED, str(out), kind], env=here())
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in STAGE_OF if name != "evaluate"] + ["evaluate", "calibrate"]
+)
+def test_the_second_process_is_told_who_writes_there(command, inputs, tmp_path, hold, name):
+    process = hold(tmp_path / "out")
+    arguments = [] if name == "calibrate" else inputs[name][0]
+    before = tree(tmp_path)
+    code, printed = command(*name.split(), *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert f"`sepsis-cql build` (process {process.pid}, since " in " ".join(printed.split())
+    assert tree(tmp_path) == before
+
+
+def test_a_second_push_to_a_repository_is_told(command, tmp_path, hold):
+    (tmp_path / "export").mkdir()
+    process = hold("Hub repository owner/name")
+    code, printed = command("push", "owner/name", "--export", tmp_path / "export")
+    assert code == 2 and str(process.pid) in printed
+    code, printed = command("push", "owner/other", "--export", tmp_path / "export")
+    assert "process" not in printed  # refused for being empty
+
+
+def test_two_spellings_of_a_place_have_one_lock(tmp_path, hold):
+    (tmp_path / "link").symlink_to(tmp_path)
+    hold(tmp_path / "out")
+    for place in (tmp_path / "link" / "out", tmp_path / "x" / ".." / "out"):
+        with pytest.raises(SepsisCQLError, match="expected one writer"), one_writer(place, "train"):
+            pass
+    with one_writer(tmp_path / "other", "train"):
+        pass
+
+
+def test_the_lock_of_a_dead_process_is_free(tmp_path, hold, home):
+    process = hold(tmp_path / "out")
+    process.kill()
+    process.wait()
+    with one_writer(tmp_path / "out", "train"):
+        pass
+    assert list((home / "locks").iterdir()) == []
+    assert stat.S_IMODE((home / "locks").stat().st_mode) == 0o700
+
+
+def test_of_two_commands_at_once_one_works(tmp_path):
+    call = "from sepsis_cql.commands.app import main; main()"
+    arguments = ["synthesize", "--patients", "60", "--out", str(tmp_path / "out")]
+    both = [
+        subprocess.Popen([sys.executable, "-c", call, *arguments], env=here(), stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert sorted(process.wait() for process in both) == [0, 2]
+    assert (tmp_path / "out" / MARK).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_run_left_is_private_is_listed_and_is_removed_by_the_next(tmp_path):
+    kill_in(tmp_path / "out", "whole")
+    (left,) = list_leftovers(tmp_path)
+    assert left.name.startswith(TEMPORARY)
+    assert stat.S_IMODE(left.stat().st_mode) == 0o700
+    (fact,) = [fact for fact in examine(tmp_path, None) if fact.name == "leftover"]
+    assert str(left) in fact.found and "MiB" in fact.found
+    with new_directory(tmp_path / "other", "build"):
+        pass
+    assert left.exists()  # not its own
+    with new_directory(tmp_path / "out", "build"):
+        pass
+    assert list_leftovers(tmp_path) == []
+
+
+def test_what_a_killed_run_left_in_a_run_is_removed_by_resuming_it(tmp_path):
+    kill_in(tmp_path / "out", "part")
+    assert len(list_leftovers(tmp_path)) == 1
+    open_directory(tmp_path / "out", "train", resume=True, force=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MARK]
+
+
+def test_scratch_of_dead_runs_is_removed_and_of_living_ones_kept(tmp_path):
+    kill_in(tmp_path, "scratch")
+    (dead,) = list_leftovers(tmp_path)
+    with scratch_directory(tmp_path) as first:
+        assert not dead.exists()
+        with scratch_directory(tmp_path) as second:
+            assert first.exists() and first != second
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_between_two_renames_loses_nothing(tmp_path):
+    with new_directory(tmp_path / "out", "build") as directory:
+        (directory / "result").write_text("earlier")
+    (tmp_path / "out").rename(aside(tmp_path / "out"))
+    with pytest.raises(SepsisCQLError, match="already exists"):
+        for _ in range(2):
+            with new_directory(tmp_path / "out", "build"):
+                raise SepsisCQLError("already exists")
+    assert (tmp_path / "out" / "result").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_private_files_are_private_from_creation_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with new_directory(tmp_path / "out", "build", private=True) as directory:
+            (directory / "folder").mkdir()
+            (directory / "file").write_text("private")
+            for path in (directory, directory / "folder", directory / "file"):
+                assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+def test_a_result_for_others_is_private_until_it_is_whole(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with new_directory(tmp_path / "out", "evaluate") as directory:
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
