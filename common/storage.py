@@ -38,6 +38,9 @@ ADVICE = {
     errno.ENOTDIR: "Choose a place inside a directory",
     errno.ELOOP: "Choose a path without a loop of symbolic links",
     errno.EIO: "Check the disk",
+    errno.ENOENT: "Check the path, or run the stage that makes it",
+    errno.EEXIST: "Choose a place inside a directory",
+    errno.EISDIR: "Give a file",
 }
 FOREIGN = ("duckdb", "_duckdb", "safetensors", "pyarrow")  # libraries whose errors only say it in words
 
@@ -165,8 +168,9 @@ def explain_failure(error: BaseException) -> str | None:
     number = errno_of(error)
     if number not in ADVICE:
         return None
-    named = getattr(error, "filename", None)
+    named = getattr(error, "filename", None) or next(iter(re.findall(r'"(/[^"]+)"', str(error))), None)
     name = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else "A file"
+    name = name.split(f"/{TEMPORARY}")[0]  # the directory of something unfinished
     return (
         f"{name}: cannot be written or opened ({os.strerror(number)}). {ADVICE[number]}, or choose another place, then "
         "run the command again; what was there before is as it was."

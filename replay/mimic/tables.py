@@ -13,7 +13,7 @@ import duckdb
 
 from sepsis_cql.common.errors import SettingsError, TableError
 from sepsis_cql.common.ownership import private_files, scratch_directory
-from sepsis_cql.common.storage import read_json, sha256_file, sha256_json, write_json
+from sepsis_cql.common.storage import errno_of, read_json, sha256_file, sha256_json, write_json
 from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.replay.mimic.raw_files import (
     TableSettings,
@@ -129,6 +129,8 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
             str(scratch / "work.duckdb"), config={"temp_directory": str(scratch / "spill"), **config}
         )
     except duckdb.Error as error:
+        if errno_of(error):
+            raise
         raise SettingsError(
             f"memory limit {memory_limit!r}, threads {threads!r}: {str(error).splitlines()[0]} "
             "Expected a size such as 8GB and a number of at least 1."

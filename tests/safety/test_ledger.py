@@ -1,0 +1,264 @@
+"""The ledger of test splits is kept whole, outside the replay, and admits one policy."""
+
+import json
+import multiprocessing
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, TrainingError
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.storage import sha256_file
+from sepsis_cql.evaluation.policies.load import load_policy
+from sepsis_cql.evaluation.test_split import check_validation, note_test_split, sha256_split
+from sepsis_cql.tests.training.made_up import make_transitions
+from sepsis_cql.training.sweep.ledger import (
+    HEAD,
+    LEDGER,
+    NOTHING,
+    count_test_uses,
+    default_ledger,
+    open_test_split,
+    read_ledger,
+)
+
+A, B, SPLIT = "a" * 64, "b" * 64, "c" * 64
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """Four scorings of two policies."""
+    place = tmp_path / "ledger"
+    open_test_split(place, A, SPLIT)
+    open_test_split(place, B, SPLIT, again=True, why="a better reward")
+    open_test_split(place, A, SPLIT)
+    open_test_split(place, A, "d" * 64)
+    return place
+
+
+def lines_of(ledger):
+    return (ledger / LEDGER).read_text().splitlines(keepends=True)
+
+
+def changed(line, **values):
+    """One entry with other values, written as we write."""
+
+    def change(lines):
+        entry = json.loads(lines[line]) | values
+        lines[line] = json.dumps(entry, separators=(",", ":")) + "\n"
+        return lines
+
+    return change
+
+
+def swapped(lines):
+    """Two entries in each other's place."""
+    return [lines[0], lines[2], lines[1], lines[3]]
+
+
+ATTACKS = {
+    "an empty object": lambda lines: ["{}"],
+    "an empty object and a newline": lambda lines: ["{}\n"],
+    "an empty list": lambda lines: ["[]\n"],
+    "nothing": lambda lines: [],
+    "a newline": lambda lines: ["\n"],
+    "the last entry cut off": lambda lines: lines[:-1],
+    "two entries cut off": lambda lines: lines[:-2],
+    "only the first entry left": lambda lines: lines[:1],
+    "the first entry cut off": lambda lines: lines[1:],
+    "an entry in the middle cut out": lambda lines: lines[:1] + lines[2:],
+    "half of the last line": lambda lines: [*lines[:-1], lines[-1][:50]],
+    "no last newline": lambda lines: [*lines[:-1], lines[-1].rstrip()],
+    "two entries swapped": swapped,
+    "an entry twice": lambda lines: [*lines, lines[-1]],
+    "the reason edited": changed(1, why="nothing"),
+    "the reason removed": changed(1, why=None),
+    "a policy edited": changed(1, policy_sha256=A),
+    "the split edited": changed(1, split_sha256="e" * 64),
+    "the time edited": changed(0, scored_at="2020-01-01T00:00:00+00:00"),
+    "the last entry edited": changed(3, policy_sha256=B),
+    "a number edited": changed(2, number=9),
+    "a number as text": changed(2, number="3"),
+    "an unknown field": changed(0, note="x"),
+    "a hash that is none": changed(0, policy_sha256="A" * 64),
+    "spaces": lambda lines: [lines[0].replace(":", ": "), *lines[1:]],
+    "keys in another order": lambda lines: [
+        json.dumps(dict(reversed(json.loads(lines[0]).items())), separators=(",", ":")) + "\n",
+        *lines[1:],
+    ],
+    "a key twice": lambda lines: [lines[0].replace("{", '{"number":1,', 1), *lines[1:]],
+    "a list nested deeply": lambda lines: ["[" * 100_000 + "\n"],
+    "no JSON": lambda lines: ["once upon a time\n"],
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_ledger_that_is_not_as_it_was_left_is_refused(ledger, attack):
+    (ledger / LEDGER).write_text("".join(ATTACKS[attack](lines_of(ledger))))
+    before = (ledger / LEDGER).read_bytes()
+    with pytest.raises(TrainingError, match="expected the ledger of test splits"):
+        open_test_split(ledger, A, SPLIT)
+    assert (ledger / LEDGER).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [LEDGER, HEAD])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"0" * 64])
+def test_a_ledger_without_one_of_its_two_files_is_refused(ledger, name, content):
+    (ledger / name).unlink() if content is None else (ledger / name).write_bytes(content)
+    with pytest.raises(TrainingError, match="expected the ledger of test splits"):
+        read_ledger(ledger)
+
+
+def test_a_process_killed_between_the_two_files_does_no_harm(ledger):
+    head = (ledger / HEAD).read_text()
+    open_test_split(ledger, A, SPLIT)
+    (ledger / HEAD).write_text(head)
+    assert open_test_split(ledger, A, SPLIT).number == 6
+    assert [entry.number for entry in read_ledger(ledger)] == [1, 2, 3, 4, 5, 6]
+    assert read_ledger(ledger)[0].previous == NOTHING
+
+
+def enter(ledger, policy, barrier, queue):
+    for number in range(ROUNDS):
+        barrier.wait()
+        try:
+            open_test_split(ledger, policy, f"{number:064d}")
+            queue.put((number, policy))
+        except SepsisCQLError:
+            pass
+
+
+ROUNDS = 25
+
+
+def test_of_two_policies_at_the_same_time_one_is_admitted(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    barrier, queue = fork.Barrier(2), fork.Queue()
+    both = [fork.Process(target=enter, args=(tmp_path, policy, barrier, queue)) for policy in (A, B)]
+    for process in both:
+        process.start()
+    admitted = [queue.get(timeout=60) for _ in range(ROUNDS)]
+    for process in both:
+        process.join()
+    assert queue.empty()
+    assert sorted(number for number, _ in admitted) == list(range(ROUNDS))
+    assert len(read_ledger(tmp_path)) == ROUNDS
+
+
+def test_a_reason_has_a_length(tmp_path):
+    open_test_split(tmp_path, A, SPLIT)
+    with pytest.raises(TrainingError, match="found 501 characters, expected at most 500"):
+        open_test_split(tmp_path, B, SPLIT, again=True, why="x" * 501)
+
+
+def test_the_ledger_lies_in_the_users_own_directory(home):
+    assert default_ledger() == home / "ledger"
+
+
+@dataclass
+class MadeUpReplay:
+    """Two splits of a replay that has a provenance."""
+
+    validation: object
+    test: object
+    path: Path = Path("replay")
+    provenance: object = "made up"
+
+    def transitions(self, split, reward):
+        return getattr(self, split)
+
+
+def reordered(transitions):
+    """The same episodes under other numbers and in another order."""
+    starts = [*transitions.episode_starts, len(transitions)]
+    parts = [np.arange(a, b) for a, b in pairwise(starts)]
+    rows = np.concatenate(parts[::-1])
+    names = ("states", "actions", "rewards", "next_states", "terminals", "step_index")
+    arrays = {name: getattr(transitions, name)[rows] for name in names}
+    numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts[::-1]])
+    return replace(transitions, stay_id=numbers, subject_id=numbers, **arrays)
+
+
+def without_one(transitions):
+    """All episodes but the last."""
+    end = transitions.episode_starts[-1]
+    names = (
+        "states",
+        "actions",
+        "rewards",
+        "next_states",
+        "terminals",
+        "step_index",
+        "stay_id",
+        "subject_id",
+    )
+    return replace(transitions, **{name: getattr(transitions, name)[:end] for name in names})
+
+
+def test_a_test_split_is_known_by_its_episodes_whatever_their_order():
+    first = make_transitions(seed=1)
+    assert sha256_split(first) == sha256_split(reordered(first))
+    assert sha256_split(first) != sha256_split(make_transitions(seed=2))
+    assert sha256_split(first) != sha256_split(without_one(first))
+
+
+@pytest.mark.parametrize("copy", [lambda split: split, reordered, without_one])
+def test_a_validation_split_made_of_the_test_split_is_refused(tmp_path, copy):
+    test = make_transitions(seed=1)
+    check_validation(MadeUpReplay(make_transitions(seed=2), test))
+    with pytest.raises(EvaluationError, match="are those of its test split"):
+        check_validation(MadeUpReplay(copy(test), test))
+    with pytest.raises(EvaluationError, match="are those of its test split"):
+        note_test_split(A, MadeUpReplay(copy(test), test), again=False, why=None, ledger=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replay_built_anew_is_the_same_test_split(tmp_path):
+    for path in ("first", "second"):
+        replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1), Path(path))
+        assert note_test_split(A, replay, again=False, why=None) == 1
+    with pytest.raises(TrainingError, match="already used for 1 policy"):
+        note_test_split(B, replay, again=False, why=None)
+    assert count_test_uses(default_ledger(), sha256_split(replay.test)) == 1
+
+
+def test_a_package_is_known_by_its_tensors_and_not_by_its_file(tmp_path):
+    package = tmp_path / "copy"
+    package.mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        (package / name).write_bytes((ROOT / name).read_bytes())
+    tensors = load_file(ROOT / "model.safetensors")
+    save_file(tensors, package / "model.safetensors", metadata={"format": "pt", "note": "packed again"})
+    assert sha256_file(package / "model.safetensors") != sha256_file(ROOT / "model.safetensors")
+    assert load_policy(str(package)).identify() == load_policy(str(ROOT)).identify()
+    name = next(name for name in tensors if name.startswith("net."))
+    save_file(
+        tensors | {name: tensors[name] + 1e-3}, package / "model.safetensors", metadata={"format": "pt"}
+    )
+    assert load_policy(str(package)).identify() != load_policy(str(ROOT)).identify()
+
+
+def test_a_package_whose_outputs_mean_something_else_is_another_policy(tmp_path):
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["state_names"] = config["state_names"][::-1]
+    config["missing_flags"] = [name for name in config["state_names"] if name in config["missing_flags"]]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_policy(str(tmp_path)).identify() != load_policy(str(ROOT)).identify()
+
+
+def test_a_function_is_known_by_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "import numpy as np\ndef act(states):\n    return np.zeros(len(states), dtype=int)\n"
+    (tmp_path / "safety_one.py").write_text(source)
+    (tmp_path / "safety_two.py").write_text(source)
+    (tmp_path / "safety_three.py").write_text(source.replace("zeros", "ones"))
+    one, two, three = (load_policy(f"safety_{name}:act").identify() for name in ("one", "two", "three"))
+    assert one == two != three
+    with pytest.raises(EvaluationError, match="has no Python source"):
+        load_policy("math:sin").identify()

@@ -1,0 +1,177 @@
+"""A write that the system refuses, or Ctrl-C, ends in one sentence; nothing half-written is left."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from sepsis_cql.commands import checkpoints
+from sepsis_cql.common import storage
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.storage import read_json
+from sepsis_cql.tests.replay.made_up import MadeUpMimic, three_splits
+
+from .conftest import here, tree
+
+REFUSALS = ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "EFBIG", "ENAMETOOLONG"]
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 4 kB, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("call", ["mkdir", "open", "rename"])
+def test_a_refused_call_is_one_sentence_and_leaves_the_earlier_result(
+    command, inputs, tmp_path, monkeypatch, name, call
+):
+    arguments = ["import-checkpoint", *inputs["import-checkpoint"][0], "--out", tmp_path / "out"]
+    assert command(*arguments)[0] == 0
+    before = tree(tmp_path)
+    real, refused = getattr(os, call), []
+
+    def refuse(path, *rest, **more):
+        is_writing = call != "open" or (rest and rest[0] & os.O_CREAT)
+        if ".sepsis-cql-tmp" in str(path) and is_writing and not refused:
+            refused.append(path)
+            raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), str(path))
+        return real(path, *rest, **more)
+
+    def save(model, extractor, directory):
+        with storage.new_file(directory / "model.safetensors"):
+            pass
+
+    monkeypatch.setattr(checkpoints, "new_directory", storage.new_directory)
+    monkeypatch.setattr("sepsis_cql.checkpoints.hub_package.save_package", save)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        code, printed = command(*arguments, "--force")
+    assert code == 2, printed
+    assert os.strerror(getattr(errno, name)) in printed
+    assert str(tmp_path / "out") in printed.replace("\n", "")
+    assert "what was there before is as it was" in printed
+    assert "sepsis-cql-tmp" not in printed.split("out")[0]
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("stage", ["synthesize", "import-checkpoint", "card"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(command, inputs, tmp_path, small_files, stage):
+    arguments = inputs[stage][0] if stage != "card" else ["--run", tmp_path / "inputs" / "run"]
+    before = tree(tmp_path)
+    code, printed = command(stage, *arguments, "--out", tmp_path / "out")
+    assert code == 2 and "Traceback" not in printed
+    assert tree(tmp_path) == before
+    if stage != "card":
+        assert "File too large" in printed
+
+
+def test_a_full_disk_under_the_engine_is_not_called_a_damaged_table(
+    command, mimic_root, tmp_path, small_files
+):
+    code, printed = command("build", "--mimic", mimic_root, "--out", tmp_path / "out")
+    assert code == 2
+    assert "Download the file again" not in printed
+    assert "cannot be written" in printed
+    assert [path.name for path in tmp_path.iterdir() if path != mimic_root] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (duckdb.IOException("Could not write file: No space left on device"), "Free space"),
+        (duckdb.OutOfMemoryException("failed to allocate 8 bytes"), "--memory-limit"),
+        (
+            OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+            "Free space",
+        ),
+        (OSError(errno.ELOOP, "x", "a"), "loop of symbolic links"),
+        (ValueError("No space left on device"), None),
+        (FileNotFoundError(errno.ENOENT, "x", "a"), "Check the path"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_libraries_that_say_it_in_words_are_understood(error, said):
+    sentence = storage.explain_failure(error)
+    assert sentence is None if said is None else said in sentence
+
+
+@pytest.mark.parametrize("place", ["/proc/out", "/dev/null/out", "/sys/out"])
+def test_a_place_that_takes_no_files_is_refused_in_one_sentence(command, inputs, place):
+    code, printed = command("import-checkpoint", *inputs["import-checkpoint"][0], "--out", place)
+    assert code == 2 and "Traceback" not in printed
+
+
+def test_a_state_directory_that_takes_no_files_is_refused_in_one_sentence(
+    command, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SEPSIS_CQL_HOME", "/dev/null/home")
+    code, printed = command("import-checkpoint", *inputs["import-checkpoint"][0], "--out", tmp_path / "out")
+    assert code == 2 and "/dev/null/home" in printed
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000])
+def test_deeply_nested_json_is_refused(tmp_path, text):
+    (tmp_path / "deep.json").write_text(text)
+    with pytest.raises(SepsisCQLError, match="nested too deeply"):
+        read_json(tmp_path / "deep.json", expected="a record")
+
+
+def test_a_file_too_large_for_what_it_is_is_not_read(tmp_path):
+    with (tmp_path / "large.json").open("wb") as stream:
+        stream.truncate(4 * 2**30)
+    with pytest.raises(SepsisCQLError, match="are plausible"):
+        read_json(tmp_path / "large.json", expected="a record")
+
+
+IN_THE_ENGINE = """
+import contextlib, sys, types
+import duckdb
+from sepsis_cql.commands import app, concepts
+@contextlib.contextmanager
+def tables(*arguments, **more):
+    yield types.SimpleNamespace(connection=duckdb.connect())
+def work(connection):
+    print("working", flush=True)
+    connection.execute("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b").fetchall()
+concepts.open_mimic, concepts.create_concepts = tables, work
+sys.argv = ["sepsis-cql", "concepts", "--mimic", sys.argv[1], "--out", sys.argv[2]]
+app.main()
+"""
+IN_PYTHON = IN_THE_ENGINE.replace("connection.execute(", "import time; time.sleep(60) or str(")
+
+
+@pytest.mark.parametrize("program", [IN_THE_ENGINE, IN_PYTHON], ids=["in the engine", "in Python"])
+def test_ctrl_c_is_one_line_and_130(tmp_path, program):
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "mimic"), str(tmp_path / "out")],
+        env=here(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert printed == "interrupted. Nothing half-written is left.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def mimic_root(tmp_path_factory):
+    mimic = MadeUpMimic()
+    for subject_id in three_splits():
+        mimic.septic_stay(subject_id)
+    return mimic.write(Path(tmp_path_factory.mktemp("root")))
