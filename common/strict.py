@@ -12,6 +12,7 @@ from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import read_json
 
 SHIPPED = ROOT / "configs"
+LARGEST_YAML = 2**20  # bytes; the largest shipped file has a twentieth of it
 
 
 class Record(BaseModel):
@@ -80,16 +81,35 @@ def read_yaml(file: Path) -> dict[str, Any]:
         SettingsError: the file is absent or is not a YAML mapping.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if (size := file.stat().st_size) > LARGEST_YAML:
+            raise SettingsError(f"{file}: found {size} bytes, expected at most {LARGEST_YAML} of settings.")
+        values = parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
             f"{file}: cannot be read ({error.strerror}). Expected a file of settings."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not valid YAML ({error}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsError(f"{file}: not valid YAML ({error}). Correct it.") from error
+    except RecursionError:
+        raise SettingsError(f"{file}: nested too deeply. Expected a mapping of settings.") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{file}: found {type(values).__name__}, expected a mapping of settings.")
     return values
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads values that are written out: aliases can grow a short file without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node, refused where it only points to another."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("found an alias, expected every value written out")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML document without aliases."""
+    return yaml.load(text, _PlainLoader)  # a SafeLoader
 
 
 def parse_changes(lines: Iterable[str], sections: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -111,8 +131,8 @@ def parse_changes(lines: Iterable[str], sections: Iterable[str]) -> dict[str, di
                 f"--set {line}: expected section.field=value with a section of {', '.join(changes)}."
             )
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = parse_yaml(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise SettingsError(f"--set {line}: the value is not valid YAML.") from error
         for field in reversed(fields):
             value = {field: value}

@@ -127,6 +127,21 @@ def test_deeply_nested_json_is_refused(tmp_path, text):
         read_json(tmp_path / "deep.json", expected="a record")
 
 
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{chr(i + 1)}: &{chr(i + 1)} [*{chr(i)}, *{chr(i)}]\n" for i in range(97, 121)
+)
+
+
+@pytest.mark.parametrize(
+    "text", [BOMB, "a: " + "[" * 100_000, "a: 1\n" * 300_000, "a: 2020-13-45\n", "a: \0\n"]
+)
+def test_hostile_settings_are_refused(command, tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    code, printed = command("synthesize", "--config", tmp_path / "mine.yaml", "--out", tmp_path / "out")
+    assert code == 2 and "mine.yaml" in printed
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
+
+
 def test_a_file_too_large_for_what_it_is_is_not_read(tmp_path):
     with (tmp_path / "large.json").open("wb") as stream:
         stream.truncate(4 * 2**30)
