@@ -1,6 +1,7 @@
 """`sepsis-cql reproduce`: every stage in order, from tables to an exported model package."""
 
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ def _walk(
             out=evaluation,
             split=Split.TEST,
             selection=out / SELECTION,
-            ledger=use.ledger,
+            ledger=use.ledger or _own_ledger(out, source, force=force),
             again=use.again,
             why=use.why,
             changes=_of(changes, "evaluation"),
@@ -154,6 +155,20 @@ def _walk(
     console.print(stages.table())
     for name in ("replay", "training", "evaluation", "card", "export"):
         console.print(f"{name:<12}{escape(str(out / name))}")
+
+
+def _own_ledger(out: Path, source: str, *, force: bool) -> Path | None:
+    """Return a ledger inside the run where its test split is simulated or the open demo's, and None for patients.
+
+    Whoever repeats the main job with other settings looks at nothing that was held back; the user's own ledger is for
+    credentialed records.
+    """
+    if source == SOURCES[Data.MIMIC_IV]:
+        return None
+    ledger = out / "ledger"
+    if force:
+        shutil.rmtree(ledger, ignore_errors=True)
+    return ledger
 
 
 def _choose(data: Data, mimic: Path | None) -> Data:

@@ -8,7 +8,7 @@ ArrayFunction = Callable[[np.ndarray], np.ndarray]
 
 
 def cache_last(function: ArrayFunction) -> ArrayFunction:
-    """The same function, which is not called again for the last two arrays it was called with.
+    """Return the function with a memory of the last two arrays it was called with.
 
     Arrays are known by identity: neither they nor the answers may be changed.
     """

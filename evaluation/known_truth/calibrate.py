@@ -182,7 +182,7 @@ def _repeat(settings: str, name: str, evaluation: EvaluationSettings, repetition
 def collect(
     environment: Environment, case: CaseSettings, chosen: CalibrationSettings, evaluation: EvaluationSettings
 ) -> EvaluationData:
-    """Training and scored episodes with the clinicians' policy, as an evaluation has them.
+    """Collect training and scored episodes with the clinicians' policy, as an evaluation has them.
 
     Args:
         environment: where the episodes come from.
@@ -244,7 +244,7 @@ def _numbers(*values: float | None) -> tuple[float, float, float]:
 
 
 def summarize(found: tuple[Outcome, ...], clinicians: float) -> PolicyQuality:
-    """One policy over all repetitions."""
+    """Summarize bias, error and coverage of every estimator for one policy over all repetitions."""
     truth = np.array([one.true_value for one in found])
     passes = np.array([one.passes for one in found])
     endorsed = np.array([one.endorsed for one in found])
@@ -283,7 +283,7 @@ def _quality(numbers: np.ndarray, truth: np.ndarray, passes: np.ndarray) -> Esti
 
 
 def rank(repetitions: list[list[Outcome]]) -> dict[str, Ranking]:
-    """How well each estimator orders the policies of a repetition."""
+    """Measure how well each estimator orders the policies of a repetition."""
     rankings = {}
     for name in repetitions[0][0].estimates:
         correlations, regrets = [], []

@@ -51,16 +51,16 @@ class Environment(Protocol):
     clinicians_value: float
 
     def sample(self, n_episodes: int, seed: int) -> Transitions:
-        """Episodes treated by the clinicians."""
+        """Draw episodes treated by the clinicians."""
 
     def inputs(self, states: np.ndarray) -> np.ndarray:
-        """(n, d) states without NaN, for estimators."""
+        """Return (n, d) states without NaN, for estimators."""
 
     def clinicians(self, states: np.ndarray) -> np.ndarray:
-        """(n, 25) true behavior policy."""
+        """Return the (n, 25) true behavior policy."""
 
     def targets(self, train: Transitions, clinicians: Clinicians) -> list[Target]:
-        """The policies to evaluate, softened towards what is held to be the clinicians' policy."""
+        """Return the policies to evaluate, softened towards what is held to be the clinicians' policy."""
 
 
 @dataclass
@@ -76,19 +76,19 @@ class IcuSepsis:
         self.clinicians_value = self._icu.true_value(self._icu.clinicians)
 
     def sample(self, n_episodes: int, seed: int) -> Transitions:
-        """Episodes treated by the clinicians."""
+        """Draw episodes treated by the clinicians."""
         return self._icu.simulate(n_episodes, seed)
 
     def inputs(self, states: np.ndarray) -> np.ndarray:
-        """States are z-scores already."""
+        """Return the states, which are z-scores already."""
         return states
 
     def clinicians(self, states: np.ndarray) -> np.ndarray:
-        """(n, 25) true behavior policy, positive everywhere."""
+        """Return the (n, 25) true behavior policy, positive everywhere."""
         return np.maximum(self._icu.clinicians, NO_CHANCE)[self._icu.state_index(states)]
 
     def targets(self, train: Transitions, clinicians: Clinicians) -> list[Target]:
-        """Softened optimal, softened and greedy learned, and partly greedy policies."""
+        """Return softened optimal, softened and greedy learned, and partly greedy policies."""
         learned = self._learn(train)
         behavior = np.full(learned.shape, 1 / N_ACTIONS)  # in terminal states, where nobody acts
         live = ~self._icu.terminal
@@ -154,7 +154,7 @@ class SimulatedIcu:
         self.clinicians_value = self._value(self._behavior, self.truth_episodes)
 
     def sample(self, n_episodes: int, seed: int) -> Transitions:
-        """Episodes treated by the clinicians, as the build recovers them from the tables."""
+        """Draw episodes treated by the clinicians, as the build recovers them from the tables."""
         icu = SimulatedICU(self._settings, n_episodes, seed)
         episodes = simulate(icu)
         step = np.arange(len(episodes.states))[:, None]
@@ -177,15 +177,15 @@ class SimulatedIcu:
         )
 
     def inputs(self, states: np.ndarray) -> np.ndarray:
-        """States normalized as the network does."""
+        """Return the states normalized as the network does."""
         return self._model.normalize(torch.tensor(states)).numpy()
 
     def clinicians(self, states: np.ndarray) -> np.ndarray:
-        """(n, 25) true behavior policy, positive everywhere."""
+        """Return the (n, 25) true behavior policy, positive everywhere."""
         return np.maximum(self._behavior.probabilities(states), NO_CHANCE)
 
     def targets(self, train: Transitions, clinicians: Clinicians) -> list[Target]:
-        """The network softened and greedy, and no treatment."""
+        """Return the network softened and greedy, and no treatment."""
         q_values = self._network
         assert q_values is not None
         policies: list[Policy] = []

@@ -58,7 +58,7 @@ class TabularIcu:
         return q_values
 
     def true_value(self, policy: np.ndarray) -> float:
-        """Exact value of (S, A) action probabilities from the initial states."""
+        """Return the exact value of (S, A) action probabilities from the initial states."""
         live = ~self.terminal
         chain = np.einsum("ij,ijk->ik", policy, self.transition)[np.ix_(live, live)]
         reward = (policy * self.expected_reward).sum(axis=1)[live]
@@ -66,12 +66,12 @@ class TabularIcu:
         return float(self.initial[live] @ values)
 
     def state_index(self, states: np.ndarray) -> np.ndarray:
-        """(n,) row of `features` that each (n, d) non-terminal state is."""
+        """Return the (n,) row of `features` that each (n, d) non-terminal state is."""
         live, column = self._lookup
         return live[np.searchsorted(self.features[live, column], states[:, column])]
 
     def simulate(self, n_episodes: int, seed: int) -> Transitions:
-        """Episodes treated by the clinicians, all advanced together one step at a time."""
+        """Draw episodes treated by the clinicians, all advanced together one step at a time."""
         rng = np.random.default_rng(seed)
         arrivals = self.transition.cumsum(axis=2)
         doses = self.clinicians.cumsum(axis=1)
@@ -156,7 +156,7 @@ def solve_counts(
     min_count: int,
     gamma: float,
 ) -> np.ndarray:
-    """(n_clusters, 25) optimal values of the decision process with the observed frequencies, by value iteration.
+    """Return (n_clusters, 25) optimal values of the process with the observed frequencies, by value iteration.
 
     The most frequent dose of a cluster is always considered, so that every cluster has one.
 

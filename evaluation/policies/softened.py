@@ -44,7 +44,7 @@ class EvaluatedPolicy:
 def list_evaluated_policies(
     policy: Policy, behavior: Probabilities, training_actions: np.ndarray, settings: EvaluationSettings
 ) -> list[EvaluatedPolicy]:
-    """The policy as it acts, its softened versions, the clone and the baselines that need no states."""
+    """List the policy as it acts, its softened versions, the clone and the baselines that need no states."""
     return [
         EvaluatedPolicy(policy, "learned", "greedy" if isinstance(policy, QPolicy) else "none"),
         *soften(policy, behavior, settings),
@@ -54,7 +54,7 @@ def list_evaluated_policies(
 
 
 def soften(policy: Policy, behavior: Probabilities, settings: EvaluationSettings) -> list[EvaluatedPolicy]:
-    """Versions nearer to the clinicians: tilted by Q where the policy has values, mixed otherwise."""
+    """Return versions nearer to the clinicians: tilted by Q where the policy has values, mixed otherwise."""
     evaluated_policies = []
     if isinstance(policy, QPolicy):
         for temperature in settings.tilt_temperatures:
