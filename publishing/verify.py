@@ -93,29 +93,41 @@ def _metrics(directory: Path, replay: Replay | None, use: TestUse) -> Comparison
         if fingerprints[0] != fingerprints[1]:
             detail = f"evidence names replay {fingerprints[0][:12]}, this one is {fingerprints[1][:12]}"
             return Comparison(what, "not checked", detail)
-        return _look(what, lambda: _evaluation_differences(directory, replay, recorded, use), directory)
+        if refusal := _enter_test_split(directory, replay, recorded, use):
+            return Comparison(what, "not checked", refusal)
+        return _look(what, lambda: _evaluation_differences(directory, replay, recorded), directory)
     except SepsisCQLError as error:
         return Comparison(what, "differs", str(error))
 
 
-def _evaluation_differences(
-    directory: Path, replay: Replay, recorded: Evaluation, use: TestUse
-) -> Iterator[str]:
+def _enter_test_split(directory: Path, replay: Replay, recorded: Evaluation, use: TestUse) -> str:
+    """Enter the policy into the ledger where its test metrics are about to be seen; return why that is refused."""
+    from sepsis_cql.evaluation.policies.load import load_policy
+    from sepsis_cql.evaluation.test_split import note_test_split
+
+    if recorded.split != "test" or replay.provenance is None:
+        return ""
+    policy = load_policy(str(directory)).identify()
+    try:
+        note_test_split(policy, replay, again=use.again, why=use.why, ledger=use.ledger)
+    except SepsisCQLError as error:
+        return str(error)
+    return ""
+
+
+def _evaluation_differences(directory: Path, replay: Replay, recorded: Evaluation) -> Iterator[str]:
     """Yield each published metric, recommended estimate and verdict that comes out otherwise.
 
-    The policy enters the ledger of the test split first: whoever published it, its numbers are seen here.
+    The policy has entered the ledger of the test split: whoever published it, its numbers are seen here.
     """
     from sepsis_cql.evaluation.evaluate import evaluate_policy
     from sepsis_cql.evaluation.policies.load import load_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import note_test_split
 
     published = recorded.published
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
     loaded = load_policy(str(directory))
-    if recorded.split == "test" and replay.provenance is not None:
-        note_test_split(loaded.identify(), replay, again=use.again, why=use.why, ledger=use.ledger)
     found = evaluate_policy(loaded, replay, recorded.split, "both", settings)
     for name, value in published or ():
         again = getattr(found.published, name, None)

@@ -1,5 +1,7 @@
 """Names of files are data: whatever they hold, that one file is read, or the command says why not."""
 
+import stat
+
 import duckdb
 import pytest
 
@@ -75,6 +77,17 @@ def test_mimic_with_a_glob_character_reads_that_directory_only(command, tmp_path
         assert tables.row_counts["patients"] == len(patients) - 1
         found = tables.connection.execute("SELECT count(*) FROM patients").fetchall()
     assert found == [(len(patients) - 1,)]
+
+
+def test_the_files_of_the_engine_are_private_and_gone_at_the_end(mimic_root, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    with open_mimic(mimic_root, scratch_parent=place):
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in place.rglob("*") if path.is_file()}
+        (scratch,) = place.iterdir()
+        assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
+    assert modes == {0o600}
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["back\\slash", "ques?tion"])
