@@ -100,8 +100,20 @@ def load_package(path_or_id: str | Path, revision: str | None = None) -> SepsisC
         CheckpointError: a file is missing, damaged, or too large, or config and weights disagree.
     """
     directory = _locate(path_or_id, revision)
-    config = _read_config(directory / CONFIG)
-    tensors = _read_weights(directory / WEIGHTS)
+    return new_network(_read_config(directory / CONFIG), _read_weights(directory / WEIGHTS), directory)
+
+
+def new_network(config: SepsisCQLConfig, tensors: dict[str, Tensor], directory: Path) -> SepsisCQLModel:
+    """Return the network that a configuration and weights make together, in evaluation mode.
+
+    Args:
+        config: of the network.
+        tensors: weights and normalizer.
+        directory: where they come from, for the error message.
+
+    Raises:
+        CheckpointError: config and weights disagree.
+    """
     with torch.device("meta"):
         model = SepsisCQLModel(config)
     check_weights(tensors, model.state_dict(), directory / WEIGHTS)
@@ -188,8 +200,17 @@ def _read_config(file: Path) -> SepsisCQLConfig:
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:
+    return parse_weights(read_small_file(file), file)
+
+
+def parse_weights(content: bytes, file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
     try:
-        return parse_safetensors(read_small_file(file))
+        return parse_safetensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{file}: not an intact safetensors file ({error}).") from error
 

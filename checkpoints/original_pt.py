@@ -2,6 +2,7 @@
 
 import io
 import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ PICKLE_GLOBALS = {
     *(f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Int", "Long", "Bool")),
 }
 CODE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+# What of a foreign manifest is taken over in words: one short line with no number as long as an identifier.
+PLAIN_TEXT = re.compile(r"(?!.*\d[\d,]{6})[A-Za-z][\w .,:;()/-]{0,159}", re.ASCII)
+DAMAGE = (  # what torch raises on a pickle that is none
+    UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AttributeError, AssertionError,
+    OverflowError,
+)  # fmt: skip
 INPUTS_NOTE = (
     "The network in this file takes NORMALISED inputs, in this order: "
     "(where(isnan(x), fill, clip(x, clip_low, clip_high)) - mean) / scale, x in clinical units."
@@ -66,11 +73,22 @@ def read_original_checkpoint(file: Path) -> OriginalCheckpoint:
         CheckpointError: the file is damaged, too large once unpacked, asks for code, or has another layout.
     """
     file = Path(file)
-    content = read_small_file(file)
+    values = parse_checkpoint(read_small_file(file), file)
+    return OriginalCheckpoint(
+        file=file, manifest=_read_manifest(file, values["epoch"], values["global_step"]), **values
+    )
+
+
+def parse_checkpoint(content: bytes, file: Path) -> dict[str, Any]:
+    """Return the values under the keys of the original layout; nothing of the file is executed.
+
+    Raises:
+        CheckpointError: the file is damaged, too large once unpacked, asks for code, or has another layout.
+    """
     _check_archive(content, file)
     try:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, EOFError) as error:
+    except DAMAGE as error:
         raise CheckpointError(f"{file}: not an intact checkpoint ({error}).") from error
     found = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
     if found != sorted(KEYS):
@@ -82,9 +100,7 @@ def read_original_checkpoint(file: Path) -> OriginalCheckpoint:
             )
     if not all(isinstance(value, Tensor) for value in values["model_state_dict"].values()):
         raise CheckpointError(f"{file}: model_state_dict holds something other than tensors.")
-    return OriginalCheckpoint(
-        file=file, manifest=_read_manifest(file, values["epoch"], values["global_step"]), **values
-    )
+    return dict(values)
 
 
 def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:
@@ -128,7 +144,23 @@ def write_original_checkpoint(
     Returns:
         Path of the `.pt` file.
     """
-    file = directory / f"{model.config.algorithm}_epoch{epoch:04d}_step{global_step:07d}.pt"
+    file = directory / f"{checkpoint_name(model.config.algorithm, epoch, global_step)}.pt"
+    content = dump_checkpoint(model, epoch, global_step, optimizer_state)
+    with new_file(file) as temporary:
+        temporary.write_bytes(content)
+    write_json(_manifest_file(file), describe_checkpoint(model, epoch, global_step, facts))
+    return file
+
+
+def checkpoint_name(algorithm: str, epoch: int, global_step: int) -> str:
+    """Return the name of a checkpoint in the original layout, without its suffix."""
+    return f"{algorithm}_epoch{epoch:04d}_step{global_step:07d}"
+
+
+def dump_checkpoint(
+    model: SepsisCQLModel, epoch: int, global_step: int, optimizer_state: dict[str, Any]
+) -> bytes:
+    """Return the bytes of a checkpoint in the original layout, the same for the same contents."""
     state = {name: value.cpu() for name, value in model.net.state_dict(prefix="net.").items()}
     values = {
         "model_state_dict": state,
@@ -138,8 +170,15 @@ def write_original_checkpoint(
     }
     buffer = io.BytesIO()  # torch.save would write the name of a temporary file into the archive
     torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+def describe_checkpoint(
+    model: SepsisCQLModel, epoch: int, global_step: int, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of a checkpoint."""
     config = model.config
-    manifest = {
+    return {
         **facts,
         "algorithm": config.algorithm,
         "outputs": config.outputs,
@@ -161,10 +200,6 @@ def write_original_checkpoint(
             | {name: getattr(model, name).tolist() for name in IDENTITY},
         },
     }
-    with new_file(file) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-    write_json(_manifest_file(file), manifest)
-    return file
 
 
 def _check_archive(content: bytes, file: Path) -> None:
@@ -220,6 +255,8 @@ def _config(checkpoint: OriginalCheckpoint, hidden_sizes: list[int]) -> SepsisCQ
         settings = checkpoint.manifest.get("config_dict", {})
         extra = settings.get("extra", {})
         source = checkpoint.manifest.get("training_data") or settings.get("dataset_path") or "not named"
+        if not (isinstance(source, str) and PLAIN_TEXT.fullmatch(source)):
+            source = "not named"
         return SepsisCQLConfig(
             algorithm=checkpoint.manifest.get("algorithm", "cql"),
             outputs=checkpoint.manifest.get("outputs", "values"),

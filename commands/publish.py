@@ -43,7 +43,7 @@ def card(
     else:
         parts = run / "replay", run / "training", run / "evaluation"
         with new_directory(out, "card", force=force, inputs=parts) as directory:
-            write_package(*parts, directory)
+            write_package(run, directory)
         file = out / "README.md"
     console.print(f"[green]✓[/] card: {escape(str(file))}")
 
@@ -55,17 +55,24 @@ def export(
         str, typer.Option(help="package: everything; pt: only the checkpoint in the published layout.")
     ] = "package",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
+    with_optimizer_state: Annotated[
+        bool,
+        typer.Option(
+            "--with-optimizer-state",
+            help="Put Adam's moments, averages of gradients on patients, into the checkpoint.",
+        ),
+    ] = False,
 ) -> None:
-    """Write the allow-listed files of a run for the Hub, after the privacy guard has passed each of them."""
+    """Write the files of a run for the Hub, each made anew from what may be published."""
     from sepsis_cql.publishing.export import write_checkpoint, write_export
 
     if format not in ("package", "pt"):
         raise PublishingError(f"--format: found {format!r}, expected package or pt.")
     if format == "pt":
-        file = write_checkpoint(run / "training", out, force=force)
+        file = write_checkpoint(run, out, force=force, with_moments=with_optimizer_state)
         console.print(f"[green]✓[/] export: {escape(str(file))}")
         return
-    files = write_export(run / "replay", run / "training", run / "evaluation", out, force=force)
+    files = write_export(run, out, force=force, with_moments=with_optimizer_state).list_files()
     size = sum(row[1] for row in files)
     console.print(f"[green]✓[/] export: {len(files)} files, {size / 2**20:.1f} MiB, in {escape(str(out))}")
 
@@ -85,29 +92,18 @@ def push(
 
     The login is the Hub's own: `hf auth login`.
     """
-    from sepsis_cql.publishing.export import write_export
-
-    if (run is None) == (export is None):
-        raise PublishingError("push: give exactly one of --run and --export.")
-    if export is not None:
-        _push_export(export, repository, private, pr, tag, dry_run)
-    elif run is not None:
-        with scratch_directory(Path(tempfile.gettempdir())) as folder:
-            directory = folder / "export"
-            write_export(run / "replay", run / "training", run / "evaluation", directory)
-            _push_export(directory, repository, private, pr, tag, dry_run)
-
-
-def _push_export(
-    directory: Path, repository: str, private: bool, pr: bool, tag: str | None, dry_run: bool
-) -> None:
-    from sepsis_cql.publishing.guard.files import check_export
+    from sepsis_cql.publishing.export import export_run
+    from sepsis_cql.publishing.guard.files import read_export
     from sepsis_cql.publishing.hub import push as push_export
 
-    if not directory.is_dir():
-        raise PublishingError(f"{directory}: not a directory. Expected what `sepsis-cql export` writes.")
+    if export is not None and run is None:
+        checked = read_export(export)
+    elif run is not None and export is None:
+        checked = export_run(run)
+    else:
+        raise PublishingError("push: give exactly one of --run and --export.")
+    files = checked.list_files()
     if dry_run:
-        files = check_export(directory)
         for name, size, reason in files:
             console.print(f"{size:>10,}  {escape(name)}  [dim]{escape(reason)}[/]")
         size = sum(row[1] for row in files)
@@ -116,7 +112,7 @@ def _push_export(
         )
         return
     with one_writer(f"Hub repository {repository}", "push"):
-        published = push_export(directory, repository, private=private, pull_request=pr, tag=tag)
+        published = push_export(checked, repository, private=private, pull_request=pr, tag=tag)
     state = "pushed" if published.is_new else "was there already"
     console.print(f"[green]✓[/] push: {state}: {escape(published.url)}")
     if tag:

@@ -1,14 +1,20 @@
-"""Counts of fewer than 10 patients are not shown, nor can they be worked out from what is shown."""
+"""Counts of fewer than 10 patients are not shown, nor can they be worked out from what is shown.
 
-from collections.abc import Mapping, Sequence
+One rule for every table that is published: numbers of patients, episodes and decisions are rounded to tens. Two tables
+that share a margin, a total beside its parts, or a share beside its whole then give no count more closely than to
+within ten, so that hiding the small cells needs no companions, whatever else is published.
+"""
+
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sepsis_cql.common.strict import Record
-
 SMALLEST_CELL = 10  # patients
 SMALL: Literal["<10"] = "<10"
+SMALLEST_STEP = 1e-4  # of a share
+DISCOUNTED = 0.8  # smallest magnitude of a final reward at the first step, as a share of the reward
 
 
 def _is_safe(count: int | str) -> int | str:
@@ -17,7 +23,16 @@ def _is_safe(count: int | str) -> int | str:
     return count
 
 
+def _is_rounded(count: int | str) -> int | str:
+    if isinstance(count, int) and count % SMALLEST_CELL:
+        raise ValueError(f"a count that is not rounded to {SMALLEST_CELL}")
+    return count
+
+
 Count = Annotated[Annotated[int, Field(ge=0)] | Literal["<10"], AfterValidator(_is_safe)]
+RoundedCount = Annotated[
+    Annotated[int, Field(ge=0, lt=10_000_000)] | Literal["<10"], AfterValidator(_is_rounded)
+]
 
 
 def hide_count(count: int) -> Count:
@@ -37,44 +52,55 @@ def hidden_groups(counts: Mapping[str, int], smallest: int = SMALLEST_CELL) -> s
     return hidden
 
 
-class AttritionRow(Record):
-    """Stays that one criterion, or several pooled ones, removed, and those that remained."""
-
-    criterion: str = Field(pattern=r"^[\w ,;:.'()<>=≥≤+/-]+$", max_length=300)
-    removed: Count
-    remaining: Count
-
-
-def suppress_counts(counts: Mapping[str, int]) -> dict[str, Count]:
-    """Return counts of disjoint groups with those that must not be shown as "<10"."""
-    hidden = hidden_groups(counts)
-    return {name: SMALL if name in hidden else count for name, count in counts.items()}
+def round_count(count: Count) -> RoundedCount:
+    """Return the count rounded to tens, "<10" where it is small."""
+    if isinstance(count, str) or 0 < count < SMALLEST_CELL:
+        return SMALL
+    return (count + SMALLEST_CELL // 2) // SMALLEST_CELL * SMALLEST_CELL
 
 
-def suppress_share(part: int, whole: int) -> Count:
-    """Return `part` of `whole` patients, hidden where it or the rest is small."""
-    return SMALL if SMALL in (hide_count(part), hide_count(whole - part)) else part
+def round_part(part: int, whole: int) -> RoundedCount:
+    """Return `part` of `whole` patients rounded to tens, "<10" where it or the rest is small."""
+    return SMALL if SMALL in (hide_count(part), hide_count(whole - part)) else round_count(part)
 
 
-def pool_small_rows(rows: Sequence[tuple[str, int]], start: int) -> list[AttritionRow]:
-    """Attrition with each criterion that removed fewer than 10 pooled with its neighbor.
+def round_share(share: float | None, whole: Count) -> float | None:
+    """Return a share of `whole` in steps of ten of the whole, so that share times whole is a count rounded to tens.
+
+    None of fewer than ten. Rounding twice changes nothing.
+    """
+    count = round_count(whole)
+    if share is None or isinstance(count, str) or count == 0:
+        return None
+    step = max(SMALLEST_CELL / count, SMALLEST_STEP)
+    return round_number(min(1.0, math.floor(share / step + 0.5) * step))
+
+
+def floor_size(size: float) -> float:
+    """Return an effective sample size as whole tens of episodes, 0 below ten: it can equal a number of patients."""
+    return float(math.floor(size / SMALLEST_CELL + 1e-9) * SMALLEST_CELL)
+
+
+def hides_outcomes(mean: float | None, episodes: Count, reward: float) -> bool:
+    """Whether a mean return may rest on fewer than ten deaths or survivors, which it would then give away.
+
+    With n episodes of final reward ±R, discounted to at least 0.8 R, a mean m leaves at least
+    n (0.8 R - |m|) / 1.8 R in the smaller group.
 
     Args:
-        rows: criterion and the number it removed, in the order of application.
-        start: number before the first criterion.
+        mean: return of the episodes.
+        episodes: their number, exact or rounded.
+        reward: R, for survival, and minus it for death.
     """
-    pooled: list[tuple[str, int]] = []
-    for criterion, removed in rows:
-        if pooled and 0 < pooled[-1][1] < SMALLEST_CELL and removed:
-            criterion, removed = f"{pooled[-1][0]}; {criterion}", pooled.pop()[1] + removed
-        pooled.append((criterion, removed))
-    if len(pooled) > 1 and 0 < pooled[-1][1] < SMALLEST_CELL:
-        last, before = pooled.pop(), pooled.pop()
-        pooled.append((f"{before[0]}; {last[0]}", before[1] + last[1]))
-    result = []
-    for criterion, removed in pooled:
-        start -= removed
-        result.append(
-            AttritionRow(criterion=criterion, removed=hide_count(removed), remaining=hide_count(start))
-        )
-    return result
+    count = round_count(episodes)
+    if mean is None or isinstance(count, str):
+        return True
+    smaller = count * (DISCOUNTED * reward - abs(mean)) / ((1 + DISCOUNTED) * reward)
+    return smaller < SMALLEST_CELL
+
+
+def round_number(value: float, digits: int = 5) -> float:
+    """Return a number with too few digits to hold an identifier; a huge one as a power of ten."""
+    if abs(value) >= 1e6:
+        return math.copysign(10.0 ** round(math.log10(abs(value))), value)
+    return float(f"{value:.{digits}g}")

@@ -25,19 +25,22 @@ ENDS = ("mean", "lower", "upper")
 
 
 class OriginalMetrics(Record):
-    """Metrics by the published definitions; field names as in the published files where they have one."""
+    """Metrics by the published definitions; field names as in the published files where they have one.
+
+    A WIS that rests on few patients is None in a published record.
+    """
 
     fqe_mean: float
     fqe_lower: float
     fqe_upper: float
-    wis_mean: float
-    wis_lower: float
-    wis_upper: float
+    wis_mean: float | None
+    wis_lower: float | None
+    wis_upper: float | None
     ess: float
     n_episodes: Count
     bootstrap_resamples: int
     initial_state_max_q_mean: float
-    wis_point_clipped50: float
+    wis_point_clipped50: float | None
     ess_point_clipped50: float
     wis_nonzero_episodes: Count
 

@@ -1,5 +1,6 @@
 """README.md, the model card: a pure function of card.yaml, config.json and the evidence beside it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sepsis_cql.checkpoints.hub_package import CONFIG
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.common.storage import new_file, read_json
+from sepsis_cql.common.privacy import SMALLEST_CELL
+from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
-from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation, load_evaluation
-from sepsis_cql.publishing.evidence import BUILD, FOLDER, TRAINING, feature_rows
+from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation
+from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
+from sepsis_cql.publishing.package import describe_network
 
 README = "README.md"
 
@@ -60,22 +63,28 @@ class CardSettings(Settings):
 def write_card(package: Path) -> Path:
     """Render README.md of a package directory from the files in it."""
     file = package / README
-    text = render_card(package)
+    text = _render(load_facts(package))
     with new_file(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return file
 
 
 def check_card(package: Path) -> None:
-    """Compare README.md with what the files beside it say.
+    """Compare README.md and config.json with what the records beside them say.
 
     Raises:
         PublishingError: they differ; the first differing line is named.
     """
-    file = package / README
+    file, facts = package / README, load_facts(package)
     if not file.is_file():
         raise PublishingError(f"{file}: not found. Run `sepsis-cql card`.")
-    found, expected = file.read_text(encoding="utf-8").splitlines(), render_card(package).splitlines()
+    if not (package / CONFIG).is_file() or (package / CONFIG).read_bytes() != describe_network(
+        facts["records"]
+    ):
+        raise PublishingError(
+            f"{package / CONFIG}: not what the records give that {README} is rendered from."
+        )
+    found, expected = file.read_text(encoding="utf-8").splitlines(), _render(facts).splitlines()
     if found == expected:
         return
     pairs = zip([*found, ""], [*expected, ""], strict=False)
@@ -86,13 +95,31 @@ def check_card(package: Path) -> None:
     )
 
 
-def render_card(package: Path) -> str:
-    """Text of README.md for the package in `package`.
+def render_card(records: Records, figures: list[str]) -> str:
+    """Return the text of README.md.
+
+    Args:
+        records: of build, training and evaluation.
+        figures: names of the pictures in `model/figures`, without suffix.
+    """
+    return _render(_collect(records, figures))
+
+
+def load_facts(package: Path) -> dict[str, Any]:
+    """Return everything the template may show of a package directory.
 
     Raises:
-        SepsisCQLError: a file the card is rendered from is absent or damaged.
+        PublishingError: a record is absent or not as we write it.
     """
-    facts = load_facts(package)
+    files = {path: (package / path).read_bytes() for path in RECORDS.values() if (package / path).is_file()}
+    try:
+        records = read_records(files)
+    except PublishingError as error:
+        raise PublishingError(f"{package / README}: cannot be rendered: {error}.") from error
+    return _collect(records, [file.stem for file in (package / "model" / "figures").glob("*.png")])
+
+
+def _render(facts: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("sepsis_cql.publishing"),
         undefined=StrictUndefined,
@@ -107,24 +134,15 @@ def render_card(package: Path) -> str:
     return f"---\n{_metadata(facts)}\n---\n\n{body}"
 
 
-def load_facts(package: Path) -> dict[str, Any]:
-    """Everything the template may show."""
-    settings = load_shipped(CardSettings, "card.yaml")
-    evidence = package / FOLDER
-    made_by = "what `sepsis-cql export` writes"
-    build = read_json(evidence / BUILD, expected=made_by)
-    name = build["source"]["name"]
-    if name not in settings.sources:
-        raise PublishingError(
-            f"{evidence / BUILD}: source {name!r}, expected one of {sorted(settings.sources)}."
-        )
-    evaluation = load_evaluation(evidence)
+def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
+    settings, evaluation = load_shipped(CardSettings, "card.yaml"), records.evaluation
     return {
+        "records": records,
         "card": settings,
-        "source": settings.sources[name],
-        "config": read_json(package / CONFIG, expected="a model package"),
-        "build": build,
-        "training": read_json(evidence / TRAINING, expected=made_by),
+        "source": settings.sources[records.build.source.name],
+        "config": json.loads(describe_network(records)),
+        "build": records.build.model_dump(mode="json"),
+        "training": records.training.model_dump(mode="json"),
         "evaluation": evaluation,
         "estimators": {
             name: caption
@@ -132,8 +150,8 @@ def load_facts(package: Path) -> dict[str, Any]:
             if any(name in policy.estimates for policy in evaluation.policies)
         },
         "has_truth": any(policy.true_value for policy in evaluation.policies),
-        "figures": sorted(file.name for file in (package / "model" / "figures").glob("*.png")),
-        "checkpoints": sorted(file.name for file in (package / "model").glob("*.pt")),
+        "figures": sorted(f"{name}.png" for name in figures),
+        "checkpoints": [f"{records.checkpoint}.pt"],
         "features": feature_rows(),
     }
 
@@ -164,8 +182,10 @@ def _eval_results(label: str, evaluation: Evaluation) -> list[EvalResult]:
             ("wis", found.wis_mean, found.wis_lower, found.wis_upper),
         ):
             name, ends = f"{metric.upper()} mean, published definition", {"lower": lower, "upper": upper}
-            results.append(_result(dataset, f"{metric}_published", name, mean, ends))
-        results.append(_result(dataset, "ess_published", "ESS, published definition", found.ess, {}))
+            if mean is not None:
+                results.append(_result(dataset, f"{metric}_published", name, mean, ends))
+        if found.ess >= SMALLEST_CELL:
+            results.append(_result(dataset, "ess_published", "ESS, published definition", found.ess, {}))
     learned = next((policy for policy in evaluation.policies if policy.role == "learned"), None)
     for metric, row in ESTIMATORS.items():
         estimate = learned.estimates.get(metric) if learned else None
@@ -190,7 +210,7 @@ def _result(dataset: str, kind: str, name: str, value: float, arguments: dict[st
 
 def _number(value: float | int | str | None, digits: int = 2) -> str:
     if value is None:
-        return "undefined"
+        return "not shown"
     return (
         f"{value:,.{digits}f}"
         if isinstance(value, float)
@@ -208,7 +228,7 @@ def _estimate(estimate: Estimate, bound: float) -> str:
 def _interval(estimate: Estimate | Difference, digits: int = 2) -> str:
     """`1.23 [0.98, 1.50]`, or what is missing."""
     if estimate.value is None:
-        return "undefined"
+        return "not shown"
     if estimate.lower is None or estimate.upper is None:
         return f"{estimate.value:.{digits}f} (no interval)"
     return f"{estimate.value:.{digits}f} [{estimate.lower:.{digits}f}, {estimate.upper:.{digits}f}]"

@@ -1,105 +1,195 @@
-"""The aggregate results a card is rendered from: a run's own records, reduced to what may be published."""
+"""The sources of a package: three closed records and the weights; every other published file follows from them."""
 
-import math
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepsis_cql.common.privacy import hide_count, pool_small_rows, suppress_counts, suppress_share
-from sepsis_cql.common.storage import read_json, write_json
-from sepsis_cql.common.strict import load_shipped
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, parse_weights, read_small_file
+from sepsis_cql.checkpoints.original_pt import checkpoint_name, parse_checkpoint
+from sepsis_cql.common.errors import CheckpointError, PublishingError
+from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.evaluation.record import RECORD as EVALUATION
 from sepsis_cql.evaluation.record import load_evaluation
+from sepsis_cql.publishing.guard.build import (
+    PublishedBuild,
+    PublishedTraining,
+    reduce_build,
+    reduce_training,
+)
+from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
+from sepsis_cql.publishing.guard.strict_json import dump_record, read_document
+from sepsis_cql.replay.records import Provenance
+from sepsis_cql.replay.report.counts import BuildReport
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.training.outputs import RECORD as TRAINING
+from sepsis_cql.training.outputs import read_run_record
 
 BUILD = "build_report.json"
 PROVENANCE = "provenance.json"
 FOLDER = "model/evidence"
-FILES = (BUILD, TRAINING, EVALUATION)
-TRAINING_FIELDS = (
-    "settings", "data", "runtime", "epochs", "global_step", "losses", "weights_sha256", "git_commit",
-    "versions",
-)  # fmt: skip
-LARGE = 1e6
-COUNTS_OF_PATIENTS = ("n_episodes", "wis_nonzero_episodes")
+RECORDS = {
+    "build": f"{FOLDER}/{BUILD}",
+    "training": f"{FOLDER}/{TRAINING}",
+    "evaluation": f"{FOLDER}/{EVALUATION}",
+}
+METADATA = {"format": "pt"}  # of the weights: all that transformers writes and asks for
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam: averages of gradients on patients
+
+Moments = list[dict[str, Tensor]]
 
 
-def write_evidence(replay: Path, training: Path, evaluation: Path, out: Path) -> None:
-    """Write the three evidence files, and the evaluation in the published fields, into `out`.
+@dataclass(frozen=True)
+class Records:
+    """What a card is rendered from."""
+
+    build: PublishedBuild
+    training: PublishedTraining
+    evaluation: PublishedEvaluation
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint in the original layout, without its suffix."""
+        run = self.training
+        return checkpoint_name(run.settings["algorithm"], run.epochs, run.global_step)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What an export is made from.
+
+    Attributes:
+        records: the three records.
+        tensors: weights and normalizer of the network.
+        moments: Adam's, a mapping for each parameter; None unless they were asked for.
+    """
+
+    records: Records
+    tensors: dict[str, Tensor]
+    moments: Moments | None
+
+
+def read_run(replay: Path, training: Path, evaluation: Path, *, with_moments: bool = False) -> Sources:
+    """Read the sources of a run, reduced to what may be published.
 
     Args:
-        replay: directory written by `build`.
+        replay: directory written by `build`; only its aggregate reports are read.
         training: directory written by `train`.
         evaluation: directory written by `evaluate`.
-        out: directory that receives them.
+        with_moments: take Adam's moments along.
+
+    Raises:
+        PublishingError: a record holds what has no place in a published one, or they are not of one run.
     """
-    report = read_json(replay / BUILD, expected="the report `sepsis-cql build` writes")
-    provenance = read_json(replay / PROVENANCE, expected="the provenance `sepsis-cql build` writes")
-    record = read_json(training / TRAINING, expected="the record `sepsis-cql train` writes")
-    write_json(out / BUILD, reduce_build_report(report, provenance))
-    write_json(out / TRAINING, {name: record[name] for name in TRAINING_FIELDS if name in record})
-    write_json(out / EVALUATION, round_large(load_evaluation(evaluation).model_dump()))
-    for file in sorted(evaluation.glob("*_evaluation.json")):
-        published = read_json(file, expected="an evaluation in the published fields")
-        write_json(out / file.name, hide_small_counts(published))
+    report = read_record(BuildReport, replay / BUILD, expected="the report `sepsis-cql build` writes")
+    provenance = read_record(
+        Provenance, replay / PROVENANCE, expected="the provenance `sepsis-cql build` writes"
+    )
+    run, found = read_run_record(training), load_evaluation(evaluation)
+    try:
+        records = Records(reduce_build(report, provenance), reduce_training(run), reduce_evaluation(found))
+    except ValidationError as error:
+        fields = sorted({".".join(map(str, item["loc"][:2])) for item in error.errors(include_input=False)})
+        raise PublishingError(
+            f"{error.title.removeprefix('Published').lower()} record: {', '.join(fields)}: not of the form that is "
+            "published (configs/publishing.yaml and the models in publishing/guard)."
+        ) from None
+    weights = training / "package" / WEIGHTS
+    tensors = parse_weights(read_small_file(weights), weights)
+    moments = _read_moments(training, records) if with_moments else None
+    sources = Sources(records, tensors, moments)
+    if problems := list(disagreements(sources)):
+        raise PublishingError(f"{training.parent}: {'; '.join(problems)}. Train and evaluate on one replay.")
+    return sources
 
 
-def reduce_build_report(report: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
-    """Counts of a build with small cells hidden, and what the build was made from."""
-    cohort, splits = report["cohort"], report["splits"]
-    first, *criteria = report["attrition"]
-    rows = [(row["description"], row["stays_removed"]) for row in criteria]
-    synthetic = provenance.get("synthetic") or {}
-    return {
-        "source": report["source"],
-        "synthetic": {name: synthetic[name] for name in ("patients", "seed", "version") if name in synthetic}
-        or None,
-        "fingerprint": report["fingerprint"],
-        "alignment": report["alignment"],
-        "settings": provenance["settings"],
-        "cohort": {
-            "stays": cohort["stays"],
-            "septic_stays": hide_count(cohort["septic_stays"]),
-            "episodes": hide_count(cohort["episodes"]),
-            "transitions": cohort["transitions"],
-            "deaths": suppress_share(cohort["deaths"], cohort["episodes"]),
-        },
-        "attrition": [row.model_dump() for row in pool_small_rows(rows, first["stays_remaining"])],
-        "splits": suppress_counts({name: split["patients"] for name, split in splits.items()}),
-        "action_grid": {
-            **{name: report["action_grid"][name] for name in ("vasopressor_unit", "fluid_unit")},
-            **{name: report["action_grid"][name] for name in ("vasopressor_edges", "fluid_edges")},
-            "counts": [
-                [hide_count(count) for count in row] for row in report["action_grid"]["counts"]["train"]
-            ],
-        },
-        "warnings": len(report["warnings"]),
-    }
+def read_records(files: Mapping[str, bytes]) -> Records:
+    """Read the three records of a package.
 
-
-def round_large(value: Any) -> Any:
-    """The same value with every float beyond a million as a power of ten.
-
-    Importance weights can explode to any size, where their digits mean nothing but may look like an identifier.
+    Raises:
+        PublishingError: one is absent or not as we write it.
     """
-    if isinstance(value, dict):
-        return {name: round_large(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [round_large(item) for item in value]
-    if isinstance(value, float) and abs(value) >= LARGE:
-        return math.copysign(10.0 ** round(math.log10(abs(value))), value)
-    return value
+    build = _read(files, "build", PublishedBuild)
+    training = _read(files, "training", PublishedTraining)
+    evaluation = _read(files, "evaluation", PublishedEvaluation)
+    if dump_record(reduce_evaluation(evaluation)) != files[RECORDS["evaluation"]]:
+        raise PublishingError(f"{RECORDS['evaluation']}: shows more than is published of an evaluation")
+    return Records(build, training, evaluation)
 
 
-def hide_small_counts(published: dict[str, Any]) -> dict[str, Any]:
-    """The published fields with counts of fewer than ten episodes as "<10"."""
-    return {
-        name: hide_count(value) if name in COUNTS_OF_PATIENTS and isinstance(value, int) else value
-        for name, value in published.items()
-    }
+def read_sources(files: Mapping[str, bytes]) -> Sources:
+    """Read the sources of an export.
+
+    Raises:
+        PublishingError: one is absent or not as we write it.
+    """
+    records = read_records(files)
+    try:
+        tensors = parse_weights(files.get(WEIGHTS, b""), Path(WEIGHTS))
+    except CheckpointError:
+        raise PublishingError(f"{WEIGHTS}: not an intact safetensors file") from None
+    name = f"model/{records.checkpoint}.pt"
+    try:
+        state = parse_checkpoint(files.get(name, b""), Path(name))["optimizer_state_dict"].get("state")
+        moments = _moments(state) if state else None
+    except (CheckpointError, AttributeError, KeyError, TypeError, RecursionError):
+        raise PublishingError(f"{name}: not an intact checkpoint") from None
+    return Sources(records, tensors, moments)
+
+
+def disagreements(sources: Sources) -> Iterator[str]:
+    """Yield where the sources are not of one run."""
+    build, training = sources.records.build, sources.records.training
+    evaluation = sources.records.evaluation
+    weights = hashlib.sha256(dump_weights(sources.tensors)).hexdigest()
+    if not weights == training.weights_sha256 == evaluation.policy.weights_sha256:
+        yield "weights, training record and evaluation are not of one network"
+    if not build.fingerprint == training.data.replay_fingerprint == evaluation.replay.fingerprint:
+        yield "build, training and evaluation are not of one replay"
+    if not build.source == training.data.source == evaluation.replay.source:
+        yield "build, training and evaluation name different tables"
+    if getattr(build.splits, evaluation.split) != evaluation.n_patients:
+        yield "build and evaluation count different patients"
+
+
+def dump_weights(tensors: dict[str, Tensor]) -> bytes:
+    """Return the one spelling of the weights: our header, then the tensors."""
+    return bytes(save(tensors, metadata=METADATA))
 
 
 def feature_rows() -> list[tuple[str, str]]:
     """Name and unit of each clinical feature, for the card."""
     features = load_shipped(Features, "features.yaml").features
     return [(name, feature.unit) for name, feature in features.items()]
+
+
+def _read(files: Mapping[str, bytes], name: str, model: type[Any]) -> Any:
+    path = RECORDS[name]
+    if path not in files:
+        raise PublishingError(f"{path}: not found; expected what `sepsis-cql export` writes")
+    try:
+        return read_document(model, files[path])
+    except PublishingError as error:
+        raise PublishingError(f"{path}: {error}") from None
+
+
+def _read_moments(training: Path, records: Records) -> Moments:
+    file = training / "model" / f"{records.checkpoint}.pt"
+    return _moments(parse_checkpoint(read_small_file(file), file)["optimizer_state_dict"]["state"])
+
+
+def _moments(state: Mapping[int, Mapping[str, Tensor]]) -> Moments:
+    """The moments of each parameter, and nothing else of an optimizer's state."""
+    moments = [{name: state[index][name] for name in MOMENTS} for index in range(len(state))]
+    if not all(
+        isinstance(part, Tensor) and part.dtype == torch.float32 for row in moments for part in row.values()
+    ):
+        raise CheckpointError("optimizer_state_dict: expected Adam's moments in float32.")
+    return moments

@@ -1,79 +1,61 @@
-"""An export: the allow-listed directory that may go to the Hub."""
+"""An export of a run: made in memory from what may be published, then written."""
 
-import shutil
 from pathlib import Path
 
-from sepsis_cql.checkpoints.hub_package import CONFIG, PREPROCESSOR, WEIGHTS, load_package
-from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import new_directory
-from sepsis_cql.common.strict import SHIPPED
-from sepsis_cql.publishing.card import write_card
-from sepsis_cql.publishing.evidence import FOLDER, write_evidence
-from sepsis_cql.publishing.guard.files import check_export
-from sepsis_cql.publishing.manifest import write_manifest
-from sepsis_cql.publishing.probes import write_probes
-
-LICENSE = "LICENSE"
+from sepsis_cql.publishing.evidence import Sources, read_run
+from sepsis_cql.publishing.guard.files import Export, make_export, make_package
 
 
-def write_package(replay: Path, training: Path, evaluation: Path, out: Path) -> None:
-    """Put the network, the evidence and the card rendered from it into `out`.
+def export_run(run: Path, *, with_moments: bool = False) -> Export:
+    """Return the export of a run directory, in memory.
 
     Args:
-        replay: directory written by `build`; only its aggregate report is read.
-        training: directory written by `train`.
-        evaluation: directory written by `evaluate`.
-        out: an existing directory.
-    """
-    for name in (CONFIG, WEIGHTS, PREPROCESSOR):
-        shutil.copyfile(training / "package" / name, out / name)
-    (out / "model").mkdir(exist_ok=True)
-    for file in sorted((training / "model").iterdir()):
-        shutil.copyfile(file, out / "model" / file.name)
-    write_evidence(replay, training, evaluation, out / FOLDER)
-    write_probes(out, load_package(out))
-    figures = sorted((evaluation / "figures").glob("*.png"))
-    for file in figures:
-        (out / "model" / "figures").mkdir(exist_ok=True)
-        shutil.copyfile(file, out / "model" / "figures" / file.name)
-    write_card(out)
-
-
-def write_export(
-    replay: Path, training: Path, evaluation: Path, out: Path, *, force: bool = False
-) -> list[tuple[str, int, str]]:
-    """Write the export of a run; it appears only once the privacy guard has passed every file.
-
-    Args:
-        replay: directory written by `build`.
-        training: directory written by `train`.
-        evaluation: directory written by `evaluate`.
-        out: directory to create.
-        force: replace what is there.
-
-    Returns:
-        Path, size in bytes and reason for being allowed, of each file.
+        run: directory with `replay`, `training` and `evaluation`.
+        with_moments: put Adam's moments, averages of gradients on patients, into the checkpoint.
 
     Raises:
-        PublishingError: the guard refuses a file.
+        PublishingError: a record of the run holds what has no place in a published one.
     """
-    inputs = [replay, training, evaluation]
-    with new_directory(out, "export", force=force, inputs=inputs) as directory:
-        write_package(replay, training, evaluation, directory)
-        shutil.copyfile(ROOT / LICENSE, directory / LICENSE)
-        for file in sorted(ROOT.glob("*_sepsis_cql.py")):
-            shutil.copyfile(file, directory / file.name)
-        (directory / "configs").mkdir()
-        for file in sorted(SHIPPED.glob("*.yaml")):
-            shutil.copyfile(file, directory / "configs" / file.name)
-        write_manifest(directory)
-        return check_export(directory)
+    return make_export(_read(run, with_moments))
 
 
-def write_checkpoint(training: Path, out: Path, *, force: bool = False) -> Path:
-    """Write the checkpoint of a run in the published layout, with its manifest, into a new directory; its path."""
-    with new_directory(out, "export-pt", force=force, inputs=[training]) as directory:
-        for file in sorted((training / "model").iterdir()):
-            shutil.copyfile(file, directory / file.name)
+def write_package(run: Path, out: Path) -> None:
+    """Put the network, the evidence and the card rendered from it into the existing directory `out`."""
+    Export(make_package(_read(run, False))).write(out)
+
+
+def write_export(run: Path, out: Path, *, force: bool = False, with_moments: bool = False) -> Export:
+    """Write the export of a run; it appears only whole. See `export_run`.
+
+    Args:
+        run: directory with `replay`, `training` and `evaluation`.
+        out: directory to create.
+        force: replace what is there.
+        with_moments: put Adam's moments into the checkpoint.
+    """
+    export = export_run(run, with_moments=with_moments)
+    export.list_files()
+    with new_directory(out, "export", force=force, inputs=_parts(run)) as directory:
+        export.write(directory)
+    return export
+
+
+def write_checkpoint(run: Path, out: Path, *, force: bool = False, with_moments: bool = False) -> Path:
+    """Write the checkpoint of a run's export, with its manifest, into a new directory; return its path."""
+    files = export_run(run, with_moments=with_moments).files
+    chosen = {
+        Path(name).name: data for name, data in files.items() if Path(name).parent.as_posix() == "model"
+    }
+    with new_directory(out, "export-pt", force=force, inputs=_parts(run)) as directory:
+        Export(chosen).write(directory)
     (checkpoint,) = out.glob("*.pt")
     return checkpoint
+
+
+def _read(run: Path, with_moments: bool) -> Sources:
+    return read_run(*_parts(run), with_moments=with_moments)
+
+
+def _parts(run: Path) -> tuple[Path, Path, Path]:
+    return run / "replay", run / "training", run / "evaluation"

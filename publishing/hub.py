@@ -1,6 +1,5 @@
 """An export to the Hugging Face Hub and back: one commit, checked by downloading it, then a tag."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from huggingface_hub.errors import (
 )
 
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.publishing.guard.files import check_export
-from sepsis_cql.publishing.manifest import MANIFEST, export_files, manifest_differences, read_manifest
+from sepsis_cql.publishing.guard.files import Export, read_export
+from sepsis_cql.publishing.manifest import MANIFEST, parse_manifest
 
 MADE_BY_THE_HUB = {".gitattributes", "README.md"}
 ADVICE = {
@@ -52,7 +51,7 @@ class Published:
 
 
 def push(
-    directory: Path,
+    source: Path | Export,
     repository: str,
     *,
     private: bool = False,
@@ -62,12 +61,12 @@ def push(
 ) -> Published:
     """Make `repository` hold exactly the files of an export.
 
-    The files pass the privacy guard, go up in one commit on top of the revision that was looked at, are
-    downloaded again and compared with the manifest, and only then tagged. A push that was interrupted left the
+    The bytes that passed the privacy guard go up from memory, in one commit on top of the revision that was looked at;
+    they are downloaded again and compared, and only then tagged. A push that was interrupted left the
     repository as it was or with the whole commit; running it again finishes it.
 
     Args:
-        directory: written by `sepsis-cql export`.
+        source: an export in memory, or a directory written by `sepsis-cql export`, which is read once and checked.
         repository: Hub id, OWNER/NAME; created if it does not exist.
         private: create it as a private repository.
         pull_request: open a pull request instead of changing the main branch.
@@ -81,22 +80,23 @@ def push(
         raise PublishingError("--pr and --tag: a pull request is tagged after it is merged. Use one of them.")
     if repository.count("/") != 1:
         raise PublishingError(f"{repository}: not a Hub id. Expected OWNER/NAME.")
-    check_export(directory)
+    export = source if isinstance(source, Export) else read_export(source)
+    export.list_files()
     api = api or HfApi()
     with explained(repository):
         api.create_repo(repository, private=private or None, exist_ok=True)
         parent = str(api.repo_info(repository, revision="main").sha)
-        obsolete = _obsolete_files(api, repository, parent, directory)
-        _check_tag_is_free(api, repository, tag, parent, directory)
+        obsolete = _obsolete_files(api, repository, parent, export)
+        _check_tag_is_free(api, repository, tag, parent, export)
         commit = api.create_commit(
             repository,
-            [CommitOperationAdd(name, directory / name) for name in export_files(directory)]
+            [CommitOperationAdd(name, content) for name, content in sorted(export.files.items())]
             + [CommitOperationDelete(name) for name in obsolete],
-            commit_message=_message(directory),
+            commit_message=_message(export),
             parent_commit=parent,
             create_pr=pull_request,
         )
-        _check_published(api, repository, commit.oid, directory)
+        _check_published(api, repository, commit.oid, export)
         if tag:
             _set_tag(api, repository, tag, commit.oid)
     return Published(commit.oid, commit.pr_url or commit.commit_url, is_new=commit.oid != parent)
@@ -154,15 +154,15 @@ def _explanation(error: BaseException) -> str:
     return f"the client failed ({type(error).__name__}). {AGAIN}"
 
 
-def _obsolete_files(api: HfApi, repository: str, parent: str, directory: Path) -> list[str]:
+def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) -> list[str]:
     """Files of the earlier export that the new one lacks; files nobody here exported are an error."""
     remote = set(api.list_repo_files(repository, revision=parent))
-    ours = set(export_files(directory))
+    ours = set(export.files)
     earlier: set[str] = set()
     if MANIFEST in remote:
         with tempfile.TemporaryDirectory() as folder:
-            api.hf_hub_download(repository, MANIFEST, revision=parent, local_dir=folder)
-            earlier = {MANIFEST, *read_manifest(Path(folder)).files}
+            file = api.hf_hub_download(repository, MANIFEST, revision=parent, local_dir=folder)
+            earlier = {MANIFEST, *parse_manifest(Path(file).read_bytes(), f"{repository}/{MANIFEST}").files}
     if foreign := sorted(remote - earlier - MADE_BY_THE_HUB):
         raise PublishingError(
             f"{repository}: holds files that no export wrote: {foreign[:10]}. Delete them first "
@@ -171,10 +171,10 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, directory: Path) -
     return sorted((remote & earlier) - ours)
 
 
-def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, directory: Path) -> None:
+def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, export: Export) -> None:
     """Refuse before anything is written; the tag may name the parent where that holds the same export."""
     target = _tags(api, repository).get(tag) if tag else None
-    if target and not (target == parent and _holds_same_manifest(api, repository, parent, directory)):
+    if target and not (target == parent and _holds_same_manifest(api, repository, parent, export)):
         raise PublishingError(_tag_is_taken(repository, tag, target))
 
 
@@ -192,24 +192,28 @@ def _tag_is_taken(repository: str, tag: str | None, target: str) -> str:
     )
 
 
-def _holds_same_manifest(api: HfApi, repository: str, revision: str, directory: Path) -> bool:
+def _holds_same_manifest(api: HfApi, repository: str, revision: str, export: Export) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
             remote = api.hf_hub_download(repository, MANIFEST, revision=revision, local_dir=folder)
         except EntryNotFoundError:
             return False
-        return Path(remote).read_bytes() == (directory / MANIFEST).read_bytes()
+        return Path(remote).read_bytes() == export.files[MANIFEST]
 
 
-def _check_published(api: HfApi, repository: str, commit: str, directory: Path) -> None:
+def _check_published(api: HfApi, repository: str, commit: str, export: Export) -> None:
     with tempfile.TemporaryDirectory() as folder:
         download(repository, commit, Path(folder), api)
-        same_manifest = (Path(folder) / MANIFEST).read_bytes() == (directory / MANIFEST).read_bytes()
-        differences = list(manifest_differences(Path(folder))) if same_manifest else [f"{MANIFEST} differs"]
-    if differences:
+        names = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+        same = {
+            name
+            for name in names & set(export.files)
+            if (Path(folder) / name).read_bytes() == export.files[name]
+        }
+    if other := sorted((names | set(export.files)) - same):
         raise PublishingError(
-            f"{repository}: revision {commit[:8]} downloads differently from what was sent "
-            f"({'; '.join(differences[:5])}). Do not use it; push again."
+            f"{repository}: revision {commit[:8]} downloads differently from what was sent ({len(other)} files, such "
+            f"as {', '.join(sorted(set(other) & set(export.files))[:5])}). Do not use it; push again."
         )
 
 
@@ -225,6 +229,6 @@ def _tags(api: HfApi, repository: str) -> dict[str, str]:
     return {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
 
 
-def _message(directory: Path) -> str:
-    checkpoint = next((name for name in export_files(directory) if re.search(r"\.pt$", name)), "package")
+def _message(export: Export) -> str:
+    checkpoint = next((name for name in export.files if name.endswith(".pt")), "package")
     return f"Publish {Path(checkpoint).stem}"

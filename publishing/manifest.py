@@ -1,16 +1,21 @@
 """manifest.json: the SHA-256 and size of every other file of an export, and the comparison with it."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import MARK, read_mark
-from sepsis_cql.common.storage import read_json, sha256_file, write_json
+from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings
+from sepsis_cql.publishing.guard.strict_json import dump_json, parse_json
 
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 1 << 20  # bytes
+PathText = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,99}$")]
 
 
 class ManifestEntry(Settings):
@@ -23,11 +28,11 @@ class ManifestEntry(Settings):
 class Manifest(Settings):
     """Every file of an export but the manifest itself, by path."""
 
-    files: dict[str, ManifestEntry]
+    files: Annotated[dict[PathText, ManifestEntry], Field(max_length=100)]
 
 
 def export_files(directory: Path) -> list[str]:
-    """Paths of everything under `directory` that is not a directory, relative to it and sorted.
+    """Return the paths of everything under `directory` that is not a directory, relative to it and sorted.
 
     The mark that `sepsis-cql export` leaves is no part of an export, provided that it is exactly that.
     """
@@ -40,40 +45,57 @@ def export_files(directory: Path) -> list[str]:
     return sorted(set(found) - mark)
 
 
-def write_manifest(directory: Path) -> None:
-    """Describe all files of `directory` in its manifest.json."""
+def dump_manifest(files: Mapping[str, bytes]) -> bytes:
+    """Return the manifest of files by path."""
     entries = {
-        name: {"sha256": sha256_file(directory / name), "bytes": (directory / name).stat().st_size}
-        for name in export_files(directory)
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in sorted(files.items())
         if name != MANIFEST
     }
-    write_json(directory / MANIFEST, {"files": entries})
+    return dump_json({"files": entries})
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of an export.
+def write_manifest(directory: Path) -> None:
+    """Describe all files of `directory` in its manifest.json."""
+    files = {name: (directory / name).read_bytes() for name in export_files(directory)}
+    with new_file(directory / MANIFEST) as temporary:
+        temporary.write_bytes(dump_manifest(files))
+
+
+def parse_manifest(content: bytes, place: str) -> Manifest:
+    """Return the manifest of an export.
+
+    Args:
+        content: of the file.
+        place: where it was found, for the error message.
 
     Raises:
         PublishingError: it does not have the form of one.
     """
-    document = read_json(directory / MANIFEST, expected="the manifest that `sepsis-cql export` writes")
     try:
-        return Manifest.model_validate(document)
-    except ValidationError as error:
+        return Manifest.model_validate(parse_json(content))
+    except (ValidationError, ValueError):
         raise PublishingError(
-            f"{directory / MANIFEST}: {error.error_count()} entries are not a path with sha256 and bytes. "
-            "Export again."
-        ) from error
+            f"{place}: entries are not a path with sha256 and bytes. Export again."
+        ) from None
 
 
-def manifest_differences(directory: Path) -> Iterator[str]:
-    """Yield, for each path, how the files of `directory` differ from its manifest."""
-    entries = read_manifest(directory).files
-    found = set(export_files(directory)) - {MANIFEST}
-    for name in sorted(found | set(entries)):
-        if name not in entries:
-            yield f"{name}: not in {MANIFEST}"
-        elif name not in found:
+def manifest_differences(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield, for each path, how files differ from their manifest.
+
+    Raises:
+        PublishingError: there is no manifest, or it does not have the form of one.
+    """
+    if MANIFEST not in files:
+        raise PublishingError(
+            f"no {MANIFEST}, so this is not an export. Expected what `sepsis-cql export` writes."
+        )
+    entries = parse_manifest(files[MANIFEST], MANIFEST).files
+    unlisted = set(files) - {MANIFEST} - set(entries)
+    if unlisted:
+        yield f"{len(unlisted)} files are not in {MANIFEST}"
+    for name, entry in sorted(entries.items()):
+        if name not in files:
             yield f"{name}: listed in {MANIFEST} but absent"
-        elif sha256_file(directory / name) != entries[name].sha256:
+        elif hashlib.sha256(files[name]).hexdigest() != entry.sha256:
             yield f"{name}: content differs from {MANIFEST}"

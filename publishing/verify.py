@@ -1,23 +1,24 @@
 """What of a published package can be recomputed, and whether it comes out the same."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sepsis_cql.checkpoints.hub_package import load_package
-from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.errors import PublishingError, SepsisCQLError
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.record import Evaluation, load_evaluation
-from sepsis_cql.publishing.card import check_card
+from sepsis_cql.publishing.card import README
 from sepsis_cql.publishing.evidence import FOLDER
-from sepsis_cql.publishing.guard.files import check_export
-from sepsis_cql.publishing.manifest import export_files, manifest_differences
-from sepsis_cql.publishing.probes import probe_problem
+from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.publishing.guard.files import Problem, inspect, list_some, read_files
+from sepsis_cql.publishing.manifest import MANIFEST, manifest_differences
+from sepsis_cql.publishing.probes import PROBES
 from sepsis_cql.replay.directory import Replay
 
 TOLERANCE = 1e-3  # of an estimate, in units of reward
+METRICS = "metrics, recomputed from the replay"
 Result = Literal["matches", "differs", "not checked"]
 
 
@@ -40,64 +41,65 @@ class TestUse:
 
 
 def verify(directory: Path, replay: Replay | None = None, use: TestUse | None = None) -> list[Comparison]:
-    """Check a downloaded or local export; nothing in it is executed.
+    """Check a downloaded or local export; no code of it is executed, nor any metric of one that differs computed.
 
     Args:
         directory: what `sepsis-cql export` wrote, or a download of it.
         replay: written by `build`; metrics are recomputed if it is the one the evidence names.
         use: of the test split, where the evidence is about it.
+
+    Raises:
+        PublishingError: the directory is no export.
     """
-    checks: dict[str, Callable[[], Iterator[str]]] = {
-        "files, by their hashes": lambda: manifest_differences(directory),
-        "code, settings and contents that may be published": lambda: _guard(directory),
-        "card, rendered from its evidence": lambda: _card(directory),
-        "q-values on made-up states": lambda: _probes(directory),
-    }
-    comparisons = [_look(what, check, directory) for what, check in checks.items()]
+    files, foreign = read_files(directory)
+    if MANIFEST not in files:
+        raise PublishingError(
+            f"{directory}: no {MANIFEST}, so this is not an export. Expected what `sepsis-cql export` writes."
+        )
+    try:
+        hashes = [Problem("", text) for text in manifest_differences(files)]
+    except PublishingError as error:
+        hashes = [Problem("", str(error))]
+    problems = [*foreign, *inspect(files)[1]]
+    parts = {README: "card, rendered from its evidence", PROBES: "q-values on made-up states"}
+    others = [problem for problem in problems if problem.file not in parts]
+    unreadable = any(not problem.file for problem in others)
+    comparisons = [
+        _compare("files, by their hashes", [*foreign, *hashes], f"{len(files)} files"),
+        _compare("code, settings and contents that may be published", others),
+    ]
+    for file, what in parts.items():
+        found = [problem for problem in problems if problem.file == file]
+        if unreadable and not found:
+            comparisons.append(Comparison(what, "not checked", "needs contents that match"))
+        else:
+            comparisons.append(_compare(what, found))
+    if problems or hashes:
+        return [*comparisons, Comparison(METRICS, "not checked", "needs contents that match")]
     return [*comparisons, _metrics(directory, replay, use or TestUse())]
 
 
-def _look(what: str, check: Callable[[], Iterator[str]], directory: Path) -> Comparison:
-    try:
-        problems = list(check())
-    except (SepsisCQLError, ValueError, OSError, KeyError, TypeError) as error:
-        problems = [str(error)]
+def _compare(what: str, problems: list[Problem], detail: str = "") -> Comparison:
     if problems:
-        return Comparison(what, "differs", "; ".join(problems[:5]).replace(f"{directory}/", ""))
-    return Comparison(what, "matches", f"{len(export_files(directory))} files" if "files" in what else "")
-
-
-def _guard(directory: Path) -> Iterator[str]:
-    check_export(directory)
-    yield from ()
-
-
-def _card(directory: Path) -> Iterator[str]:
-    check_card(directory)
-    yield from ()
-
-
-def _probes(directory: Path) -> Iterator[str]:
-    problem = probe_problem(directory, load_package(directory))
-    if problem is not None:
-        yield problem
+        return Comparison(what, "differs", f"{len(problems)} differences: {list_some(problems)}")
+    return Comparison(what, "matches", detail)
 
 
 def _metrics(directory: Path, replay: Replay | None, use: TestUse) -> Comparison:
-    what = "metrics, recomputed from the replay"
     if replay is None:
-        return Comparison(what, "not checked", "needs the replay: --replay DIR")
+        return Comparison(METRICS, "not checked", "needs the replay: --replay DIR")
     try:
         recorded = load_evaluation(directory / FOLDER)
         fingerprints = recorded.replay.fingerprint, replay.fingerprint
         if fingerprints[0] != fingerprints[1]:
             detail = f"evidence names replay {fingerprints[0][:12]}, this one is {fingerprints[1][:12]}"
-            return Comparison(what, "not checked", detail)
+            return Comparison(METRICS, "not checked", detail)
         if refusal := _enter_test_split(directory, replay, recorded, use):
-            return Comparison(what, "not checked", refusal)
-        return _look(what, lambda: _evaluation_differences(directory, replay, recorded), directory)
+            return Comparison(METRICS, "not checked", refusal)
+        found = _evaluate(directory, replay, recorded)
+        return _compare(METRICS, [Problem("", text) for text in metric_differences(recorded, found)])
     except SepsisCQLError as error:
-        return Comparison(what, "differs", str(error))
+        return Comparison(METRICS, "differs", str(error))
 
 
 def _enter_test_split(directory: Path, replay: Replay, recorded: Evaluation, use: TestUse) -> str:
@@ -115,8 +117,8 @@ def _enter_test_split(directory: Path, replay: Replay, recorded: Evaluation, use
     return ""
 
 
-def _evaluation_differences(directory: Path, replay: Replay, recorded: Evaluation) -> Iterator[str]:
-    """Yield each published metric, recommended estimate and verdict that comes out otherwise.
+def _evaluate(directory: Path, replay: Replay, recorded: Evaluation) -> Evaluation:
+    """Evaluate the package again, reduced to what is published.
 
     The policy has entered the ledger of the test split: whoever published it, its numbers are seen here.
     """
@@ -127,14 +129,25 @@ def _evaluation_differences(directory: Path, replay: Replay, recorded: Evaluatio
     published = recorded.published
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
-    loaded = load_policy(str(directory))
-    found = evaluate_policy(loaded, replay, recorded.split, "both", settings)
-    for name, value in published or ():
+    return reduce_evaluation(
+        evaluate_policy(load_policy(str(directory)), replay, recorded.split, "both", settings)
+    )
+
+
+def metric_differences(recorded: Evaluation, found: Evaluation) -> Iterator[str]:
+    """Yield each published metric, estimate and verdict that comes out otherwise.
+
+    Args:
+        recorded: what the package says.
+        found: what the replay gives.
+    """
+    for name, value in recorded.published or ():
         again = getattr(found.published, name, None)
         if not _equal(value, again):
             yield f"{name}: recorded {value}, found {again}"
     for old, new in zip(recorded.policies, found.policies, strict=True):
-        for name in {settings.gates.recommended, "observed"} & set(old.estimates):
+        recommended = {old.difference_to_clinicians.estimator} if old.difference_to_clinicians else set()
+        for name in (recommended | {"observed"}) & set(old.estimates) & set(new.estimates):
             values = [policy.estimates[name].value for policy in (old, new)]
             if not _equal(*values):
                 yield f"{old.name}, {name}: recorded {values[0]}, found {values[1]}"

@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "add_a_learner": "algorithm sarsa, outputs values",
-    "add_an_estimator": "",
+    "add_an_estimator": "PDIS",
     "evaluate_your_policy": "identified",
     "load_replay": "arrays: states",
     "score_a_row": "Research only",

@@ -94,7 +94,7 @@ def test_an_installed_wheel_reproduces_outside_the_checkout(wheel, tmp_path):
         "--no-index",
     ]
     subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True)
-    changes = ["training.epochs=5", "training.checkpoint_epochs=5", "evaluation.fqe_refits=5"]
+    changes = ["training.epochs=5", "training.checkpoint_epochs=5", "evaluation.fqe.refits=5"]
     changes += [
         "evaluation.resamples=20",
         "evaluation.truth_episodes=100",

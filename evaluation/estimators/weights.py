@@ -14,13 +14,15 @@ class Weights(Record):
         mean_weight: 1 in expectation; far from 1 means that the weights miss part of the policy.
         largest_weight_share: largest weight over the sum of weights.
         zero_weight_share: share of episodes that say nothing about the policy.
+
+    What rests on few patients is None in a published record.
     """
 
     ess: float
-    ess_share: float
-    mean_weight: float
-    largest_weight_share: float
-    zero_weight_share: float
+    ess_share: float | None
+    mean_weight: float | None
+    largest_weight_share: float | None
+    zero_weight_share: float | None
 
 
 def summarize_weights(weights: np.ndarray) -> Weights:

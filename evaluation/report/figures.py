@@ -1,6 +1,6 @@
 """Figures of an evaluation: one PNG each, drawn from the record alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,18 @@ def draw_figures(evaluation: Evaluation, directory: Path) -> list[Path]:
     """Draw every figure the record has data for; returns the files in the order of the report."""
     directory.mkdir(parents=True, exist_ok=True)
     files = []
+    for name, figure in make_figures(evaluation):
+        files.append(directory / f"{name}.png")
+        figure.savefig(files[-1], dpi=110, metadata={"Software": None})
+    return files
+
+
+def make_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
+    """Yield name and figure of everything the record has data for."""
     for name, (draw, width) in FIGURES.items():
         figure = Figure(figsize=(width, 3.6), layout="constrained")
         if draw(figure, evaluation):
-            files.append(directory / f"{name}.png")
-            figure.savefig(files[-1], dpi=110, metadata={"Software": None})
-    return files
+            yield name, figure
 
 
 def _estimates(figure: Figure, found: Evaluation) -> bool:
@@ -92,7 +98,7 @@ def _weights(figure: Figure, found: Evaluation) -> bool:
     if found.diagnostics is None:
         return False
     weights = found.diagnostics.weights
-    left, right = figure.subplots(1, 2)
+    left, *others = figure.subplots(1, 1 + bool(weights.largest_shares), squeeze=False)[0]
     edges = np.array(weights.log10_edges)
     left.bar(edges[:-1], weights.shares, width=0.5, align="edge")
     left.set(
@@ -100,8 +106,9 @@ def _weights(figure: Figure, found: Evaluation) -> bool:
         ylabel="share of episodes",
         title=f"{weights.zero_share:.0%} of weights are 0",
     )
-    _bars(right, list(range(1, len(weights.largest_shares) + 1)), weights.largest_shares)
-    right.set(xlabel="episodes with the largest weights", ylabel="share of all weight")
+    for right in others:  # absent where the record is a published one: a large weight is one patient's
+        _bars(right, list(range(1, len(weights.largest_shares) + 1)), weights.largest_shares)
+        right.set(xlabel="episodes with the largest weights", ylabel="share of all weight")
     return True
 
 
@@ -115,7 +122,8 @@ def _softening(figure: Figure, found: Evaluation) -> bool:
             left.plot(labels, [np.nan if value is None else value for value in values], "o-", label=caption)
     left.set(ylabel="value", ylim=(-16 / 15 * found.bound, 16 / 15 * found.bound))
     left.legend(fontsize=7)
-    right.plot(labels, [policy.weights.ess_share for policy in rows], "o-", color="black")
+    sizes = [np.nan if policy.weights.ess_share is None else policy.weights.ess_share for policy in rows]
+    right.plot(labels, sizes, "o-", color="black")
     right.set(ylabel="ESS / episodes", ylim=(0, 1.05))
     for axes in (left, right):
         axes.tick_params(axis="x", rotation=60, labelsize=6)

@@ -1,229 +1,199 @@
-"""First net of the privacy guard: only listed files leave, and each must be exactly what its kind promises."""
+"""The guard: an export is made anew from its sources, and what is found must be what we make, byte for byte."""
 
-import json
+import os
 import re
-import zipfile
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from pydantic import ValidationError
-from safetensors import safe_open
+import numpy as np
 
-from sepsis_cql.checkpoints.hub_package import load_package, new_feature_extractor
-from sepsis_cql.checkpoints.original_pt import read_original_checkpoint
-from sepsis_cql.common.errors import PublishingError, SepsisCQLError
-from sepsis_cql.common.privacy import SMALLEST_CELL
-from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.common.strict import Settings, load_shipped
-from sepsis_cql.evaluation.record import Evaluation
+from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.ownership import MARK, read_mark
 from sepsis_cql.publishing.card import README, render_card
-from sepsis_cql.publishing.guard.png import scan_png
-from sepsis_cql.publishing.guard.text import scan_json, scan_text
-from sepsis_cql.publishing.manifest import MANIFEST, export_files, manifest_differences
-from sepsis_cql.publishing.probes import probe_problem
+from sepsis_cql.publishing.evidence import Sources, disagreements, read_sources
+from sepsis_cql.publishing.guard.png import decode_png, draw_pictures
+from sepsis_cql.publishing.guard.wording import AllowedFile, publishing_settings
+from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
+from sepsis_cql.publishing.package import make_files, shipped_files
+from sepsis_cql.publishing.probes import PROBES, probe_problem
 
-LONGEST_LIST = 70  # the 62 inputs and the bins of a figure fit; rows of patients do not
-LONGEST_TEXT = 1500  # characters of one JSON string
-COUNTS = re.compile(r"(?:^n_|_)?(?:patients|stays|episodes|deaths|septic_stays|nonzero_episodes)$")
-ADAM = {"step", "exp_avg", "exp_avg_sq"}
-TENSOR_MEMBER = r"archive/data/\d+"  # of the archive torch writes
-OTHER_MEMBERS = (
-    r"archive/(data\.pkl|\.format_version|\.storage_alignment|byteorder|version|\.data/serialization_id)"
-)
-METADATA_OF_SAFETENSORS = {"format"}
-
-Problems = Iterator[str]
+FIGURES = "model/figures/"
+MOST_FILES = 200
+SHOWN = 10  # differences in a message
+SHOWN_NAME = re.compile(r"[A-Za-z_][A-Za-z_./-]{0,59}")
 
 
-class AllowedFile(Settings):
-    """A row of `configs/publishing.yaml`."""
+@dataclass(frozen=True)
+class Problem:
+    """Why one file, or the whole where `file` is empty, may not be published."""
 
-    path: str
-    kind: str
-    largest_kb: int
-    reason: str
+    file: str
+    text: str
 
-
-class PublishingSettings(Settings):
-    """The whole of `configs/publishing.yaml`."""
-
-    files: list[AllowedFile]
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}" if self.file else self.text
 
 
-def check_export(directory: Path) -> list[tuple[str, int, str]]:
-    """Check every file of an export; returns path, size in bytes and the reason it may be published.
+@dataclass(frozen=True)
+class Export:
+    """Files that may be published, by path: bytes that this program made. What is checked is what is uploaded."""
+
+    files: Mapping[str, bytes]
+
+    def list_files(self) -> list[tuple[str, int, str]]:
+        """Return path, size in bytes and the reason it may be published, of each file.
+
+        Raises:
+            PublishingError: a file is of no kind that may be published.
+        """
+        rows = []
+        for name, content in sorted(self.files.items()):
+            rule = find_rule(name)
+            if rule is None or len(content) > rule.largest_kb * 1024:
+                raise PublishingError(f"{_shown(name)}: not a file that may be published, or too large.")
+            rows.append((name, len(content), rule.reason))
+        return rows
+
+    def write(self, directory: Path) -> None:
+        """Write the files into an existing directory."""
+        for name, content in self.files.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(content)
+
+
+def make_package(sources: Sources) -> dict[str, bytes]:
+    """Return the package of the sources with its pictures and its card, by path."""
+    pictures = draw_pictures(sources.records.evaluation)
+    card = render_card(sources.records, list(pictures)).encode()
+    return (
+        make_files(sources)
+        | {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
+        | {README: card}
+    )
+
+
+def make_export(sources: Sources) -> Export:
+    """Return the export of the sources: package, code, settings, license and manifest."""
+    return _with_manifest(make_package(sources) | shipped_files())
+
+
+def read_export(directory: Path) -> Export:
+    """Read an export once into memory and check every byte of it; what is returned is what was checked.
 
     Raises:
-        PublishingError: with one line for each problem; matched text is never repeated.
+        PublishingError: with at most ten of the differences; what was found in a file is never repeated.
     """
-    settings = load_shipped(PublishingSettings, "publishing.yaml")
-    problems, allowed = [], []
-    for name in export_files(directory):
-        rule = next((row for row in settings.files if re.fullmatch(row.path, name)), None)
-        path = directory / name
-        if rule is None or path.is_symlink() or not path.is_file():
-            problems.append(f"{_shown(name)}: not a file that may be published")
-            continue
-        if (size := path.stat().st_size) > rule.largest_kb * 1024:
-            problems.append(f"{name}: {size} bytes, at most {rule.largest_kb * 1024} are plausible")
-            continue
-        problems += [f"{name}: {problem}" for problem in _problems(CHECKS[rule.kind], path, directory)]
-        allowed.append((name, size, rule.reason))
-    if missing := sorted(
-        {README, "config.json", "model.safetensors", MANIFEST} - {row[0] for row in allowed}
-    ):
-        problems.append(f"{', '.join(missing)}: missing")
-    if problems:
+    if not directory.is_dir():
+        raise PublishingError(f"{directory}: not a directory. Expected what `sepsis-cql export` writes.")
+    files, problems = read_files(directory)
+    if MANIFEST not in files:
         raise PublishingError(
-            f"{directory}: {len(problems)} problems; nothing is published:\n  " + "\n  ".join(problems) + "\n"
+            f"{directory}: no {MANIFEST}, so this is not an export. Expected what `sepsis-cql export` writes."
+        )
+    export, more = inspect(files)
+    if problems := [*problems, *more]:
+        raise PublishingError(
+            f"{directory}: {len(problems)} problems; nothing is published:\n  {list_some(problems, chr(10) + '  ')}\n"
             "Remove what does not belong there, or export again with --force."
         )
-    return allowed
+    assert export is not None
+    return export
 
 
-def _problems(check: Callable[[Path, Path], Problems], path: Path, directory: Path) -> Problems:
+def read_files(directory: Path) -> tuple[dict[str, bytes], list[Problem]]:
+    """Read the regular files of the kinds an export has, once; whatever else lies there is a problem.
+
+    The mark that `sepsis-cql export` leaves is no part of an export, provided that it is exactly that.
+    """
+    files, problems = {}, []
+    mark = MARK if read_mark(directory) else None
+    for path in _walk(directory):
+        name = path.relative_to(directory).as_posix()
+        if name == mark:
+            continue
+        rule = find_rule(name)
+        if rule is None or not stat.S_ISREG(path.lstat().st_mode):
+            problems.append(Problem(_shown(name), "not a file that may be published"))
+            if len(problems) > MOST_FILES:
+                break
+            continue
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            content = stream.read(rule.largest_kb * 1024 + 1)
+        if len(content) > rule.largest_kb * 1024:
+            problems.append(Problem(name, f"more than {rule.largest_kb * 1024} bytes, which are plausible"))
+        else:
+            files[name] = content
+    return files, problems
+
+
+def inspect(files: Mapping[str, bytes]) -> tuple[Export | None, list[Problem]]:
+    """Make the export anew from its sources and compare; the export, unless there are problems.
+
+    What is cheap is compared first; pictures are drawn only where the rest is right.
+    """
     try:
-        yield from check(path, directory)
-    except (SepsisCQLError, ValidationError, ValueError, OSError) as error:
-        yield f"cannot be checked ({type(error).__name__})"
+        sources = read_sources(files)
+        made = make_files(sources) | shipped_files()
+        problems = [Problem("", text) for text in disagreements(sources)]
+        names = [name.removeprefix(FIGURES)[:-4] for name in files if name.startswith(FIGURES)]
+        made[README] = render_card(sources.records, names).encode()
+        problems += _compare(
+            {name: data for name, data in files.items() if not name.startswith(FIGURES)}, made
+        )
+        if not problems:
+            pictures = draw_pictures(sources.records.evaluation)
+            made |= {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
+            problems += _compare(files, made)
+    except PublishingError as error:
+        return None, [Problem("", str(error))]
+    if files.get(MANIFEST) != dump_manifest(files):
+        problems.append(Problem(MANIFEST, "does not describe the files beside it"))
+    return (None, problems) if problems else (_with_manifest(made), [])
 
 
-def _check_card(path: Path, directory: Path) -> Problems:
-    text = path.read_text(encoding="utf-8")
-    if text != render_card(directory):
-        yield "differs from what its evidence gives"
-    body = text.replace("\u202f", " ")
-    yield from (problem for problem in scan_text(_without_links(body)))
+def find_rule(name: str) -> AllowedFile | None:
+    """Return the row of publishing.yaml a path matches; None if it may not be published."""
+    return next((row for row in publishing_settings().files if re.fullmatch(row.path, name)), None)
 
 
-def _check_shipped(path: Path, directory: Path) -> Problems:
-    original = ROOT / path.relative_to(directory)
-    if not original.is_file() or original.read_bytes() != path.read_bytes():
-        yield "differs from the file of that name in the installed package"
+def list_some(problems: list[Problem], separator: str = "; ") -> str:
+    """Return at most ten problems as text, and how many more there are."""
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return separator.join([*map(str, problems[:SHOWN]), *more])
 
 
-def _check_config(path: Path, directory: Path) -> Problems:
-    load_package(directory)
-    yield from _scan_document(path)
+def _compare(files: Mapping[str, bytes], made: Mapping[str, bytes]) -> Iterator[Problem]:
+    for name in sorted((set(files) | set(made)) - {MANIFEST}):
+        if name not in files:
+            yield Problem(name, "missing")
+        elif name not in made:
+            yield Problem(_shown(name), "not a file of this export")
+        elif files[name] != made[name] and (text := _difference(name, files[name], made[name])):
+            yield Problem(name, text)
 
 
-def _check_extractor(path: Path, directory: Path) -> Problems:
-    document, own = _read(path), json.loads(new_feature_extractor().to_json_string())
-    if any(document.get(name) != value for name, value in own.items() if name != "auto_map"):
-        yield "differs from the feature extractor of this version"
-    if extra := set(document) - set(own) - {"auto_map", "feature_extractor_type"}:
-        yield f"has {len(extra)} unknown fields"
-    yield from _scan_document(path)
+def _difference(name: str, found: bytes, made: bytes) -> str | None:
+    try:
+        if name == PROBES:
+            return probe_problem(found, made)
+        if name.startswith(FIGURES) and np.array_equal(decode_png(found), decode_png(made)):
+            return None  # another zlib may pack the same pixels otherwise
+    except (ValueError, TypeError, KeyError):
+        return "not of the form that we write"
+    return "not what the sources of this export give"
 
 
-def _check_weights(path: Path, directory: Path) -> Problems:
-    load_package(directory)
-    with safe_open(path, framework="pt") as file:
-        if set(file.metadata() or {}) - METADATA_OF_SAFETENSORS:
-            yield "holds metadata beside its tensors"
+def _with_manifest(files: dict[str, bytes]) -> Export:
+    return Export(files | {MANIFEST: dump_manifest(files)})
 
 
-def _check_checkpoint(path: Path, directory: Path) -> Problems:
-    checkpoint = read_original_checkpoint(path)
-    found = checkpoint.model_state_dict
-    network = {
-        name: value for name, value in load_package(directory).state_dict().items() if name.startswith("net.")
-    }
-    if set(found) != set(network) or any(not torch.equal(found[name], network[name]) for name in found):
-        yield "holds other weights than the package"
-    states = checkpoint.optimizer_state_dict.get("state", {}).values()
-    tensors = [*found.values(), *(tensor for state in states for tensor in state.values())]
-    if any(set(state) != ADAM for state in states):
-        yield "holds an optimizer state that is not Adam's"
-    with zipfile.ZipFile(path) as archive:
-        members = {entry.filename: entry.file_size for entry in archive.infolist()}
-        comment = archive.comment
-    data = sum(size for name, size in members.items() if re.fullmatch(TENSOR_MEMBER, name))
-    if comment or not all(re.fullmatch(f"{TENSOR_MEMBER}|{OTHER_MEMBERS}", name) for name in members):
-        yield "holds files beside its tensors"
-    elif data != sum(tensor.nbytes for tensor in tensors):
-        yield "holds more tensors than weights and the optimizer's state"
-
-
-def _check_evidence(path: Path, directory: Path) -> Problems:
-    if path.name == "evaluation.json":
-        Evaluation.model_validate(_read(path), strict=False)
-    yield from _scan_document(path)
-
-
-def _check_published_metrics(path: Path, directory: Path) -> Problems:
-    document = _read(path)
-    if not isinstance(document, dict) or any(isinstance(value, (list, dict)) for value in document.values()):
-        yield "is not one number a field"
-    yield from _scan_document(path)
-
-
-def _check_probes(path: Path, directory: Path) -> Problems:
-    if problem := probe_problem(directory, load_package(directory)):
-        yield problem
-
-
-def _check_figure(path: Path, directory: Path) -> Problems:
-    yield from scan_png(path.read_bytes())
-
-
-def _check_manifest(path: Path, directory: Path) -> Problems:
-    yield from manifest_differences(directory)
-
-
-def _check_document(path: Path, directory: Path) -> Problems:
-    yield from _scan_document(path)
-
-
-CHECKS: dict[str, Callable[[Path, Path], Problems]] = {
-    "card": _check_card,
-    "shipped": _check_shipped,
-    "config": _check_config,
-    "extractor": _check_extractor,
-    "weights": _check_weights,
-    "checkpoint": _check_checkpoint,
-    "checkpoint_manifest": _check_document,
-    "evidence": _check_evidence,
-    "original_metrics": _check_published_metrics,
-    "probes": _check_probes,
-    "figure": _check_figure,
-    "manifest": _check_manifest,
-}
-
-
-def _scan_document(path: Path) -> Problems:
-    document = _read(path)
-    yield from sorted(set(scan_json(document)) | set(_scan_shape(document)))
-
-
-def _scan_shape(value: Any, key: str = "") -> Problems:
-    """Yield lists as long as rows of patients, free text, and small counts of patients."""
-    if isinstance(value, dict):
-        if len(value) > LONGEST_LIST:
-            yield "a table of many rows"
-        for name, item in value.items():
-            yield from _scan_shape(item, name)
-    elif isinstance(value, list):
-        if len(value) > LONGEST_LIST:
-            yield "a list of many rows"
-        for item in value:
-            yield from _scan_shape(item, key)
-    elif isinstance(value, str) and len(value) > LONGEST_TEXT:
-        yield "free text"
-    elif type(value) is int and 0 < value < SMALLEST_CELL and COUNTS.search(key):
-        yield f"a count of fewer than {SMALLEST_CELL} patients"
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _without_links(text: str) -> str:
-    """Text without web addresses and the DOIs of the references, which hold years, dots and slashes."""
-    return re.sub(r"https?://[\w./%:-]+|doi:?\s*=?\s*\{?10\.[\w./%:()-]+|doi = \{[^}]*\}", "", text)
+def _walk(directory: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(directory):
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        yield from (Path(place) / name for name in sorted([*names, *linked]))
 
 
 def _shown(name: str) -> str:
-    return name if len(name) < 80 and not any(scan_text(name)) else "a file"
+    return name if SHOWN_NAME.fullmatch(name) else "a file"

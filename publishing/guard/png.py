@@ -1,26 +1,91 @@
-"""Pictures hold pixels only: no text, no comments, nothing after their end."""
+"""Pictures in one spelling: the pixels, as our own writer puts them, and nothing else."""
 
 import struct
-from collections.abc import Iterator
+import zlib
+from functools import lru_cache
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from sepsis_cql.evaluation.record import Evaluation
+from sepsis_cql.evaluation.report.figures import make_figures
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"pHYs"}
+EIGHT_BIT_RGB = (8, 2, 0, 0, 0)  # bit depth, color type, compression, filter, interlace
+UP = 2  # the one filter our writer uses: each row minus the one above
+CHUNKS = (b"IHDR", b"IDAT", b"IEND")
+LARGEST = 2_000  # pixels along a side
+DPI = 110
 
 
-def scan_png(content: bytes) -> Iterator[str]:
-    """Yield what a PNG file holds beside its pixels."""
+def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
+    """Draw every figure the published record has data for; PNG by name."""
+    return dict(_draw(evaluation.model_dump_json(), type(evaluation)))
+
+
+@lru_cache(maxsize=4)
+def _draw(document: str, model: type[Evaluation]) -> tuple[tuple[str, bytes], ...]:
+    evaluation = model.model_validate_json(document)
+    pictures = []
+    for name, figure in make_figures(evaluation):
+        figure.set_dpi(DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pictures.append((name, encode_png(np.asarray(canvas.buffer_rgba())[..., :3])))
+    return tuple(pictures)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return (height, width, 3) uint8 pixels as a PNG of three chunks."""
+    height, width, _ = pixels.shape
+    rows = np.ascontiguousarray(pixels).reshape(height, -1)
+    above = np.vstack([np.zeros_like(rows[:1]), rows[:-1]])
+    filtered = np.hstack([np.full((height, 1), UP, np.uint8), rows - above])
+    contents = (
+        struct.pack(">II5B", width, height, *EIGHT_BIT_RGB),
+        zlib.compress(filtered.tobytes(), 9),
+        b"",
+    )
+    return SIGNATURE + b"".join(map(_chunk, CHUNKS, contents))
+
+
+def decode_png(content: bytes) -> np.ndarray:
+    """Return the (height, width, 3) pixels of a PNG that our writer could have made.
+
+    Raises:
+        ValueError: anything but its three chunks, or bytes in them that are not pixels.
+    """
+    position, parts = len(SIGNATURE), []
     if not content.startswith(SIGNATURE):
-        yield "is not a PNG picture"
-        return
-    position, kind = len(SIGNATURE), b""
-    while kind != b"IEND":
-        if position + 8 > len(content):
-            yield "is a truncated picture"
-            return
-        length, kind = struct.unpack(">I4s", content[position : position + 8])
-        if kind not in CHUNKS:
-            yield "holds text or metadata beside its pixels"
-            return
-        position += length + 12
-    if position != len(content):
-        yield "holds bytes after its end"
+        raise ValueError("not a picture")
+    for kind in CHUNKS:
+        length, found = struct.unpack_from(">I4s", content.ljust(position + 8, b"\0"), position)
+        part = content[position + 8 : position + 8 + length]
+        if found != kind or content[position : position + 12 + length] != _chunk(kind, part):
+            raise ValueError("not a picture of three chunks")
+        parts.append(part)
+        position += 12 + length
+    if position != len(content) or parts[2] or len(parts[0]) != 13:
+        raise ValueError("holds more than a picture")
+    width, height, *form = struct.unpack(">II5B", parts[0])
+    if tuple(form) != EIGHT_BIT_RGB or not (0 < width <= LARGEST and 0 < height <= LARGEST):
+        raise ValueError("not a picture of ours")
+    rows = _inflate(parts[1], height * (1 + 3 * width)).reshape(height, -1)
+    if (rows[:, 0] != UP).any():
+        raise ValueError("not filtered as ours")
+    return np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8).reshape(height, width, 3)
+
+
+def _inflate(data: bytes, size: int) -> np.ndarray:
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(data, size + 1)
+    except zlib.error as error:
+        raise ValueError("damaged pixels") from error
+    if len(raw) != size or not stream.eof or stream.unused_data or stream.unconsumed_tail:
+        raise ValueError("holds more than its pixels")
+    return np.frombuffer(raw, np.uint8)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

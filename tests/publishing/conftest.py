@@ -1,6 +1,5 @@
 """A clean export, a Hub on this machine, and no way to any other host."""
 
-import shutil
 import socket
 import time
 import types
@@ -9,8 +8,9 @@ import pytest
 from huggingface_hub import HfApi
 
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.common.strict import SHIPPED
-from sepsis_cql.publishing.manifest import write_manifest
+from sepsis_cql.publishing.guard.files import Export
+from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
+from sepsis_cql.publishing.package import shipped_files
 
 from .hub_server import TOKEN, HubServer
 
@@ -27,20 +27,23 @@ def only_this_machine(monkeypatch):
 
 
 @pytest.fixture
-def export(tmp_path):
+def export(clean, tmp_path):
     """A clean export, made from the package at the root of the repository."""
     directory = tmp_path / "export"
     directory.mkdir()
-    for name in ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "LICENSE"):
-        shutil.copyfile(ROOT / name, directory / name)
-    for file in ROOT.glob("*_sepsis_cql.py"):
-        shutil.copyfile(file, directory / file.name)
-    shutil.copytree(ROOT / "model", directory / "model")
-    (directory / "configs").mkdir()
-    for file in SHIPPED.glob("*.yaml"):
-        shutil.copyfile(file, directory / "configs" / file.name)
-    write_manifest(directory)
+    Export(clean).write(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def clean():
+    """The files of the same export, in memory."""
+    files = {path: (ROOT / path).read_bytes() for path in ("README.md", "config.json", "model.safetensors")}
+    files["preprocessor_config.json"] = (ROOT / "preprocessor_config.json").read_bytes()
+    folder = ROOT / "model"
+    files |= {f"model/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*.*")}
+    files |= shipped_files()
+    return files | {MANIFEST: dump_manifest(files)}
 
 
 @pytest.fixture

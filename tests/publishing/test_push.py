@@ -1,14 +1,17 @@
 """A push by the real client against a Hub on this machine: one whole commit, checked, then tagged, or nothing."""
 
+import shutil
 import traceback
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import HfApi
 
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.publishing.card import write_card
+from sepsis_cql.publishing.evidence import read_sources
+from sepsis_cql.publishing.guard.files import make_export
 from sepsis_cql.publishing.hub import download, push
-from sepsis_cql.publishing.manifest import export_files, manifest_differences, write_manifest
+from sepsis_cql.publishing.manifest import export_files, manifest_differences
 
 from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository
 
@@ -38,9 +41,14 @@ def published(repository, ref="main"):
 
 
 def drop_a_figure(export):
-    (export / FIGURE).unlink()
-    write_card(export)
-    write_manifest(export)
+    """Another export, whose evaluation has nothing to draw one of the figures from."""
+    sources = read_sources(contents(export))
+    found = sources.records.evaluation
+    seen = found.diagnostics.model_copy(update={"unsupported_share": []})
+    records = replace(sources.records, evaluation=found.model_copy(update={"diagnostics": seen}))
+    shutil.rmtree(export)
+    export.mkdir()
+    make_export(replace(sources, records=records)).write(export)
 
 
 def commit_foreign_notes(repository):
@@ -90,7 +98,7 @@ def test_download_gives_back_the_files_of_a_tag(export, hub, api, pushed, tmp_pa
     push(export, NAME, api=api)
     assert download(NAME, "v1", tmp_path / "copy", api) == pushed.tags["v1"]
     assert contents(tmp_path / "copy") == before
-    assert list(manifest_differences(tmp_path / "copy")) == []
+    assert list(manifest_differences(contents(tmp_path / "copy"))) == []
 
 
 def test_change_between_look_and_commit_is_not_overwritten(export, hub, api, pushed):

@@ -1,7 +1,6 @@
 """`sepsis-cql push`, and what others get from the Hub afterwards, each in a process of its own."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
 from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.publishing.guard.files import read_export
 from sepsis_cql.publishing.hub import push
 from sepsis_cql.publishing.manifest import export_files
 
@@ -112,16 +112,14 @@ def test_push_without_permission_says_what_to_do(export, hub, run_python):
 def test_run_is_exported_before_it_is_pushed(export, monkeypatch, tmp_path):
     places = []
 
-    def write_export(replay, training, evaluation, out):
-        places.append((replay, training, evaluation, out))
-        shutil.copytree(export, out)
+    def export_run(run):
+        places.append(run)
+        return read_export(export)
 
-    monkeypatch.setattr("sepsis_cql.publishing.export.write_export", write_export)
+    monkeypatch.setattr("sepsis_cql.publishing.export.export_run", export_run)
     result = CliRunner().invoke(app, ["push", NAME, "--run", str(tmp_path), "--dry-run"])
     assert result.exit_code == 0, result.output
-    ((*stages, out),) = places
-    assert stages == [tmp_path / "replay", tmp_path / "training", tmp_path / "evaluation"]
-    assert not out.exists()
+    assert places == [tmp_path]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
+from sepsis_cql.publishing.guard.strict_json import dump_json
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import write_manifest
 from sepsis_cql.publishing.probes import PROBES
@@ -47,13 +48,13 @@ def change_weight(export):
 def change_probe(export):
     probes = json.loads((export / PROBES).read_text())
     probes["q_values"][3][7] += 0.01
-    (export / PROBES).write_text(json.dumps(probes))
+    (export / PROBES).write_bytes(dump_json(probes))
 
 
 def add_patient_to_probes(export):
     probes = json.loads((export / PROBES).read_text())
     probes["states"][0][0] = 71.0
-    (export / PROBES).write_text(json.dumps(probes))
+    (export / PROBES).write_bytes(dump_json(probes))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_change_is_found_even_under_a_manifest_made_to_fit(export, tamper, found
     assert results(export)["files"] == "differs"
     write_manifest(export)
     after = results(export)
-    assert after["files"] == "matches"
+    assert after["files"] == ("differs" if (export / "rows.csv").exists() else "matches")
     assert after[found] == "differs"
 
 

@@ -1,0 +1,109 @@
+"""What is published of the diagnostics: known groups of patients, shares in tens of them, nobody's extreme values."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sepsis_cql.evaluation.report import record as shown
+from sepsis_cql.publishing.guard.fields import Number, Share
+from sepsis_cql.publishing.guard.wording import is_known_group
+
+Shares = Annotated[list[Share], Field(min_length=25, max_length=25)]
+
+
+class PublishedInterval(shown.Interval):
+    """A value with its interval."""
+
+    value: Number | None
+    lower: Number | None
+    upper: Number | None
+
+
+class PublishedGroupMean(shown.GroupMean):
+    """Agreement within one severity group."""
+
+    group: str = Field(max_length=40)
+    value: Share
+    n_patients: int = Field(ge=10, lt=10_000_000, multiple_of=10)
+
+    @model_validator(mode="after")
+    def _is_a_known_group(self) -> Self:
+        if not is_known_group("SOFA at first step", self.group):
+            raise ValueError("not a group that is published")
+        return self
+
+
+class PublishedSupport(shown.SupportShare):
+    """Share of decisions below a threshold."""
+
+    threshold: Share
+    share: Share
+
+
+class PublishedHistogram(shown.WeightHistogram):
+    """Shares of episodes by weight; the largest weights are of single patients and are not published."""
+
+    log10_edges: list[Number] = Field(max_length=20)
+    shares: list[Share] = Field(max_length=20)
+    zero_share: Share
+    largest_shares: list[Share] = Field(max_length=0)
+
+
+class PublishedSubgroup(shown.Subgroup):
+    """Return and value in one group of patients."""
+
+    n_episodes: int = Field(ge=10, lt=10_000_000, multiple_of=10)
+    clinicians: PublishedInterval
+    policy_fqe: PublishedInterval
+
+    @model_validator(mode="after")
+    def _is_a_known_group(self) -> Self:
+        if not is_known_group(self.characteristic, self.group):
+            raise ValueError("not a group that is published")
+        return self
+
+
+class PublishedValueCalibration(shown.ValueCalibration):
+    """Value and return of one fifth of the episodes."""
+
+    predicted: Number
+    observed: Number
+
+
+class PublishedDoseCell(shown.DoseCell):
+    """Mortality at one difference of dose."""
+
+    difference: int = Field(ge=-4, le=4)
+    mortality: Share
+    n_episodes: int = Field(ge=10, lt=10_000_000, multiple_of=10)
+
+
+class PublishedDoseDifference(shown.DoseDifference):
+    """Mortality by difference of dose."""
+
+    vasopressor: list[PublishedDoseCell] = Field(max_length=9)  # type: ignore[assignment]
+    fluid: list[PublishedDoseCell] = Field(max_length=9)  # type: ignore[assignment]
+
+
+class PublishedEvaluator(shown.Evaluator):
+    """The cross-fitted evaluator."""
+
+    sweeps: int = Field(ge=0, lt=100_000)
+    change: Number
+    bounded: Number
+
+
+class PublishedDiagnostics(shown.Diagnostics):
+    """Where the policy and the clinicians differ."""
+
+    policy: Literal["package"]
+    clinician_actions: Shares
+    policy_actions: Shares
+    agreement: Share
+    agreement_by_sofa: list[PublishedGroupMean] = Field(max_length=12)  # type: ignore[assignment]
+    unsupported_share: list[PublishedSupport] = Field(max_length=8)  # type: ignore[assignment]
+    weights: PublishedHistogram
+    subgroups: list[PublishedSubgroup] = Field(max_length=80)  # type: ignore[assignment]
+    q_calibration: list[PublishedValueCalibration] = Field(max_length=5)  # type: ignore[assignment]
+    dose_difference: PublishedDoseDifference
+    evaluator: PublishedEvaluator | None

@@ -1,0 +1,82 @@
+"""The sentences and names that may be published: made from numbers by templates, or listed in publishing.yaml."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from sepsis_cql.common.privacy import SMALLEST_CELL
+from sepsis_cql.common.strict import Settings, load_shipped
+from sepsis_cql.evaluation.record import Gate, Label, PolicyRecord, Verdict
+from sepsis_cql.evaluation.verdict import UNIDENTIFIED
+
+BAND = re.compile(r"\[[0-9]{1,3}\.0, ([0-9]{1,3}\.0|inf)\)")
+MODAL = re.compile(r"always the modal action \((1?[0-9]|2[0-4])\)")
+BANDED = frozenset(["age", "SOFA at first step"])
+SAME_EVERYWHERE = ("clone of the clinicians", "no treatment", "random")
+ONLY_PUBLISHED = (
+    "only the published protocol was run, which has no behavior policy, no evaluator and no baseline"
+)
+
+
+class AllowedFile(Settings):
+    """A kind of file: the whole path as a regular expression, its largest size, and why it may be published."""
+
+    path: str
+    largest_kb: int
+    reason: str
+
+
+class PublishingSettings(Settings):
+    """The whole of `configs/publishing.yaml`."""
+
+    files: list[AllowedFile]
+    losses: list[str]
+    groups: dict[str, list[str]]
+
+
+@cache
+def publishing_settings() -> PublishingSettings:
+    """Return what may be published, as the installed package says."""
+    return load_shipped(PublishingSettings, "publishing.yaml")
+
+
+def is_known_group(characteristic: str, group: str) -> bool:
+    """Whether a group of patients has a name that is published."""
+    if characteristic in BANDED:
+        return BAND.fullmatch(group) is not None
+    return group in publishing_settings().groups.get(characteristic, ())
+
+
+def say_verdict(policy: PolicyRecord | None, label: Label, as_good: Iterable[str]) -> Verdict | None:
+    """Return the verdict in the words of its template; None where the numbers do not lead to one.
+
+    Args:
+        policy: with its gates and difference; None where no policy was estimated.
+        label: of the verdict.
+        as_good: baselines that do no worse.
+    """
+    if policy is None:
+        return Verdict(label=UNIDENTIFIED, reasons=[ONLY_PUBLISHED])
+    if failed := [gate for gate in policy.gates if not gate.passed]:
+        reasons = [f"{gate.name}: {_say(gate)}, expected {gate.threshold}" for gate in failed]
+        return Verdict(label=UNIDENTIFIED, reasons=reasons)
+    difference = policy.difference_to_clinicians
+    if difference is None or None in (difference.value, difference.lower, difference.upper):
+        return None
+    interval = f"{difference.value:+.2f} [{difference.lower:+.2f}, {difference.upper:+.2f}]"
+    reasons = [f"difference to clinicians by {difference.estimator} {interval}; every gate holds"]
+    names = list(as_good)
+    if any(not (MODAL.fullmatch(name) or name in SAME_EVERYWHERE) for name in names):
+        return None
+    if names:
+        reasons.append(f"no better than {', '.join(names)}")
+    if label == UNIDENTIFIED or (label == "better than clinicians" and names):
+        return None
+    return Verdict(label=label, reasons=reasons)
+
+
+def _say(gate: Gate) -> str:
+    if gate.value is None:
+        return "not shown"
+    is_size = gate.name == "effective sample size"
+    return "fewer than 10" if is_size and gate.value < SMALLEST_CELL else f"{gate.value:.3g}"
