@@ -1,7 +1,7 @@
 """What every policy is evaluated against: scored episodes, training transitions and the clinicians' policy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.evaluation.estimators.episodes import Episodes, pad_episodes
 from sepsis_cql.evaluation.estimators.fqe_basis import CPU
 from sepsis_cql.evaluation.estimators.intervals import resample_counts
+from sepsis_cql.evaluation.local_support import count_local_actions
 from sepsis_cql.evaluation.policies.base import FunctionPolicy
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -45,6 +46,15 @@ class EvaluationData:
     behavior: np.ndarray
     normalizer: Callable[[np.ndarray], np.ndarray]
     device: torch.device = CPU
+    _local_actions: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def local_actions(self, neighbors: int) -> np.ndarray:
+        """Return (n, 25) how many of the training states nearest to each scored one got each action; searched once."""
+        if neighbors not in self._local_actions:
+            self._local_actions[neighbors] = count_local_actions(
+                self.train_inputs, self.train.actions, self.scored_inputs, neighbors
+            )
+        return self._local_actions[neighbors]
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """Return (R, n_episodes) counts of how often each episode is drawn, the same for every estimator and policy."""

@@ -1,6 +1,6 @@
 """The sound evaluation of one policy: estimates of several families, weights, and the difference to clinicians."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from sepsis_cql.evaluation.estimators.fqe import (
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import compute_difference_interval, compute_interval
+from sepsis_cql.evaluation.estimators.sensitivity import break_even
 from sepsis_cql.evaluation.estimators.table import BOOTSTRAP, ESTIMATORS, Given, Statistic
 from sepsis_cql.evaluation.estimators.weights import Weights, summarize_weights
 from sepsis_cql.evaluation.policies.base import Policy, checked_probabilities
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference, Estimate
-from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.settings import EvaluationSettings, GateSettings
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,15 @@ class PolicyEstimate:
         weights: (n_episodes,) untruncated episode weights.
         estimates: by name of the estimator.
         statistics: the same as statistics that can be resampled or refitted.
-        difference: to the clinicians, by the recommended estimator; None for the clinicians themselves.
+        differences: to the clinicians, by the recommended and by the independent estimator; empty for the clinicians
+            themselves.
+        difference: the recommended one of them; None for the clinicians themselves.
+        distance: of the independent value from the recommended one, in standard deviations of their difference over
+            the same resamples; None where there are none.
+        worst_missing: mean weighted return, with the missing mass of the weights valued at the worst return.
+        clinicians_value: mean return of the scored episodes.
+        local_excess: share of decisions without local support, beyond the share of the clinicians' own.
+        break_even_gamma: see `estimators.sensitivity`.
         fqe: the cross-fitted evaluator; None for the clinicians themselves.
     """
 
@@ -45,6 +54,12 @@ class PolicyEstimate:
     statistics: dict[str, Statistic]
     difference: Difference | None
     fqe: FqeResult | None
+    differences: dict[str, Difference] = field(default_factory=dict)
+    distance: float | None = None
+    worst_missing: float | None = None
+    clinicians_value: float | None = None
+    local_excess: float | None = None
+    break_even_gamma: float | None = None
 
     @property
     def summary(self) -> Weights:
@@ -69,10 +84,56 @@ def estimate_policy(
     given = Given(data.episodes, data.scored.actions, probabilities, rho, cap, fits)
     counts = data.counts(n_resamples, settings.seed)
     estimates, statistics = _apply_table(given, counts, settings, is_of_clinicians=False)
-    recommended = settings.gates.recommended
-    difference = _difference(recommended, statistics[recommended], data, counts, settings)
-    fqe = fits["fqe_cross_fitted"]
-    return PolicyEstimate(evaluated, probabilities, rho[:, -1], estimates, statistics, difference, fqe)
+    rules, weights, returns = settings.gates, rho[:, -1], data.episodes.returns
+    differences = {
+        name: _difference(name, statistics[name], data, counts, settings)
+        for name in (rules.recommended, rules.independent)
+    }
+    refits = data.counts(settings.fqe.refits, settings.seed)
+    return PolicyEstimate(
+        evaluated=evaluated,
+        probabilities=probabilities,
+        weights=weights,
+        estimates=estimates,
+        statistics=statistics,
+        difference=differences[rules.recommended],
+        fqe=fits["fqe_cross_fitted"],
+        differences=differences,
+        distance=_distance(statistics[rules.recommended], statistics[rules.independent], refits),
+        worst_missing=value_missing_at_worst(returns, weights, settings.bound),
+        clinicians_value=float(returns.mean()),
+        local_excess=local_excess(probabilities, data, rules),
+        break_even_gamma=break_even(returns, weights, float(returns.mean())),
+    )
+
+
+def value_missing_at_worst(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
+    """Return the mean weighted return, with the mass that weights lack of a mean of 1 valued at the worst return."""
+    return float((weights * returns).mean() - bound * max(0.0, 1.0 - weights.mean()))
+
+
+def local_excess(probabilities: np.ndarray, data: EvaluationData, rules: GateSettings) -> float:
+    """Return the share of a policy's decisions on doses without local support, less the clinicians' own share.
+
+    Rare doses are without it by chance alone, for clinicians as for a policy; only what a policy adds counts.
+
+    Args:
+        probabilities: (n, 25) of the policy at the scored states.
+        data: scored and training decisions.
+        rules: how many neighbors are asked, and how many of them are support.
+    """
+    unsupported = data.local_actions(rules.local_neighbors) <= rules.local_support_count
+    own = select_rows(unsupported, data.scored.actions).mean()
+    return float((probabilities * unsupported).sum(axis=1).mean() - own)
+
+
+def _distance(main: Statistic, other: Statistic, counts: np.ndarray) -> float | None:
+    """How far two estimates of one policy lie apart, in standard deviations over (R, n_episodes) shared resamples."""
+    if isinstance(main, float) or isinstance(other, float):
+        return None
+    a, b = (one.resampled() if isinstance(one, FqeResult) else one.resampled(counts) for one in (main, other))
+    spread = float(np.std((a - b)[np.isfinite(a - b)], ddof=1)) if np.isfinite(a - b).sum() > 1 else 0.0
+    return _finite(abs(main.value - other.value) / spread) if spread > 0 else None
 
 
 def weigh_policy(policy: Policy, data: EvaluationData) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.synthetic.truth import Truth
 
 Protocol = Literal["published", "sound", "both"]
+SELECTION_SPLIT = "validation"  # a sweep ranks on it, so it endorses nothing
 ORIGINAL_FIELDS = (
     "fqe_mean", "fqe_lower", "fqe_upper", "wis_mean", "wis_lower", "wis_upper", "ess", "n_episodes",
     "bootstrap_resamples",
@@ -74,7 +75,9 @@ def evaluate_policy(
     if protocol != "published":
         data = load_evaluation_data(replay, split, settings)
         estimates = _estimate_all(policy, data, settings, report)
-        policies = _describe(estimates, data, truth, settings, report)
+        policies = describe_policies(
+            estimates, data, truth, settings, is_selection=split == SELECTION_SPLIT, report=report
+        )
         if isinstance(replay, ReplayDirectory):
             diagnostics = diagnose(estimates[0], data, replay.details(split), settings)
     return record.Evaluation(
@@ -150,13 +153,25 @@ def _estimate_all(
     return [*estimates, estimate_clinicians(observed, data, settings, settings.resamples)]
 
 
-def _describe(
+def describe_policies(
     estimates: list[PolicyEstimate],
     data: EvaluationData,
     truth: Truth | None,
     settings: EvaluationSettings,
-    report: Callable[[str], None],
+    *,
+    is_selection: bool,
+    report: Callable[[str], None] = lambda text: None,
 ) -> list[record.PolicyRecord]:
+    """Describe every policy with its gates and its verdict.
+
+    Args:
+        estimates: of the policies, the baselines and the clinicians.
+        data: they were made on.
+        truth: the simulated ICU the episodes came from; None for patients.
+        settings: of the evaluation.
+        is_selection: whether a sweep ranks on these episodes, which then endorse nothing.
+        report: called with what is done next.
+    """
     baselines = identified(
         (one for one in estimates if one.evaluated.role == "baseline"), data.behavior, settings
     )
@@ -164,7 +179,7 @@ def _describe(
     for one in estimates:
         is_clinicians = one.evaluated.role == "clinicians"
         gates = [] if is_clinicians else check_gates(one, data.behavior, settings)
-        verdict = None if is_clinicians else judge(one, gates, baselines, settings)
+        verdict = None if is_clinicians else judge(one, gates, baselines, settings, is_selection=is_selection)
         report(f"true value of {one.evaluated.name}")
         policies.append(
             record.PolicyRecord(
@@ -177,6 +192,8 @@ def _describe(
                 true_value=_true_value(one, truth, settings),
                 gates=gates,
                 verdict=verdict,
+                differences=one.differences,
+                break_even_gamma=one.break_even_gamma,
             )
         )
     return policies

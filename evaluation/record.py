@@ -7,6 +7,8 @@ written as "<10".
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from sepsis_cql.common.privacy import Count
 from sepsis_cql.common.strict import Record, read_record
 from sepsis_cql.evaluation.estimators.weights import Weights
@@ -67,12 +69,19 @@ class TrueValue(Record):
 
 
 class Gate(Record):
-    """One rule of the verdict: the number it looks at, its threshold and the outcome."""
+    """One rule of the verdict: the number it looks at, its threshold and the outcome.
+
+    Attributes:
+        is_for_endorsement: whether only "better than clinicians" needs it, not every statement about a policy.
+        meaning: what a failure means, in plain words; empty where the name says it.
+    """
 
     name: str
     value: float | None
     threshold: str
     passed: bool
+    is_for_endorsement: bool = False
+    meaning: str = ""
 
 
 class Verdict(Record):
@@ -83,7 +92,14 @@ class Verdict(Record):
 
 
 class PolicyRecord(Record):
-    """Everything found about one policy; `softening` says exactly which version of the policy it is."""
+    """Everything found about one policy; `softening` says exactly which version of the policy it is.
+
+    Attributes:
+        difference_to_clinicians: by the recommended estimator.
+        differences: by the name of each estimator that an endorsement needs, the recommended one among them.
+        break_even_gamma: how far hidden severity may change the odds of the treatment over a stay before weighted
+            importance sampling no longer favors the policy (`estimators.sensitivity`); None where nothing does.
+    """
 
     name: str
     role: Literal["learned", "softened", "baseline", "clinicians"]
@@ -94,6 +110,8 @@ class PolicyRecord(Record):
     true_value: TrueValue | None
     gates: list[Gate]
     verdict: Verdict | None
+    differences: dict[str, Difference] = Field(default_factory=dict)
+    break_even_gamma: float | None = None
 
 
 class Evaluation(Record):

@@ -86,6 +86,11 @@ class GateSettings(Settings):
     minimum_ess: float = Field(ge=1)
     mean_weight: tuple[float, float]
     fqe_bounding: float = Field(gt=0)
+    independent: str
+    family_distance: float = Field(gt=0)
+    local_neighbors: int = Field(ge=1)
+    local_support_count: int = Field(ge=0)
+    local_unsupported_excess: float = Field(ge=0, le=1)
 
 
 class DiagnosticSettings(Settings):

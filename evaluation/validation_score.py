@@ -17,7 +17,7 @@ from sepsis_cql.evaluation.policies.base import Policy, QPolicy
 from sepsis_cql.evaluation.policies.load import policy_of_model
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, soften
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import check_gates, check_overlap
+from sepsis_cql.evaluation.verdict import check_estimates, check_overlap
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.training.records import Score
@@ -111,7 +111,7 @@ def _score_version(version: EvaluatedPolicy, data: EvaluationData, settings: Eva
     fqe = settings.fqe.model_copy(update={"refits": settings.validation.refits})
     quick = settings.model_copy(update={"fqe": fqe})
     found = estimate_policy(version, data, quick, settings.validation.resamples)
-    failed = [gate.name for gate in check_gates(found, data.behavior, settings) if not gate.passed]
+    failed = [gate.name for gate in check_estimates(found, data.behavior, settings) if not gate.passed]
     value = found.estimates[settings.gates.recommended]
     assert value.value is not None and value.lower is not None and value.upper is not None
     return Score(

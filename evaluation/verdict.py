@@ -1,7 +1,9 @@
 """From numbers to one of three sentences, by rules that `configs/evaluation.yaml` states.
 
-A policy is identified only if every gate holds. An identified policy is better than the clinicians if the interval
-of the difference lies above 0 and no identified baseline does as well; otherwise it is not better.
+A policy is identified only if every gate holds that any statement needs. An identified policy whose interval of the
+difference does not lie above 0, or that no more than equals an identified baseline, is not better. One that would be
+better must pass further gates, each a way in which good numbers have deceived: where one fails it is not identified
+either. Episodes that selected a policy never endorse it.
 """
 
 from collections.abc import Iterable
@@ -15,12 +17,82 @@ from sepsis_cql.evaluation.record import Estimate, Gate, Label, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
 UNIDENTIFIED: Label = "cannot be identified"
+SELECTED_HERE = "validation selected this policy; only the test split can endorse it"
+DISAGREE = "two families of estimators disagree, as they do where the state does not show all that matters"
+ALONE = "it gives doses that patients so alike did not get, so nobody knows what they do"
+NO_GAIN = "an estimator that needs no complete state does not find it better"
+UNDONE = "what it does and nobody did could undo its advantage"
+WORST = "value if what the weights miss of the policy went as badly as possible"
 
 
 def check_gates(
     policy_estimate: PolicyEstimate, behavior: np.ndarray, settings: EvaluationSettings
 ) -> list[Gate]:
-    """Check every rule that must hold before an estimate may be believed.
+    """Check every rule of the verdict: those that any statement about a policy needs, and those that praise needs.
+
+    Args:
+        policy_estimate: of the policy.
+        behavior: (n, 25) the clinicians' probabilities at the scored states.
+        settings: the thresholds.
+    """
+    rules = settings.gates
+    distance, excess = policy_estimate.distance, policy_estimate.local_excess
+    return [
+        *check_estimates(policy_estimate, behavior, settings),
+        Gate(
+            name=f"{rules.independent} agrees: standard deviations between it and the recommended value",
+            value=distance,
+            threshold=f"at most {rules.family_distance:g}",
+            passed=distance is not None and distance <= rules.family_distance,
+            meaning=DISAGREE,
+        ),
+        Gate(
+            name=f"local support: share of decisions on doses that at most {rules.local_support_count} of the "
+            f"{rules.local_neighbors} most similar training states got, beyond the clinicians' own share",
+            value=excess,
+            threshold=f"at most {rules.local_unsupported_excess:g}",
+            passed=excess is not None and excess <= rules.local_unsupported_excess,
+            meaning=ALONE,
+        ),
+        *check_endorsement(policy_estimate, settings),
+    ]
+
+
+def check_endorsement(policy_estimate: PolicyEstimate, settings: EvaluationSettings) -> list[Gate]:
+    """Check the rules that only an endorsement needs.
+
+    Args:
+        policy_estimate: of the policy.
+        settings: names the estimator without the Markov property.
+    """
+    independent = settings.gates.independent
+    lower = policy_estimate.differences[independent].lower
+    worst, clinicians = policy_estimate.worst_missing, policy_estimate.clinicians_value
+    assert worst is not None and clinicians is not None
+    return [
+        Gate(
+            name=f"lower end of the difference to clinicians by {independent}, which needs no Markov property",
+            value=lower,
+            threshold="above 0",
+            passed=lower is not None and lower > 0,
+            is_for_endorsement=True,
+            meaning=NO_GAIN,
+        ),
+        Gate(
+            name=WORST,
+            value=worst,
+            threshold=f"above the clinicians' {clinicians:.3g}",
+            passed=worst > clinicians,
+            is_for_endorsement=True,
+            meaning=UNDONE,
+        ),
+    ]
+
+
+def check_estimates(
+    policy_estimate: PolicyEstimate, behavior: np.ndarray, settings: EvaluationSettings
+) -> list[Gate]:
+    """Check the rules by which a sweep ranks: overlap, and estimates that are attainable, stable and overlapping.
 
     Args:
         policy_estimate: of the policy.
@@ -92,6 +164,8 @@ def judge(
     gates: list[Gate],
     baselines: list[PolicyEstimate],
     settings: EvaluationSettings,
+    *,
+    is_selection: bool = False,
 ) -> Verdict:
     """Judge what may be said about a policy, with the reasons.
 
@@ -100,18 +174,17 @@ def judge(
         gates: of the policy.
         baselines: those whose own gates hold; of others nothing is known that a policy could be held against.
         settings: names the recommended estimator.
+        is_selection: whether the policy was selected on these episodes.
     """
-    if failed := [gate for gate in gates if not gate.passed]:
-        reasons = [
-            f"{gate.name}: {'undefined' if gate.value is None else format(gate.value, '.3g')}, "
-            f"expected {gate.threshold}"
-            for gate in failed
-        ]
-        return Verdict(label=UNIDENTIFIED, reasons=reasons)
+    failed = [gate for gate in gates if not gate.passed]
+    if any(not gate.is_for_endorsement for gate in failed):
+        return Verdict(
+            label=UNIDENTIFIED, reasons=[_explain(gate) for gate in failed if not gate.is_for_endorsement]
+        )
     difference, recommended = policy_estimate.difference, settings.gates.recommended
     assert difference is not None and difference.value is not None
     interval = f"{difference.value:+.2f} [{difference.lower:+.2f}, {difference.upper:+.2f}]"
-    reasons = [f"difference to clinicians by {difference.estimator} {interval}; every gate holds"]
+    reasons = [f"difference to clinicians by {difference.estimator} {interval}"]
     own = policy_estimate.estimates[recommended].value
     as_good = [
         other.evaluated.name
@@ -121,9 +194,30 @@ def judge(
     ]
     if as_good:
         reasons.append(f"no better than {', '.join(as_good)}")
-    better = difference.lower is not None and difference.lower > 0 and not as_good
+    if difference.lower is None or difference.lower <= 0 or as_good:
+        return Verdict(label="not better than clinicians", reasons=reasons)
+    if failed or is_selection:
+        why = [_explain(gate) for gate in failed] + [SELECTED_HERE] * is_selection
+        return Verdict(label=UNIDENTIFIED, reasons=[*why, *reasons])
+    reasons[0] += "; every gate holds"
     return Verdict(
-        label="better than clinicians" if better else "not better than clinicians", reasons=reasons
+        label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate.break_even_gamma)]
+    )
+
+
+def _explain(gate: Gate) -> str:
+    value = "undefined" if gate.value is None else format(gate.value, ".3g")
+    found = f"{gate.name}: {value}, expected {gate.threshold}"
+    return f"{gate.meaning} ({found})" if gate.meaning else found
+
+
+def say_limit(gamma: float | None) -> str:
+    """What hidden confounding an endorsement survives, in one sentence."""
+    if gamma is None:
+        return "better than clinicians, whatever unmeasured severity changed: no return lies below their mean"
+    return (
+        "better than clinicians, unless unmeasured severity changes the odds of treatment over a stay by more than "
+        f"a factor of {gamma:.2f}"
     )
 
 
@@ -135,12 +229,17 @@ def _at_least(value: float | None, other: float | None) -> bool:
 def identified(
     policy_estimates: Iterable[PolicyEstimate], behavior: np.ndarray, settings: EvaluationSettings
 ) -> list[PolicyEstimate]:
-    """Return the estimates of the policies all of whose gates hold."""
+    """Return the estimates of the policies for which every gate holds that any statement needs."""
     return [
         policy_estimate
         for policy_estimate in policy_estimates
-        if all(gate.passed for gate in check_gates(policy_estimate, behavior, settings))
+        if is_identified(check_gates(policy_estimate, behavior, settings))
     ]
+
+
+def is_identified(gates: Iterable[Gate]) -> bool:
+    """Return whether every gate holds that any statement about a policy needs."""
+    return all(gate.passed or gate.is_for_endorsement for gate in gates)
 
 
 def unsupported_share(probabilities: np.ndarray, behavior: np.ndarray, threshold: float) -> float:

@@ -79,5 +79,4 @@ def test_truth_does_not_refute_a_policy_called_better_than_clinicians():
         (true.value - clinicians.value) / math.hypot(true.standard_error, clinicians.standard_error)
         for true in endorsed
     ]
-    assert min(gains) > -2  # standard errors of the rollouts
-    assert max(gains) > 2
+    assert not [gain for gain in gains if gain < 2]  # standard errors of the rollouts

@@ -25,7 +25,7 @@ from sepsis_cql.evaluation.policies.base import FunctionPolicy
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import check_gates, judge
+from sepsis_cql.evaluation.verdict import check_gates, is_identified, judge
 
 SCORED_SEED = 1_000_000  # keeps scored episodes apart from training episodes
 BETTER = "better than clinicians"
@@ -64,7 +64,7 @@ class Outcome:
         estimates: value, lower and upper end by estimator and interval; NaN where undefined.
         difference: value, lower and upper end of the recommended difference to the clinicians.
         ess: effective sample size.
-        passes: every gate holds.
+        passes: every gate holds that any statement needs.
         endorsed: the verdict is "better than clinicians".
     """
 
@@ -162,7 +162,7 @@ def _repeat(settings: str, name: str, evaluation: EvaluationSettings, repetition
             EvaluatedPolicy(target.policy, "learned", "none"), data, evaluation, chosen.resamples
         )
         gates = check_gates(policy_estimate, data.behavior, evaluation)
-        passes = all(gate.passed for gate in gates)
+        passes = is_identified(gates)
         difference = policy_estimate.difference
         assert difference is not None
         outcomes.append(

@@ -1,5 +1,6 @@
 """An evaluation reduced to what may be published of it; reducing twice changes nothing, and that is the check."""
 
+import re
 from typing import Any
 
 from sepsis_cql.common.errors import PublishingError
@@ -14,13 +15,14 @@ from sepsis_cql.common.privacy import (
 )
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict
-from sepsis_cql.publishing.guard.evaluation import FIVE_GATES, POLICY, PublishedEvaluation
+from sepsis_cql.evaluation.verdict import SELECTED_HERE, WORST
+from sepsis_cql.publishing.guard.evaluation import ABOVE, FIVE_GATES, POLICY, PublishedEvaluation
 from sepsis_cql.publishing.guard.fields import round_numbers
 from sepsis_cql.publishing.guard.wording import is_known_group, say_verdict
 
 WEIGHTED = frozenset(name for name in ESTIMATORS if not name.startswith("fqe") and name != "observed")
 ENDS = {"value": None, "lower": None, "upper": None}
-OF_FEW = frozenset(FIVE_GATES[2:4])  # gates whose number is one patient's where the sample is small
+OF_FEW = frozenset([*FIVE_GATES[2:4], WORST])  # gates whose number is one patient's where the sample is small
 WIS = ("wis_mean", "wis_lower", "wis_upper", "wis_point_clipped50")
 
 
@@ -78,6 +80,11 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
     }
     if episodes == SMALL and values["difference_to_clinicians"]:
         values["difference_to_clinicians"] |= ENDS
+    for name, difference in values["differences"].items():
+        if episodes == SMALL or (is_small and name in WEIGHTED):
+            values["differences"][name] = difference | ENDS
+    if is_small:
+        values["break_even_gamma"] = None
     values["gates"] = [_reduce_gate(gate, size, found) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values
@@ -85,11 +92,13 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
 
 def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation) -> dict[str, Any]:
     name, is_small = gate["name"], size < SMALLEST_CELL
+    if name == WORST:
+        gate = gate | {"threshold": ABOVE}
     if name == FIVE_GATES[0]:
         return gate | {"value": round_share(gate["value"], found.n_transitions)}
     if name == FIVE_GATES[1]:
         return gate | {"value": size}
-    if is_small and (name in OF_FEW or name.partition(" ")[0] in WEIGHTED):
+    if is_small and (name in OF_FEW or set(re.split(r"[ ,]", name)) & WEIGHTED):
         return gate | {"value": None}
     if found.n_episodes == SMALL:
         return gate | {"value": None}
@@ -103,7 +112,8 @@ def _reword(values: dict[str, Any], policy: PolicyRecord, name: str) -> dict[str
     last = policy.verdict.reasons[-1] if policy.verdict.reasons else ""
     as_good = last.removeprefix("no better than ").split(", ") if last.startswith("no better than ") else []
     reworded = PolicyRecord.model_validate(values | {"verdict": None})
-    verdict = say_verdict(reworded, policy.verdict.label, as_good)
+    is_selection = SELECTED_HERE in policy.verdict.reasons
+    verdict = say_verdict(reworded, policy.verdict.label, as_good, is_selection=is_selection)
     return (verdict or Verdict(label=policy.verdict.label, reasons=[])).model_dump()
 
 

@@ -1,5 +1,6 @@
 """What is published of an evaluation: the record's own shape, every field of it closed."""
 
+import re
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -12,6 +13,7 @@ from sepsis_cql.evaluation.known_truth.record import CalibrationLine, measured_l
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, ReliabilityBin
 from sepsis_cql.evaluation.settings import BehaviorModel
+from sepsis_cql.evaluation.verdict import ALONE, DISAGREE, NO_GAIN, UNDONE, WORST
 from sepsis_cql.publishing.guard.build import PublishedSource
 from sepsis_cql.publishing.guard.diagnostics import PublishedDiagnostics
 from sepsis_cql.publishing.guard.fields import Number, Sha256, Share, Version
@@ -35,11 +37,20 @@ FIVE_GATES = (
     "bounds: largest value or interval end",
     "the evaluator is stable: change of its value when targets are bounded",
 )
-GATES = frozenset(FIVE_GATES) | {
-    f"{name} agrees: gap between its interval and the recommended one" for name in ESTIMATORS
-}
+NAMES = "|".join(ESTIMATORS)
+GATES = "|".join(
+    [
+        *map(re.escape, (*FIVE_GATES, WORST)),
+        rf"({NAMES}) agrees: gap between its interval and the recommended one",
+        rf"({NAMES}) agrees: standard deviations between it and the recommended value",
+        rf"lower end of the difference to clinicians by ({NAMES}), which needs no Markov property",
+        r"local support: share of decisions on doses that at most [0-9]{1,3} of the [0-9]{1,4} most similar training "
+        r"states got, beyond the clinicians' own share",
+    ]
+)
+ABOVE = "above the clinicians'"  # whose value stands in its own row
 NUMBER = r"[0-9]{1,3}(\.[0-9]{1,3})?"
-THRESHOLD = rf"^(at most {NUMBER}|at least {NUMBER} episodes|{NUMBER} to {NUMBER}|0)$"
+THRESHOLD = rf"^(at most {NUMBER}|at least {NUMBER} episodes|{NUMBER} to {NUMBER}|0|above 0|{ABOVE})$"
 
 
 def _one_of(known: frozenset[str]) -> AfterValidator:
@@ -127,9 +138,10 @@ class PublishedWeights(Weights):
 class PublishedGate(record.Gate):
     """One rule of the verdict."""
 
-    name: Annotated[str, _one_of(GATES)]
+    name: str = Field(pattern=f"^({GATES})$")
     value: Number | None
     threshold: str = Field(pattern=THRESHOLD)
+    meaning: Literal["", DISAGREE, ALONE, NO_GAIN, UNDONE] = ""  # type: ignore[valid-type]
 
 
 class PublishedPolicyRecord(record.PolicyRecord):
@@ -141,15 +153,19 @@ class PublishedPolicyRecord(record.PolicyRecord):
     weights: PublishedWeights
     difference_to_clinicians: PublishedDifference | None
     true_value: PublishedTruth | None
-    gates: list[PublishedGate] = Field(max_length=len(GATES))  # type: ignore[assignment]
+    gates: list[PublishedGate] = Field(max_length=30)  # type: ignore[assignment]
     verdict: record.Verdict | None
+    differences: dict[EstimatorName, PublishedDifference] = Field(default_factory=dict)  # type: ignore[assignment]
+    break_even_gamma: Number | None = None
 
     @model_validator(mode="after")
     def _is_worded_by_its_numbers(self) -> Self:
         if self.role == "softened" and self.name != f"{POLICY}, {self.softening}":
             raise ValueError("another name than its softening gives")
         if self.verdict is not None and not any(
-            self.verdict == say_verdict(self, self.verdict.label, as_good) for as_good in _named(self.verdict)
+            self.verdict == say_verdict(self, self.verdict.label, as_good, is_selection=is_selection)
+            for as_good in _named(self.verdict)
+            for is_selection in (False, True)
         ):
             raise ValueError("another verdict than its numbers give")
         return self

@@ -7,7 +7,7 @@ from functools import cache
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.record import Gate, Label, PolicyRecord, Verdict
-from sepsis_cql.evaluation.verdict import UNIDENTIFIED
+from sepsis_cql.evaluation.verdict import SELECTED_HERE, UNIDENTIFIED, is_identified, say_limit
 
 BAND = re.compile(r"\[[0-9]{1,3}\.0, ([0-9]{1,3}\.0|inf)\)")
 MODAL = re.compile(r"always the modal action \((1?[0-9]|2[0-4])\)")
@@ -47,32 +47,50 @@ def is_known_group(characteristic: str, group: str) -> bool:
     return group in publishing_settings().groups.get(characteristic, ())
 
 
-def say_verdict(policy: PolicyRecord | None, label: Label, as_good: Iterable[str]) -> Verdict | None:
+def say_verdict(
+    policy: PolicyRecord | None, label: Label, as_good: Iterable[str], *, is_selection: bool = False
+) -> Verdict | None:
     """Return the verdict in the words of its template; None where the numbers do not lead to one.
 
     Args:
         policy: with its gates and difference; None where no policy was estimated.
         label: of the verdict.
         as_good: baselines that do no worse.
+        is_selection: whether the policy was selected on the scored episodes.
     """
     if policy is None:
         return Verdict(label=UNIDENTIFIED, reasons=[ONLY_PUBLISHED])
-    if failed := [gate for gate in policy.gates if not gate.passed]:
-        reasons = [f"{gate.name}: {_say(gate)}, expected {gate.threshold}" for gate in failed]
-        return Verdict(label=UNIDENTIFIED, reasons=reasons)
+    failed = [gate for gate in policy.gates if not gate.passed]
+    if not is_identified(policy.gates):
+        return Verdict(
+            label=UNIDENTIFIED, reasons=[_explain(gate) for gate in failed if not gate.is_for_endorsement]
+        )
     difference = policy.difference_to_clinicians
     if difference is None or None in (difference.value, difference.lower, difference.upper):
         return None
     interval = f"{difference.value:+.2f} [{difference.lower:+.2f}, {difference.upper:+.2f}]"
-    reasons = [f"difference to clinicians by {difference.estimator} {interval}; every gate holds"]
+    reasons = [f"difference to clinicians by {difference.estimator} {interval}"]
     names = list(as_good)
     if any(not (MODAL.fullmatch(name) or name in SAME_EVERYWHERE) for name in names):
         return None
     if names:
         reasons.append(f"no better than {', '.join(names)}")
-    if label == UNIDENTIFIED or (label == "better than clinicians" and names):
+    if label == "not better than clinicians":
+        return Verdict(label=label, reasons=reasons)
+    if names:
         return None
+    if label == UNIDENTIFIED:
+        why = [_explain(gate) for gate in failed] + [SELECTED_HERE] * is_selection
+        return Verdict(label=label, reasons=[*why, *reasons]) if why else None
+    if failed or is_selection:
+        return None
+    reasons = [f"{reasons[0]}; every gate holds", say_limit(policy.break_even_gamma)]
     return Verdict(label=label, reasons=reasons)
+
+
+def _explain(gate: Gate) -> str:
+    found = f"{gate.name}: {_say(gate)}, expected {gate.threshold}"
+    return f"{gate.meaning} ({found})" if gate.meaning else found
 
 
 def _say(gate: Gate) -> str:

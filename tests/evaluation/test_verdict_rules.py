@@ -21,7 +21,10 @@ def policy_estimate(name, value, difference=1.0):
         estimator="fqe_cross_fitted", value=difference, lower=difference / 2, upper=2 * difference
     )
     return SimpleNamespace(
-        evaluated=SimpleNamespace(name=name), estimates={"fqe_cross_fitted": estimate}, difference=found
+        evaluated=SimpleNamespace(name=name),
+        estimates={"fqe_cross_fitted": estimate},
+        difference=found,
+        break_even_gamma=1.2,
     )
 
 
@@ -45,3 +48,33 @@ def test_a_gate_that_fails_is_named_with_what_was_expected(settings):
     verdict = judge(policy_estimate("policy", 5.0), [gate], [], settings)
     assert verdict.label == "cannot be identified"
     assert verdict.reasons == ["effective sample size: 1, expected at least 150 episodes"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "label"), [(1.0, "cannot be identified"), (-1.0, "not better than clinicians")]
+)
+def test_what_only_praise_needs_denies_praise_alone(settings, difference, label):
+    gate = Gate(
+        name="lower end",
+        value=-0.1,
+        threshold="above 0",
+        passed=False,
+        is_for_endorsement=True,
+        meaning="It may harm",
+    )
+    verdict = judge(policy_estimate("policy", 5.0, difference), [gate], [], settings)
+    assert verdict.label == label
+    assert ("It may harm (lower end: -0.1, expected above 0)" in verdict.reasons) == (difference > 0)
+
+
+def test_episodes_that_selected_a_policy_do_not_endorse_it(settings):
+    verdict = judge(policy_estimate("policy", 5.0), [], [], settings, is_selection=True)
+    assert verdict.label == "cannot be identified"
+    assert verdict.reasons[0] == "validation selected this policy; only the test split can endorse it"
+
+
+def test_an_endorsement_names_the_hidden_confounding_it_survives(settings):
+    verdict = judge(policy_estimate("policy", 5.0), [], [], settings)
+    assert verdict.reasons[-1].endswith(
+        "changes the odds of treatment over a stay by more than a factor of 1.20"
+    )

@@ -1,0 +1,205 @@
+"""Policies truly worse than clinicians, although overlap, agreement and the recommended difference praise them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.data import EvaluationData, hold_out
+from sepsis_cql.evaluation.estimate import estimate_policy
+from sepsis_cql.evaluation.estimators.episodes import pad_episodes
+from sepsis_cql.evaluation.evaluate import describe_policies
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, mix, tilt_behavior
+from sepsis_cql.evaluation.policies.behavior import fit_behavior
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.verdict import check_estimates, check_gates, judge
+from sepsis_cql.replay.transitions import Transitions
+
+BETTER, NOT_BETTER, UNIDENTIFIED = (
+    "better than clinicians",
+    "not better than clinicians",
+    "cannot be identified",
+)
+
+
+@pytest.fixture(scope="module")
+def icu():
+    pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
+    from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
+
+    return load_icu_sepsis(gamma=0.99, terminal_reward=15.0)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": 60}})
+
+
+def make_data(train, scored, model, normalizer=lambda states: states):
+    return EvaluationData(
+        train=train,
+        scored=scored,
+        train_inputs=train.states,
+        scored_inputs=scored.states,
+        episodes=pad_episodes(scored, 0.99),
+        model=model,
+        train_behavior=model.probabilities(train.states),
+        behavior=model.probabilities(scored.states),
+        normalizer=normalizer,
+    )
+
+
+def verdicts(probabilities, data, settings):
+    """The verdict by the gates a sweep ranks by and the recommended difference alone, and by all."""
+    policy = EvaluatedPolicy(FunctionPolicy("policy", probabilities), "learned", "none")
+    found = estimate_policy(policy, data, settings, 200)
+    overlaps = all(gate.passed for gate in check_estimates(found, data.behavior, settings))
+    is_praised = overlaps and found.difference.lower > 0
+    return is_praised, judge(found, check_gates(found, data.behavior, settings), [], settings)
+
+
+def with_harm(icu, chance):
+    """ICU-Sepsis in which doses that clinicians never give kill at once with some chance."""
+    harmful = (icu.clinicians <= 0) & ~icu.terminal[:, None]
+    transition = icu.transition.copy()
+    transition[harmful] *= 1 - chance
+    transition[harmful, 713] += chance
+    return replace(icu, transition=transition)
+
+
+def lookup(icu, table):
+    return lambda states: table[icu.state_index(states)]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02])
+def test_a_small_share_of_fatal_doses_that_clinicians_never_give_is_not_endorsed(icu, settings, share):
+    never = icu.clinicians <= 0
+    best = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 0.7)
+    risky = np.where(never, 1.0, 0.0) / np.maximum(never.sum(axis=1, keepdims=True), 1)
+    risky[~never.any(axis=1)] = best[~never.any(axis=1)]
+    policy, fatal = mix(risky, best, 1 - share), with_harm(icu, 1.0)
+    assert fatal.true_value(policy) < fatal.true_value(fatal.clinicians) - 0.3
+    known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, 1e-12)))
+    data = make_data(fatal.simulate(3000, 1), fatal.simulate(2585, 3), known)
+    is_praised, verdict = verdicts(lookup(icu, policy), data, settings)
+    assert is_praised
+    assert verdict.label == UNIDENTIFIED
+
+
+@pytest.fixture(scope="module")
+def estimated(icu, settings):
+    """One in four dies at once of a dose that clinicians never give, and that the behavior model thinks they do."""
+    harmful = with_harm(icu, 0.25)
+    train, scored = harmful.simulate(3000, 10), harmful.simulate(2585, 30)
+    held = hold_out(train.subject_id, settings.behavior.calibration_share, 0)
+    rules = settings.behavior.model_copy(update={"models": ["multinomial logistic"]})
+    parts = [(train.states[rows], train.actions[rows]) for rows in (~held, held)]
+    return harmful, make_data(train, scored, fit_behavior(*parts[0], *parts[1], rules, 0))
+
+
+@pytest.mark.parametrize("temperature", [2.0, 1.0])
+def test_harm_in_doses_that_only_the_behavior_model_gives_is_not_endorsed(
+    icu, settings, estimated, temperature
+):
+    harmful, data = estimated
+
+    def act(states):
+        return tilt_behavior(lookup(icu, icu.optimal_q)(states), data.clinicians(states), temperature)
+
+    policy, live = icu.clinicians.copy(), np.flatnonzero(~icu.terminal)
+    policy[live] = act(icu.features[live])
+    assert harmful.true_value(policy) < harmful.true_value(harmful.clinicians) - 0.3
+    is_praised, verdict = verdicts(act, data, settings)
+    assert is_praised
+    assert verdict.label == UNIDENTIFIED
+    assert verdict.reasons[0].startswith("it gives doses that patients so alike did not get")
+
+
+LEVELS = np.arange(25) // 5 - 2.0  # vasopressor
+STEPS = 6
+
+
+def pressor_policy(tilt):
+    """Clinicians who give more vasopressor to the sicker, and in addition `tilt` per level."""
+    return lambda states: softmax(0.15 * np.tanh(states[:, :1]) * LEVELS + tilt * LEVELS, axis=1)
+
+
+def simulate_toxicity(n_episodes, seed, tilt=0.0):
+    """Vasopressor relieves what is seen, and harms by its sum over the stay, which no state shows."""
+    rng = np.random.default_rng(seed)
+    severity, given, states, actions = rng.normal(0, 2, n_episodes), np.zeros(n_episodes), [], []
+    for _ in range(STEPS):
+        states.append(np.stack([severity, rng.normal(size=n_episodes)], axis=1).astype(np.float32))
+        doses = pressor_policy(tilt)(states[-1]).cumsum(axis=1)
+        actions.append((doses <= rng.random(n_episodes)[:, None] * doses[:, -1:]).sum(axis=1))
+        severity = 0.8 * severity - 0.6 * LEVELS[actions[-1]] + rng.normal(0, 2, n_episodes)
+        given += LEVELS[actions[-1]]
+    died = rng.random(n_episodes) < np.clip(0.4 + 0.07 * severity + 0.04 * given, 0.02, 0.98)
+    rewards, terminals = np.zeros((n_episodes, STEPS)), np.zeros((n_episodes, STEPS), dtype=bool)
+    rewards[:, -1], terminals[:, -1] = np.where(died, -15.0, 15.0), True
+    seen, ends, stay = (
+        np.stack(states, axis=1).reshape(-1, 2),
+        terminals.ravel(),
+        np.arange(n_episodes).repeat(STEPS),
+    )
+    return Transitions(
+        states=seen,
+        actions=np.stack(actions, axis=1).ravel().astype(np.int64),
+        rewards=rewards.ravel(),
+        next_states=np.where(ends[:, None], seen, np.roll(seen, -1, axis=0)),
+        terminals=ends,
+        stay_id=stay,
+        subject_id=stay,
+        step_index=np.tile(np.arange(STEPS), n_episodes),
+        state_names=("severity", "noise"),
+        normalized=True,
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_harm_that_the_state_does_not_show_is_not_endorsed(settings, seed):
+    truth = [simulate_toxicity(100_000, 99, tilt).rewards.sum() / 100_000 for tilt in (0.15, 0.0)]
+    assert truth[0] < truth[1] - 0.4
+    known = FunctionPolicy("clinicians", pressor_policy(0.0))
+    data = make_data(simulate_toxicity(1000, 1 + seed), simulate_toxicity(750, 50 + seed), known)
+    is_praised, verdict = verdicts(pressor_policy(0.15), data, settings)
+    assert is_praised
+    assert verdict.label == UNIDENTIFIED
+    assert verdict.reasons[0].startswith("two families of estimators disagree")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_policy_equal_to_clinicians_is_never_better(icu, settings, seed):
+    known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, 1e-12)))
+    data = make_data(icu.simulate(1000, seed), icu.simulate(1000, 10 + seed), known)
+    is_praised, verdict = verdicts(known.probabilities, data, settings)
+    assert verdict.label == (UNIDENTIFIED if is_praised else NOT_BETTER)
+    assert is_praised == (seed == 1)  # by chance, and only by the recommended estimator
+
+
+def test_an_endorsement_says_what_it_survives_and_selection_endorses_nothing(icu, settings):
+    known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, 1e-12)))
+    data = make_data(icu.simulate(3000, 11), icu.simulate(2585, 31), known)
+    table = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
+    policy = EvaluatedPolicy(FunctionPolicy("tilted", lookup(icu, table)), "learned", "none")
+    found = [estimate_policy(policy, data, settings, 200)]
+    tested, selected = (
+        describe_policies(found, data, None, settings, is_selection=is_selection)[0]
+        for is_selection in (False, True)
+    )
+    assert tested.verdict.label == BETTER
+    assert 1 < tested.break_even_gamma < 1.3
+    assert tested.verdict.reasons[-1] == (
+        "better than clinicians, unless unmeasured severity changes the odds of treatment over a stay by more than "
+        f"a factor of {tested.break_even_gamma:.2f}"
+    )
+    assert set(tested.differences) == {"fqe_cross_fitted", "wdr"}
+    assert tested.difference_to_clinicians == tested.differences["fqe_cross_fitted"]
+    assert selected.verdict.label == UNIDENTIFIED
+    assert selected.verdict.reasons[0] == (
+        "validation selected this policy; only the test split can endorse it"
+    )
+    assert selected.gates == tested.gates
