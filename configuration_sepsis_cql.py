@@ -82,6 +82,8 @@ class SepsisCQLConfig(PreTrainedConfig):
         gamma: discount of the training target, per step; None if the learner has none.
         alpha: weight of the conservative loss; None if not recorded or if the learner has none.
         reward_variant: reward the network was trained on; None if not recorded.
+        attainable_return: largest absolute return that this reward allows, which no true value exceeds; None if not
+            known.
         decision_interval_hours: length of a step, hours.
         normalization: "identity" if inputs must come already normalized, else the source of the statistics.
         training_data: one sentence on what the weights were trained on.
@@ -102,6 +104,7 @@ class SepsisCQLConfig(PreTrainedConfig):
     gamma: float | None = 0.99
     alpha: float | None = 0.05
     reward_variant: Literal["sparse", "sofa_shaped"] | None = "sparse"
+    attainable_return: float | None = None
     decision_interval_hours: int = 4
     normalization: str = "identity"
     training_data: str = "nothing: random initial weights"
@@ -151,11 +154,15 @@ class SepsisCQLConfig(PreTrainedConfig):
             )
 
     def validate_training_settings(self) -> None:
-        """The discount is a probability and the conservative weight is not negative."""
+        """The discount is a probability, the conservative weight not negative, the attainable return positive."""
         if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: found {self.gamma}, expected a number from 0 to 1.")
         if self.alpha is not None and not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha: found {self.alpha}, expected a finite number of at least 0.")
+        if self.attainable_return is not None and not 0 < self.attainable_return < math.inf:
+            raise ValueError(
+                f"attainable_return: found {self.attainable_return}, expected a positive finite number or None."
+            )
 
 
 SepsisCQLConfig.register_for_auto_class()

@@ -3,6 +3,7 @@
 Research artefact on retrospective data; never use it for patient care.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,17 @@ from transformers import BatchFeature, FeatureExtractionMixin
 from .configuration_sepsis_cql import missing_flag, order_states
 
 KEYS = ["stay_id", "step_index"]
+# Columns that may be left out, because two others give them: numerator over denominator of the same row.
+RATIOS = {"pf_ratio": ("pao2", "fio2_vent"), "shock_index": ("heart_rate", "sbp")}
+VITAL_SIGNS = ["heart_rate", "map", "sbp", "dbp", "resp_rate", "spo2", "temperature"]
+NEVER_ABOVE = [("map", "sbp"), ("dbp", "sbp")]
+# Values that do not occur together in the units expected, but do in SI units: each below or above its limit.
+SI_UNITS = [
+    ({"creatinine": (">", 30), "bun": ("<", 60)}, "In SI units? Divide creatinine by 88.4, multiply urea by 2.8."),
+    ({"creatinine": (">", 30), "glucose": ("<", 25)}, "In SI units? Creatinine / 88.4, glucose x 18."),
+    ({"pao2": ("<", 20), "spo2": (">", 80)}, "In kPa? Multiply pao2 by 7.5."),
+    ({"pao2": ("<", 20), "paco2": ("<", 10)}, "In kPa? Multiply both by 7.5."),
+]  # fmt: skip
 FACTS = ["name", "unit", "low", "high", "flag", "carry", "hint"]
 
 
@@ -23,6 +35,9 @@ class SepsisCQLFeatureExtractor(FeatureExtractionMixin):
     was measured. With stay_id and step_index, the last value measured in an earlier step of the same stay
     takes the place of NaN (except for features whose fact `carry` is false); without them, rows stand alone.
     The `<feature>_missing` input is 1 where the row itself holds no value, carried or not.
+
+    The columns pf_ratio (pao2 / fio2_vent, mmHg) and shock_index (heart_rate / sbp) may be left out: they are computed,
+    and NaN where a part is, or where the ratio is out of bounds.
 
     Attributes:
         features: one mapping for each clinical column: name, unit, lowest and highest accepted value (low,
@@ -60,23 +75,35 @@ class SepsisCQLFeatureExtractor(FeatureExtractionMixin):
 
         Args:
             rows: one step (mapping or pandas row) or several (data frame, mapping of columns, list of
-                mappings), with the 37 clinical columns in any order and optionally stay_id and step_index.
+                mappings), with the 37 clinical columns in any order (pf_ratio and shock_index may be absent) and
+                optionally stay_id and step_index.
             return_tensors: "pt" for torch tensors; numpy arrays otherwise.
 
         Returns:
             BatchFeature with `states`, (n, 62) float32, clinical units, NaN where a value was never known.
 
         Raises:
-            ValueError: a column is unknown, missing, not numeric, infinite or outside its bounds, or a step
-                appears twice; the message names the column.
+            ValueError: a column is unknown, missing, not numeric, infinite or outside its bounds, a step
+                appears twice, values of a row contradict each other, or nothing at all is known in a row; the
+                message names the column.
+
+        Warns:
+            UserWarning: no vital sign is known in a row.
         """
         frame = _as_frame(rows)
         self._check_columns(frame)
-        values = pd.DataFrame({fact["name"]: _numbers(frame, fact) for fact in self.features})
+        values = pd.DataFrame(
+            {fact["name"]: _numbers(frame, fact) for fact in self.features if fact["name"] in frame}
+        )
+        for fact in self.features:
+            if fact["name"] not in frame:
+                values[fact["name"]] = _ratio(values, fact)
+        _check_together(values)
         states = values.copy()
         if "stay_id" in frame:
             carried = [feature["name"] for feature in self.features if feature["carry"]]
             states[carried] = _carry_forward(values[carried], frame[KEYS])
+        _check_known(states)
         for name in self._flagged:
             states[missing_flag(name)] = values[name].isna().astype(float)
         array = states[self.state_names].to_numpy(dtype=np.float32)
@@ -86,7 +113,8 @@ class SepsisCQLFeatureExtractor(FeatureExtractionMixin):
         columns, names = list(frame.columns), self.feature_names
         if repeated := sorted({str(name) for name in columns if columns.count(name) > 1}):
             raise ValueError(f"columns {repeated} appear more than once. Keep one of each.")
-        if missing := sorted(set(names) - set(columns)):
+        given = {name for name, parts in RATIOS.items() if set(parts) <= set(columns)}
+        if missing := sorted(set(names) - set(columns) - given):
             raise ValueError(f"columns {missing} missing. Add them, with NaN where nothing was measured.")
         if unknown := sorted(map(str, set(columns) - set(names) - set(KEYS))):
             raise ValueError(
@@ -143,6 +171,50 @@ def _numbers(frame: pd.DataFrame, fact: dict[str, Any]) -> np.ndarray:
             f"{fact['unit']} (found {outside.min():g} to {outside.max():g}). {fact['hint']}".rstrip()
         )
     return values
+
+
+def _ratio(values: pd.DataFrame, fact: dict[str, Any]) -> pd.Series:
+    """(n,) quotient of two measured values, NaN out of bounds, as in a replay."""
+    above, below = RATIOS[fact["name"]]
+    ratio = values[above] / values[below]
+    return ratio.where(ratio.between(fact["low"], fact["high"]))
+
+
+def _check_together(values: pd.DataFrame) -> None:
+    """Refuse rows whose measured values cannot be those of one patient."""
+    for lower, upper in NEVER_ABOVE:
+        if {lower, upper} <= set(values) and (n := int((values[lower] > values[upper]).sum())):
+            raise ValueError(
+                f"{lower}, {upper}: in {n} of {len(values)} rows {lower} is above {upper}, expected at most equal. "
+                "Correct them, or give NaN for the one that is wrong."
+            )
+    for limits, hint in SI_UNITS:
+        if not set(limits) <= set(values):
+            continue
+        odd = pd.Series(True, index=values.index)
+        for name, (side, limit) in limits.items():
+            odd &= values[name] > limit if side == ">" else values[name] < limit
+        if n := int(odd.sum()):
+            text = " with ".join(f"{name} {side} {limit}" for name, (side, limit) in limits.items())
+            raise ValueError(
+                f"{', '.join(limits)}: in {n} of {len(values)} rows {text}, which do not occur together. {hint}"
+            )
+
+
+def _check_known(states: pd.DataFrame) -> None:
+    """Refuse rows in which no feature is known, carried values included; warn where no vital sign is."""
+    if n_empty := int(states.isna().all(axis=1).sum()):
+        raise ValueError(
+            f"rows: in {n_empty} of {len(states)} nothing at all is known. Give what was measured, or leave "
+            "these rows out."
+        )
+    vital_signs = [name for name in VITAL_SIGNS if name in states]
+    if n_blind := int(states[vital_signs].isna().all(axis=1).sum()) if vital_signs else 0:
+        warnings.warn(
+            f"rows: in {n_blind} of {len(states)} no vital sign is known; the network then answers for a typical "
+            "patient of its training data.",
+            stacklevel=3,
+        )
 
 
 def _carry_forward(values: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:

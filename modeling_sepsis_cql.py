@@ -4,6 +4,7 @@ Research artefact on retrospective data; never use it for patient care.
 """
 
 import operator
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, SupportsIndex
@@ -99,7 +100,19 @@ class SepsisCQLModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """Load a saved model; unlike the library's default, incomplete or foreign weights are an error."""
+        """Load a saved model in float32; unlike the library's default, incomplete or foreign weights are an error.
+
+        A smaller `dtype` is not taken over, with a warning: rounding the statistics and the values to bfloat16 changes
+        several of a hundred greedy actions, and the network is too small to gain from it.
+        """
+        for name in ("dtype", "torch_dtype"):
+            if _is_reduced(kwargs.get(name)):
+                warnings.warn(
+                    f"{name}: found {kwargs[name]}, expected float32: reduced precision changes which treatments are "
+                    "chosen. The model is loaded in float32; move it with `.to(dtype)` if you want to study that.",
+                    stacklevel=2,
+                )
+                kwargs[name] = torch.float32
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if problems := {name: sorted(map(str, keys)) for name, keys in info.items() if keys}:
             raise ValueError(
@@ -202,6 +215,12 @@ class SepsisCQLModel(PreTrainedModel):
             vasopressor=_dose_bin(vasopressor, self.config.vasopressor_edges, self.config.vasopressor_unit),
             fluid=_dose_bin(fluid, self.config.fluid_edges, self.config.fluid_unit),
         )
+
+
+def _is_reduced(dtype: Any) -> bool:
+    """Whether a `dtype` argument names a floating point type of less than 32 bits."""
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    return isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize < 4
 
 
 def _dose_bin(index: int, edges: list[float] | None, unit: str) -> DoseBin:

@@ -38,7 +38,8 @@ class SepsisTreatmentPipeline(Pipeline):
         Returns:
             For each row: action (0 to 24), vasopressor and fluid (each bin, low, high and unit of the dose
             range; low exclusive, high inclusive, None where open or not published), and q_values or, of a policy's
-            network, logits (25 numbers).
+            network, logits (25 numbers). With q_values comes beyond_attainable: whether any of them lies beyond the
+            largest return that can be attained and so cannot be true; None where that return is not known.
         """
         return super().__call__({"rows": rows}, **kwargs)
 
@@ -61,10 +62,15 @@ class SepsisTreatmentPipeline(Pipeline):
         """Treatments and values as plain Python values."""
         ((name, values),) = outputs.items()
         actions = values.argmax(dim=1).tolist()
-        return [
+        answers = [
             {**asdict(self.model.decode_action(action)), name: row}
             for action, row in zip(actions, values.tolist(), strict=True)
         ]
+        if name == "q_values":
+            bound = self.model.config.attainable_return
+            for answer, row in zip(answers, values, strict=True):
+                answer["beyond_attainable"] = None if bound is None else bool((row.abs() > bound).any())
+        return answers
 
 
 PIPELINE_REGISTRY.register_pipeline(TASK, SepsisTreatmentPipeline, pt_model=AutoModel)

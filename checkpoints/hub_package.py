@@ -23,6 +23,7 @@ from sepsis_cql.replay.settings import Features
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 SIZE_LIMIT = 64 * 2**20  # bytes; the published network has 0.35 MB
+LATER_FIELDS = {"attainable_return"}  # of config.json, which older packages lack and which may be unknown
 LIBRARY_KEYS = {"model_type", "auto_map", "custom_pipelines"}  # of config.json, beside the fields
 
 
@@ -189,7 +190,7 @@ def _read_config(file: Path) -> SepsisCQLConfig:
         raise CheckpointError(f"{file}: model_type is {found_type!r}, expected 'sepsis_cql'.")
     if unknown := sorted(set(values) - own - LIBRARY_KEYS):
         raise CheckpointError(f"{file}: fields {unknown} unknown. Remove them, or correct their spelling.")
-    if missing := sorted(set(SepsisCQLConfig.__annotations__) - set(values)):
+    if missing := sorted(set(SepsisCQLConfig.__annotations__) - set(values) - LATER_FIELDS):
         raise CheckpointError(f"{file}: fields {missing} missing. Write the package again.")
     if values.get("dtype") not in (None, "float32"):
         raise CheckpointError(f"{file}: dtype is {values['dtype']!r}, expected 'float32'.")

@@ -3,12 +3,13 @@
 import io
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+import sepsis_cql
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.calibrate import calibrate
 from sepsis_cql.commands.checkpoints import import_checkpoint
@@ -29,9 +30,26 @@ WARNING = "Research artefact on retrospective data. Not a medical device; never 
 app = typer.Typer(
     help=f"MIMIC-IV to an audited Conservative Q-Learning sepsis policy.\n\n{WARNING}",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sepsis-cql {sepsis_cql.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options of `sepsis-cql` itself."""
+
+
 app.command()(reproduce)
 app.command()(synthesize)
 app.command()(build)

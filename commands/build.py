@@ -1,16 +1,17 @@
 """`sepsis-cql build`: MIMIC-IV tables to a private replay directory."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.options import Cache, Changes, Force, MemoryLimit, Mimic, console
 from sepsis_cql.common.strict import find_settings, parse_changes
-from sepsis_cql.replay.build import Engine, build_replay
-from sepsis_cql.replay.report.counts import BuildReport
-from sepsis_cql.replay.settings import load_build_settings
+
+if TYPE_CHECKING:
+    from sepsis_cql.replay.report.counts import BuildReport
 
 
 def build(
@@ -26,12 +27,20 @@ def build(
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
     threads: Annotated[int | None, typer.Option(help="Most threads of the database engine.")] = None,
-) -> BuildReport:
+) -> Any:
     """Build cohort, trajectories and replay buffers from MIMIC-IV tables; --set takes the section `replay`."""
-    files = [find_settings(name) for name in (config, features, fluids)]
-    settings = load_build_settings(
-        files[0], files[1], files[2], parse_changes(changes or [], ["replay"])["replay"]
-    )
+    files = [
+        find_settings(config, "onset_rule"),
+        find_settings(features, "features"),
+        find_settings(fluids, "resuscitation"),
+    ]
+    changed = parse_changes(changes or [], ["replay"])["replay"]
+    check_mimic(mimic)
+    # imported here, because pandas and DuckDB would slow down every other command
+    from sepsis_cql.replay.build import Engine, build_replay
+    from sepsis_cql.replay.settings import load_build_settings
+
+    settings = load_build_settings(files[0], files[1], files[2], changed)
     with console.status("build") as status:
 
         def announce(stage: str, line: str) -> None:
@@ -52,7 +61,7 @@ def build(
     return report
 
 
-def _print_report(report: BuildReport, out: Path) -> None:
+def _print_report(report: "BuildReport", out: Path) -> None:
     for warning in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
     cohort = report.cohort

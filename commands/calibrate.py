@@ -12,7 +12,7 @@ from sepsis_cql.commands.options import Changes, console
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import open_directory, write_json
-from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
+from sepsis_cql.common.strict import find_settings, load_settings, parse_changes, read_yaml
 
 
 def calibrate(
@@ -29,16 +29,17 @@ def calibrate(
 
     --set takes the sections `calibration` and `evaluation`.
     """
+    changed = parse_changes(changes or [], ["calibration", "evaluation"])
+    files = [find_settings(config, "repetitions"), find_settings(evaluation, "tilt_temperatures")]
+    cases = set(read_yaml(files[0]).get("cases") or {}) | set(changed["calibration"].get("cases") or {})
+    if unknown := sorted(set(case or []) - cases):
+        raise EvaluationError(f"{config}: found no case {unknown}. Expected one of {sorted(cases)}.")
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings
     from sepsis_cql.evaluation.settings import EvaluationSettings
 
-    changed = parse_changes(changes or [], ["calibration", "evaluation"])
-    files = [find_settings(config), find_settings(evaluation)]
     settings = load_settings(CalibrationSettings, files[0], changed["calibration"])
     rules = load_settings(EvaluationSettings, files[1], changed["evaluation"])
-    if unknown := sorted(set(case or []) - set(settings.cases)):
-        raise EvaluationError(f"{config}: found no case {unknown}. Expected one of {sorted(settings.cases)}.")
     with one_writer(out, "calibrate"):
         open_directory(out, "calibrate", resume=True, force=False, inputs=files)
         _run_cases(case or list(settings.cases), settings, rules, out, jobs)

@@ -3,19 +3,18 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, console
 from sepsis_cql.common.ownership import private_files
 from sepsis_cql.common.storage import new_directory
-from sepsis_cql.replay.directory import write_private_marks
-from sepsis_cql.replay.mimic.concepts import create_concepts
-from sepsis_cql.replay.mimic.tables import open_mimic
-from sepsis_cql.replay.report.agreement import ConceptAgreement, compare_concepts
-from sepsis_cql.replay.report.official import write_concepts
+
+if TYPE_CHECKING:
+    from sepsis_cql.replay.report.agreement import ConceptAgreement
 
 
 def concepts(
@@ -26,6 +25,13 @@ def concepts(
     memory_limit: MemoryLimit = None,
 ) -> None:
     """Write the derived tables of every stay as parquet under their official names and columns."""
+    check_mimic(mimic)
+    # imported here, because pandas and DuckDB would slow down every other command
+    from sepsis_cql.replay.directory import write_private_marks
+    from sepsis_cql.replay.mimic.concepts import create_concepts
+    from sepsis_cql.replay.mimic.tables import open_mimic
+    from sepsis_cql.replay.report.official import write_concepts
+
     inputs = [mimic, *([cache] if cache else [])]
     with new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory:
         with open_mimic(mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory) as tables:
@@ -45,6 +51,11 @@ def agree(
     memory_limit: MemoryLimit = None,
 ) -> None:
     """Compare the derived tables with reference files; exit code 1 where something differs."""
+    check_mimic(mimic)
+    from sepsis_cql.replay.mimic.concepts import create_concepts
+    from sepsis_cql.replay.mimic.tables import open_mimic
+    from sepsis_cql.replay.report.agreement import compare_concepts
+
     with private_files(), open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
         create_concepts(tables.connection)
         results = compare_concepts(tables.connection, reference)
@@ -55,7 +66,7 @@ def agree(
     raise typer.Exit(0 if all(result.agrees for result in results) else 1)
 
 
-def _print_table(results: list[ConceptAgreement]) -> None:
+def _print_table(results: list["ConceptAgreement"]) -> None:
     headings = ("compared", "equal", "only ours", "only theirs", "largest difference")
     console.print(f"{'concept':<31}" + "".join(f"{heading:>{len(heading) + 3}}" for heading in headings))
     for result in results:

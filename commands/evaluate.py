@@ -2,15 +2,25 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
+from sepsis_cql.commands.early import check_policy, check_replay, check_selection
 from sepsis_cql.commands.options import Changes, Force, Ledger, ReplayPath, console, list_files
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
+
+if TYPE_CHECKING:
+    from sepsis_cql.evaluation.record import Evaluation, PolicyRecord
+
+FAILED = "failed"
+MAIN = "fqe_cross_fitted"  # the estimate that the narrow table shows
+WEIGHTED = ("wis", "wdr")  # estimates that rest on the weights of episodes
+FEWEST = 2.0  # effective episodes, below which such an estimate is that of one episode
+WIDE = 160  # columns
 
 
 class Split(StrEnum):
@@ -49,23 +59,31 @@ def evaluate(
     again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     ledger: Ledger = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Print every estimate, in a wide table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print evaluation.json instead of a table.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Evaluate a policy against the clinicians, by the published definitions and by sound ones.
 
     --set takes the section `evaluation`.
     """
+    changed = parse_changes(changes or [], ["evaluation"])["evaluation"]
+    file = find_settings(config, "tilt_temperatures")
+    check_replay(replay)
+    check_policy(policy)
+    check_selection(selection)
     # imported here, because torch would slow down every other command
     from sepsis_cql.common.storage import new_directory
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
-    from sepsis_cql.evaluation.policies.load import load_policy
+    from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
+    from sepsis_cql.evaluation.record import RECORD
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import check_validation, enter_test_split
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
-    changed = parse_changes(changes or [], ["evaluation"])["evaluation"]
-    file = find_settings(config)
     settings = load_settings(EvaluationSettings, file, changed)
     opened = open_replay(replay)
     loaded = load_policy(policy)
@@ -76,6 +94,7 @@ def evaluate(
         new_directory(out, "evaluate", force=force, inputs=inputs) as directory,
         console.status("evaluate") as status,
     ):
+        probe_policy(loaded, opened)  # after --out is known to be good, before the test split is entered
         uses = None
         if split is Split.TEST:
             uses = enter_test_split(loaded, opened, selection, again=again, why=why, ledger=ledger)
@@ -90,44 +109,82 @@ def evaluate(
             report=lambda text: status.update(f"evaluate: {escape(text)}"),
         )
         write_evaluation(found, directory)
-    print_metrics(out)
+    if as_json:
+        typer.echo((out / RECORD).read_text(encoding="utf-8"), nl=False)
+        return
+    print_metrics(out, wide=wide)
     console.print(escape(str(out)))
 
 
-def print_metrics(directory: Path) -> None:
-    """Print the verdict and the table of an evaluation directory."""
-    from sepsis_cql.evaluation.estimators.table import list_captions
+def print_metrics(directory: Path, *, wide: bool = False) -> None:
+    """Print the verdict and the table of an evaluation directory, within 80 columns or with every estimate."""
     from sepsis_cql.evaluation.record import load_evaluation
 
     found = load_evaluation(directory)
     if (old := found.published) is not None:
-        line = (
-            f"published protocol: FQE {old.fqe_mean:.2f} [{old.fqe_lower:.2f}, {old.fqe_upper:.2f}], "
-            f"WIS {old.wis_mean:.2f} [{old.wis_lower:.2f}, {old.wis_upper:.2f}], ESS {old.ess:.1f}"
-        )
-        console.print(escape(line))
+        fqe = _numbers(old.fqe_mean, old.fqe_lower, old.fqe_upper, found.bound)
+        wis = _numbers(old.wis_mean, old.wis_lower, old.wis_upper, found.bound, ess=old.ess)
+        console.print(escape(f"published protocol: FQE {fqe}, WIS {wis}, ESS {old.ess:.1f}"))
     if found.policies:
-        captions = list_captions("terminal")
-        names = ("policy", *captions.values(), "ESS", "mean weight", "truth", "verdict")
-        table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
-        for policy in found.policies:
-            cells = [_cell(policy.estimates.get(name)) for name in captions]
-            if policy.role == "clinicians":
-                cells = [_cell(policy.estimates["observed"]), *[""] * (len(captions) - 1)]
-            truth = "" if policy.true_value is None else f"{policy.true_value.value:.2f}"
-            verdict = "" if policy.verdict is None else policy.verdict.label
-            weights = [f"{policy.weights.ess:.1f}", f"{policy.weights.mean_weight:.2f}"]
-            name = policy.softening if policy.role == "softened" else policy.name
-            table.add_row(escape(name), *cells, *weights, truth, verdict)
-        console.print(table)
-    console.print(f"[bold]Verdict: {found.verdict.label}[/] ({escape('; '.join(found.verdict.reasons))})")
+        _print_table(found, wide=wide)
+    console.print(f"[bold]Verdict: {found.verdict.label}[/]")
+    for reason in found.verdict.reasons:
+        console.print(f"  {escape(reason)}", soft_wrap=False)
 
 
-def _cell(estimate: object) -> str:
-    from sepsis_cql.evaluation.record import Estimate
+def _print_table(found: "Evaluation", *, wide: bool) -> None:
+    from sepsis_cql.evaluation.estimators.table import list_captions
 
-    if not isinstance(estimate, Estimate) or estimate.value is None:
-        return "undefined"
-    if estimate.lower is None or estimate.upper is None:
-        return f"{estimate.value:.2f}"
-    return escape(f"{estimate.value:.2f} [{estimate.lower:.2f}, {estimate.upper:.2f}]")
+    captions = list_captions("terminal") if wide else {MAIN: list_captions()[MAIN]}
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    table.add_column("policy", overflow="fold")
+    for caption in captions.values():
+        table.add_column(caption, no_wrap=True, min_width=22)
+    for heading in ("ESS", *(["mean weight"] if wide else []), "truth"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_column("verdict", overflow="fold")
+    shown = []
+    for policy in found.policies:
+        is_clinicians = policy.role == "clinicians"
+        cells = [_cell(policy, "observed" if is_clinicians else name, found.bound) for name in captions]
+        shown += cells
+        if is_clinicians:
+            cells[1:] = [""] * (len(captions) - 1)
+        weights = [f"{policy.weights.ess:.1f}"]
+        if wide:
+            weights.append(f"{policy.weights.mean_weight:.2f}")
+        truth = "" if policy.true_value is None else f"{policy.true_value.value:.2f}"
+        verdict = "" if policy.verdict is None else policy.verdict.label
+        name = policy.softening if policy.role == "softened" else policy.name
+        table.add_row(escape(name), *cells, *weights, truth, verdict)
+    width = console.width
+    try:
+        console.width = WIDE if wide else width
+        console.print(table, soft_wrap=wide)
+    finally:
+        console.width = width
+    if FAILED in shown:
+        console.print(
+            f"{FAILED}: undefined, outside the attainable range of -{found.bound:g} to {found.bound:g}, or weights on "
+            "fewer than two episodes.",
+            soft_wrap=False,
+        )
+
+
+def _cell(policy: "PolicyRecord", name: str, bound: float) -> str:
+    """Return an estimate of a policy with its interval, or that it failed."""
+    if (estimate := policy.estimates.get(name)) is None:
+        return FAILED
+    ess = policy.weights.ess if name in WEIGHTED else None
+    return escape(_numbers(estimate.value, estimate.lower, estimate.upper, bound, ess=ess))
+
+
+def _numbers(
+    value: float | None, lower: float | None, upper: float | None, bound: float, *, ess: float | None = None
+) -> str:
+    """Return `value [lower, upper]`, the interval within what can be attained; a value outside it is no result."""
+    if value is None or abs(value) > bound or (ess is not None and ess < FEWEST):
+        return FAILED
+    if lower is None or upper is None:
+        return f"{value:.2f}"
+    return f"{value:.2f} [{max(lower, -bound):.2f}, {min(upper, bound):.2f}]"

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sepsis_cql.commands.build import build
+from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
 from sepsis_cql.commands.options import Changes, Force, Ledger, console, list_files
 from sepsis_cql.commands.publish import card, export
@@ -22,8 +23,6 @@ from sepsis_cql.commands.train import train
 from sepsis_cql.common.errors import SettingsError, TableError
 from sepsis_cql.common.ownership import check_new_directory, one_writer, write_mark
 from sepsis_cql.common.strict import parse_changes
-from sepsis_cql.replay.directory import open_replay
-from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
 
 
 class Data(StrEnum):
@@ -95,6 +94,7 @@ def reproduce(
     """
     data = _choose(data, mimic)
     parse_changes(changes or [], SECTIONS)
+    check_mimic(mimic)
     with one_writer(out, "reproduce"):
         check_new_directory(out, "reproduce", force=force, inputs=list_files(mimic, ledger))
         out.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,8 @@ def _walk(
     *,
     force: bool,
 ) -> None:
+    from sepsis_cql.replay.directory import open_replay
+
     replay, training, evaluation = out / "replay", out / "training", out / "evaluation"
     stages = Stages()
     if mimic is None:
@@ -190,6 +192,8 @@ def _make_tables(data: Data, out: Path, patients: int, seed: int, changes: list[
     if data is Data.SYNTHETIC:
         synthesize(out=out, patients=patients, seed=seed, changes=changes, force=force)
         return
+    from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
+
     settings = load_demo_settings()
     console.print(escape(settings.notice))
     with console.status("download") as status:

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
+from sepsis_cql.commands.early import check_replay, check_resume
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
 from sepsis_cql.commands.train import describe, new_progress_bar
 from sepsis_cql.common.errors import StoppedError
@@ -61,6 +62,18 @@ def sweep(
 
     --set takes the sections `sweep`, `training`, `evaluation` and `runtime`.
     """
+    changed = parse_changes(changes or [], ["sweep", "training", "evaluation", "runtime"])
+    if metric is not None:
+        changed["sweep"]["metric"] = metric.value
+    files = [
+        find_settings(config, "grid"),
+        find_settings(training, "algorithm"),
+        find_settings(evaluation, "tilt_temperatures"),
+    ]
+    if runtime is not None:
+        find_settings(runtime, "device")
+    check_replay(replay)
+    check_resume(out, "sweep", resume=resume)
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import check_validation
@@ -72,15 +85,11 @@ def sweep(
     from sepsis_cql.training.sweep.on_ray import run_on_ray
     from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
 
-    changed = parse_changes(changes or [], ["sweep", "training", "evaluation", "runtime"])
-    if metric is not None:
-        changed["sweep"]["metric"] = metric.value
-    settings = load_settings(SweepSettings, find_settings(config), changed["sweep"])
-    base = load_training_settings(find_settings(training), changed["training"])
-    rules = load_settings(EvaluationSettings, find_settings(evaluation), changed["evaluation"])
+    settings = load_settings(SweepSettings, files[0], changed["sweep"])
+    base = load_training_settings(files[1], changed["training"])
+    rules = load_settings(EvaluationSettings, files[2], changed["evaluation"])
     chosen_runtime = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    files = [find_settings(name) for name in (config, training, evaluation)]
     inputs = [replay, *files, *list_files(runtime)]
     if force and not resume and stage != 2:
         check_new_directory(out, "sweep", force=True, inputs=inputs)

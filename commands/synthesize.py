@@ -1,16 +1,13 @@
 """`sepsis-cql synthesize`: a simulated ICU as MIMIC-IV tables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.options import Changes, Force, console
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
-from sepsis_cql.synthetic.rendering.render import NOTICE, Synthetic
-from sepsis_cql.synthetic.rendering.render import synthesize as write_tables
-from sepsis_cql.synthetic.settings import SyntheticSettings
 
 
 def synthesize(
@@ -20,13 +17,18 @@ def synthesize(
     config: Annotated[str, typer.Option(help="Settings of the simulator: shipped, or a file.")] = "synthetic",
     changes: Changes = None,
     force: Force = False,
-) -> Synthetic:
+) -> Any:
     """Write the stays of a simulated sepsis ICU as MIMIC-IV 3.1 tables, for `sepsis-cql build`.
 
     --set takes the section `synthetic`.
     """
     changed = parse_changes(changes or [], ["synthetic"])["synthetic"]
-    file = find_settings(config)
+    file = find_settings(config, "vital_signs")
+    # imported here, because pandas would slow down every other command
+    from sepsis_cql.synthetic.rendering.render import NOTICE
+    from sepsis_cql.synthetic.rendering.render import synthesize as write_tables
+    from sepsis_cql.synthetic.settings import SyntheticSettings
+
     settings = load_settings(SyntheticSettings, file, changed)
     with console.status("synthesize"):
         synthetic = write_tables(out, patients, seed, settings, force=force, inputs=[file])

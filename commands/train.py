@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sepsis_cql.commands.early import check_replay, check_resume
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
 from sepsis_cql.common.errors import StoppedError
 from sepsis_cql.common.ownership import check_new_directory
@@ -38,6 +39,12 @@ def train(
 
     --set takes the sections `training` and `runtime`.
     """
+    changed = parse_changes(changes or [], ["training", "runtime"])
+    file = find_settings(config, "algorithm")
+    if runtime is not None:
+        find_settings(runtime, "device")
+    check_replay(replay)
+    check_resume(out, "train", resume=resume)
     # imported here, because torch would slow down every other command
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.training.devices import load_runtime
@@ -45,8 +52,6 @@ def train(
     from sepsis_cql.training.run import train_from_replay
     from sepsis_cql.training.trackers import open_tracker
 
-    changed = parse_changes(changes or [], ["training", "runtime"])
-    file = find_settings(config)
     settings = load_training_settings(file, changed["training"])
     runtime_settings = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)

@@ -1,5 +1,6 @@
 """YAML and JSON to frozen, strictly checked models: what a user sets, and what a stage records."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from sepsis_cql.common.storage import read_json
 
 SHIPPED = ROOT / "configs"
 LARGEST_YAML = 2**20  # bytes; the largest shipped file has a twentieth of it
+MOST_FIELDS, LONGEST_FOUND = 5, 80  # of an error message
 
 
 class Record(BaseModel):
@@ -58,15 +60,23 @@ def load_settings(model: type[SettingsT], file: Path, changes: dict[str, Any] | 
         raise SettingsError(f"{file}: {explain(error)}") from error
 
 
-def find_settings(value: str | Path) -> Path:
+def find_settings(value: str | Path, field: str = "") -> Path:
     """Return the settings file an option names: `cql` is the shipped one, `cql.yaml` or a path is a file of the user's.
 
+    Args:
+        value: of the option.
+        field: that settings for this option have on top, so that shipped ones for something else do not fit.
+
     Raises:
-        SettingsError: no shipped settings have that name.
+        SettingsError: no shipped settings that fit have that name.
     """
     if str(value).endswith((".yaml", ".yml")):
         return Path(value)
-    names = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+    names = sorted(
+        file.stem
+        for file in SHIPPED.glob("*.yaml")
+        if not field or re.search(rf"^{field}:", file.read_text(encoding="utf-8"), re.MULTILINE)
+    )
     if str(value) not in names:
         raise SettingsError(
             f"{value}: not the name of shipped settings ({', '.join(names)}). A file of your own ends in .yaml."
@@ -168,9 +178,15 @@ def read_record(model: type[RecordT], file: Path, *, expected: str) -> RecordT:
 
 
 def explain(error: ValidationError) -> str:
-    """Return one line for the fields that are wrong: name, what is wrong, what was found."""
+    """Return one line for the fields that are wrong, five at most: name, what is wrong, the start of what was found."""
     parts = []
-    for item in error.errors():
+    for item in error.errors()[:MOST_FIELDS]:
         field = ".".join(str(part) for part in item["loc"]) or "(whole file)"
-        parts.append(f"{field}: {item['msg']} (found {item['input']!r})")
+        parts.append(f"{field}: {item['msg']} (found {_shorten(repr(item['input']))})")
+    if (more := error.error_count() - MOST_FIELDS) > 0:
+        parts.append(f"and {more} more")
     return "; ".join(parts)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST_FOUND else f"{text[: LONGEST_FOUND - 1]}…"

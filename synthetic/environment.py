@@ -1,4 +1,8 @@
-"""The simulated ICU as a gymnasium environment: one stay, 4-hour steps, 25 actions."""
+"""The simulated ICU as a gymnasium environment: one stay, 4-hour steps, 25 actions.
+
+After `import sepsis_cql.synthetic.environment`, `gymnasium.make("sepsis_cql/SepsisICU-v0")` makes one;
+`gymnasium.make("sepsis_cql.synthetic.environment:sepsis_cql/SepsisICU-v0")` imports it by itself.
+"""
 
 from typing import Any
 
@@ -10,6 +14,8 @@ from sepsis_cql.replay.rows.actions import N_ACTIONS, ActionGrid
 from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_settings
 from sepsis_cql.synthetic.simulator import SimulatedICU
+
+ENVIRONMENT = "sepsis_cql/SepsisICU-v0"
 
 
 class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
@@ -47,7 +53,17 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._observe(), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Give the doses of `action` for 4 hours; an episode ends, it is never truncated."""
+        """Give the doses of `action` for 4 hours; an episode ends, it is never truncated.
+
+        Raises:
+            gymnasium.error.InvalidAction: the action is not a whole number from 0 to 24.
+            gymnasium.error.ResetNeeded: no patient is admitted.
+        """
+        if not self.action_space.contains(action):
+            raise gymnasium.error.InvalidAction(
+                f"action: found {action!r}, expected a whole number from 0 to {N_ACTIONS - 1} "
+                "(5 * vasopressor bin + fluid bin)."
+            )
         if self.icu is None or not self.icu.active[0]:
             raise gymnasium.error.ResetNeeded(
                 "The episode is over (expected one that runs): call reset() first."
@@ -74,3 +90,7 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
             for name in self.features.state_names
         ]
         return np.where(np.isnan(self.state), normal, self.state).astype(np.float32)
+
+
+if ENVIRONMENT not in gymnasium.registry:
+    gymnasium.register(ENVIRONMENT, entry_point=f"{SepsisEnv.__module__}:{SepsisEnv.__name__}")

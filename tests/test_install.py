@@ -41,7 +41,7 @@ def test_code_lies_in_rooms_only():
 def test_the_root_holds_the_files_of_the_hub_and_documents_only():
     names = {file.name for file in ROOT.glob("*.py")}
     parts = ("configuration", "modeling", "feature_extraction", "pipeline")
-    assert names == {"__init__.py", *(f"{part}_sepsis_cql.py" for part in parts)}
+    assert names == {"__init__.py", "__main__.py", *(f"{part}_sepsis_cql.py" for part in parts)}
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ class TrainingData:
         sha256: of the arrays themselves.
         features: of a state.
         step_hours: length of a step.
+        attainable_return: largest absolute return under the sparse reward; None where it is not known.
     """
 
     transitions: Transitions
@@ -44,6 +45,7 @@ class TrainingData:
     sha256: str
     features: Features
     step_hours: int
+    attainable_return: float | None = None
 
     @property
     def description(self) -> str:
@@ -90,6 +92,7 @@ def load_training_data(replay: Replay, reward_variants: Sequence[str]) -> Traini
         sha256_transitions(transitions, rewards),
         features,
         load_shipped(ReplaySettings, "replay.yaml").step_hours if made is None else made.settings.step_hours,
+        None if made is None else made.settings.terminal_reward,
     )
 
 
@@ -117,6 +120,8 @@ def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
         gamma=getattr(settings, "gamma", None),
         alpha=getattr(settings, "alpha", None),
         reward_variant=settings.reward_variant,
+        # a shaped reward adds to the terminal one by an amount that no setting bounds
+        attainable_return=data.attainable_return if settings.reward_variant == "sparse" else None,
         decision_interval_hours=data.step_hours,
         training_data=data.description,
         **facts,

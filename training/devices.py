@@ -23,7 +23,7 @@ def load_runtime(config: str | None, changes: dict[str, Any] | None = None) -> R
     name = config or f"runtime.{best_device() if device == 'auto' else device}"
     if device == "auto":
         changes = {field: value for field, value in changes.items() if field != "device"}
-    return load_settings(RuntimeSettings, find_settings(name), changes)
+    return load_settings(RuntimeSettings, find_settings(name, "device"), changes)
 
 
 def best_device() -> str:

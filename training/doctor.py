@@ -18,7 +18,11 @@ from sepsis_cql.training.devices import best_device
 FREE_GIB = 5.0  # a replay of MIMIC-IV, its temporary tables and a sweep's checkpoints
 MEMORY_GIB = 8.0  # what building a replay of MIMIC-IV asks for
 REQUIRED = ("torch", "transformers", "safetensors", "duckdb", "pyarrow", "pandas", "numpy", "scikit-learn")
-OPTIONAL = {"ray": "sweep --engine ray", "d3rlpy": "benchmarks", "icu-sepsis": "calibrate"}
+OPTIONAL = {
+    "ray": "sweep --engine ray",
+    "d3rlpy": "evaluate --policy FILE.d3 and benchmarks",
+    "icu-sepsis": "calibrate",
+}
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,17 @@ class FunctionPolicy:
     function: Callable[[np.ndarray], np.ndarray]
 
     def probabilities(self, states: np.ndarray) -> np.ndarray:
-        """Return (n, 25) probabilities for (n, n_states) states."""
+        """Return (n, 25) probabilities for (n, n_states) states.
+
+        Raises:
+            EvaluationError: an action is not one of the 25.
+        """
         answer = np.asarray(self.function(states))
         if answer.shape == (len(states),) and np.issubdtype(answer.dtype, np.integer):
+            if ((answer < 0) | (answer >= N_ACTIONS)).any():
+                raise EvaluationError(
+                    f"{self.name}: returned actions {answer.min()} to {answer.max()}, expected 0 to {N_ACTIONS - 1}."
+                )
             return np.eye(N_ACTIONS)[answer]
         return answer.astype(np.float64)
 
@@ -110,6 +118,6 @@ def checked_probabilities(policy: Policy, states: np.ndarray) -> np.ndarray:
     if wrong.any():
         raise EvaluationError(
             f"{policy.name}: {int(wrong.sum())} of {len(states)} rows are not probabilities "
-            "(expected non-negative numbers that sum to 1)."
+            "(expected non-negative numbers that sum to 1; of values or logits, take the softmax or argmax)."
         )
     return probabilities / probabilities.sum(axis=1, keepdims=True)

@@ -17,7 +17,7 @@ from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.storage import sha256_file, sha256_json
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.cache import cache_last
-from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy, checked_probabilities
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.rows.actions import N_ACTIONS
@@ -55,17 +55,21 @@ class LoadedPolicy:
         Raises:
             EvaluationError: the replay has other states, or normalized ones where clinical units are needed.
         """
-        if self.state_names is not None and self.state_names != transitions.state_names:
-            wrong = sum(a != b for a, b in zip(self.state_names, transitions.state_names, strict=False))
+        return self.bind_to(transitions.state_names, replay, normalized=transitions.normalized)
+
+    def bind_to(self, state_names: tuple[str, ...], replay: Replay, *, normalized: bool) -> Policy:
+        """Return the policy on states in this order; see `bind`."""
+        if self.state_names is not None and self.state_names != state_names:
+            wrong = sum(a != b for a, b in zip(self.state_names, state_names, strict=False))
             raise EvaluationError(
-                f"{replay.path}: {len(transitions.state_names)} states, {wrong} of them not where "
+                f"{replay.path}: {len(state_names)} states, {wrong} of them not where "
                 f"{self.facts.name} expects them ({len(self.state_names)} states). Use the replay it fits."
             )
         convert: States = _unchanged
-        if self.takes_normalized and not transitions.normalized:
+        if self.takes_normalized and not normalized:
             assert replay.statistics is not None  # only a single file has none, and it is normalized
             convert = replay.statistics.normalizer
-        elif transitions.normalized and self.state_names is not None and not self.takes_normalized:
+        elif normalized and self.state_names is not None and not self.takes_normalized:
             raise EvaluationError(
                 f"{replay.path}: holds normalized states, but {self.facts.name} takes clinical units and "
                 "normalizes them itself. Evaluate it on a directory written by `sepsis-cql build`."
@@ -108,6 +112,48 @@ def load_policy(spec: str) -> LoadedPolicy:
         )
     model = load_package(name, revision)
     return _from_model(model, spec, "package", sha256_policy(model))
+
+
+def probe_policy(loaded: LoadedPolicy, replay: Replay) -> None:
+    """Ask a policy about a few made-up states, before minutes are spent on anything else.
+
+    The states are the training median, a standard deviation around it, and one in which nothing was measured; they show
+    the policy no patient and read no split of a replay directory.
+
+    Raises:
+        EvaluationError: it fails on them, or its answers are not (n, 25) probabilities or finite values, or actions.
+    """
+    statistics = replay.statistics
+    if statistics is None:  # a single file, whose states are normalized
+        names, rows = replay.transitions("", "").state_names, [np.zeros, np.ones]
+        states, normalized = np.stack([row(len(names)) for row in rows]), True
+    else:
+        normal = statistics.normalizer
+        names, normalized = tuple(normal.names), False
+        fill, scale = np.array(normal.fill), np.array(normal.scale)
+        is_flag = np.array([name.endswith("_missing") for name in names])
+        flagged = np.array([f"{name}_missing" in names for name in names])
+        unknown = np.where(is_flag, 1.0, np.where(flagged, np.nan, fill))
+        low, high = (np.where(is_flag, 0.0, fill + step * scale) for step in (-1, 1))
+        states = np.stack([np.where(is_flag, 0.0, fill), low, high, unknown])
+    policy = loaded.bind_to(names, replay, normalized=normalized)
+    states = states.astype(np.float32)
+    try:
+        values = policy.q_values(states) if isinstance(policy, QPolicy) else None
+        if values is None:
+            checked_probabilities(policy, states)
+    except EvaluationError:
+        raise
+    except Exception as error:  # whatever a function of the user's raises
+        raise EvaluationError(
+            f"{loaded.facts.name}: failed on {states.shape} made-up states ({type(error).__name__}: {error}). Expected "
+            "a function of (n, n_states) states to (n, 25) probabilities or (n,) actions."
+        ) from error
+    if values is not None and (np.shape(values) != (len(states), N_ACTIONS) or not np.isfinite(values).all()):
+        raise EvaluationError(
+            f"{loaded.facts.name}: returned values of shape {np.shape(values)}, expected {(len(states), N_ACTIONS)} "
+            "finite numbers. Use a policy of the 25 actions."
+        )
 
 
 def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy:

@@ -207,3 +207,91 @@ def test_damaged_facts_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         SepsisCQLFeatureExtractor(features=change(feature_extractor.features))
+
+
+def test_ratios_are_computed_where_their_columns_are_left_out(
+    feature_extractor: SepsisCQLFeatureExtractor, make_row: MakeRow
+) -> None:
+    row = make_row(pao2=72.0, fio2_vent=0.6, heart_rate=118, sbp=84.0)
+    del row["pf_ratio"], row["shock_index"]
+    state = state_of(feature_extractor, row).iloc[0]
+    assert state["pf_ratio"] == pytest.approx(120.0) and state["pf_ratio_missing"] == 0
+    assert state["shock_index"] == pytest.approx(118 / 84)
+    unknown = state_of(feature_extractor, row | {"fio2_vent": None, "heart_rate": None}).iloc[0]
+    assert np.isnan(unknown["pf_ratio"]) and unknown["pf_ratio_missing"] == 1
+    assert np.isnan(unknown["shock_index"])
+
+
+def test_a_ratio_is_carried_and_dropped_out_of_bounds_as_in_a_replay(
+    feature_extractor: SepsisCQLFeatureExtractor, rows: pd.DataFrame
+) -> None:
+    frame = rows.drop(columns="pf_ratio").assign(
+        pao2=[72.0, np.nan, 400.0, 90.0], fio2_vent=[0.6, 0.6, 0.21, 0.45]
+    )
+    state = state_of(feature_extractor, frame)
+    assert state["pf_ratio"].tolist() == pytest.approx([120.0, 120.0, np.nan, 200.0], nan_ok=True)
+    assert state["pf_ratio_missing"].tolist() == [0, 1, 1, 0]
+
+
+def test_a_ratio_needs_its_parts(feature_extractor: SepsisCQLFeatureExtractor, make_row: MakeRow) -> None:
+    row = make_row()
+    del row["pf_ratio"], row["pao2"]
+    with pytest.raises(ValueError, match=r"columns \['pao2', 'pf_ratio'\] missing"):
+        feature_extractor(row)
+
+
+def test_a_row_of_which_nothing_is_known_is_refused(
+    feature_extractor: SepsisCQLFeatureExtractor, make_row: MakeRow
+) -> None:
+    empty = dict.fromkeys(make_row())
+    with pytest.raises(ValueError, match=r"in 1 of 2 nothing at all is known.*leave these rows out"):
+        feature_extractor([make_row(), empty])
+    carried = [make_row(stay_id=1, step_index=0), empty | {"stay_id": 1, "step_index": 1}]
+    assert feature_extractor(carried)["states"].shape == (2, 62)
+
+
+def test_a_row_without_vital_signs_is_answered_with_a_warning(
+    feature_extractor: SepsisCQLFeatureExtractor, make_row: MakeRow
+) -> None:
+    names = ("heart_rate", "map", "sbp", "dbp", "resp_rate", "spo2", "temperature", "shock_index")
+    with pytest.warns(UserWarning, match="in 1 of 1 no vital sign is known"):
+        feature_extractor(make_row(**dict.fromkeys(names)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"map": 120.0}, "map, sbp: in 1 of 1 rows map is above sbp"),
+        ({"dbp": 200.0}, "dbp, sbp: in 1 of 1 rows dbp is above sbp"),
+        (
+            {"creatinine": 88.0, "bun": 14.0},
+            "creatinine, bun: .*Divide creatinine by 88.4, multiply urea by 2.8",
+        ),
+        ({"creatinine": 88.0, "bun": 90.0, "glucose": 8.9}, "creatinine, glucose: .*x 18"),
+        ({"pao2": 9.3}, "pao2, spo2: .*kPa"),
+        ({"pao2": 9.3, "spo2": None, "paco2": 5.3}, "pao2, paco2: .*kPa"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    feature_extractor: SepsisCQLFeatureExtractor, make_row: MakeRow, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        feature_extractor(make_row(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"map": 84.0, "dbp": 84.0},
+        {"map": 120.0, "sbp": None},
+        {"creatinine": 22.0, "bun": 180.0},
+        {"glucose": 18.0},
+        {"bilirubin_total": 26.0},
+        {"pao2": 24.0, "spo2": 81.0},
+        {"bun": 3.0},
+    ],
+)
+def test_values_of_the_very_ill_are_taken(
+    feature_extractor: SepsisCQLFeatureExtractor, make_row: MakeRow, changes: dict[str, Any]
+) -> None:
+    assert feature_extractor(make_row(**changes))["states"].shape == (1, 62)

@@ -190,3 +190,26 @@ def test_the_library_loader_refuses_missing_weights_too(package: Path, name: str
     edit_weights(package, lambda t: {k: v for k, v in t.items() if k != name})
     with pytest.raises(ValueError, match=f"missing_keys.*{name}"):
         SepsisCQLModel.from_pretrained(package)
+
+
+def test_an_older_package_without_the_attainable_return_is_read(package: Path) -> None:
+    values = json.loads((package / "config.json").read_text())
+    values.pop("attainable_return", None)
+    (package / "config.json").write_text(json.dumps(values))
+    assert load_package(package).config.attainable_return is None
+    edit_config(package, attainable_return=15.0)
+    assert load_package(package).config.attainable_return == 15
+    edit_config(package, attainable_return=-1.0)
+    with pytest.raises(CheckpointError, match="attainable_return"):
+        load_package(package)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "bfloat16"])
+def test_reduced_precision_is_not_taken_over_and_said(package: Path, dtype: torch.dtype | str) -> None:
+    states = 100 * torch.randn(256, 62, generator=torch.Generator().manual_seed(0))
+    whole = SepsisCQLModel.from_pretrained(package)
+    with pytest.warns(UserWarning, match="expected float32: reduced precision changes"):
+        model = SepsisCQLModel.from_pretrained(package, dtype=dtype)
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    assert torch.equal(model.greedy_action(states), whole.greedy_action(states))
+    assert torch.equal(model(states).q_values, whole(states).q_values)

@@ -96,6 +96,19 @@ def test_the_pipeline_answers_every_row_with_doses(
     assert alone[0]["q_values"] == pytest.approx(answers[0]["q_values"], abs=1e-6)
 
 
+def test_the_pipeline_marks_values_that_no_return_can_have(
+    model: SepsisCQLModel, feature_extractor: SepsisCQLFeatureExtractor, rows: pd.DataFrame
+) -> None:
+    pipeline = SepsisTreatmentPipeline(model=model, feature_extractor=feature_extractor, device="cpu")
+    largest = [max(map(abs, answer["q_values"])) for answer in pipeline(rows)]
+    assert [answer["beyond_attainable"] for answer in pipeline(rows)] == [None] * len(rows)
+    model.config.attainable_return = float(np.median(largest))
+    marks = [answer["beyond_attainable"] for answer in pipeline(rows)]
+    assert marks == [value > np.median(largest) for value in largest] and len(set(marks)) == 2
+    model.config.outputs = "logits"
+    assert "beyond_attainable" not in pipeline(rows)[0]
+
+
 def test_the_pipeline_refuses_a_model_without_statistics(
     feature_extractor: SepsisCQLFeatureExtractor, rows: pd.DataFrame
 ) -> None:

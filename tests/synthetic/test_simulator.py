@@ -115,3 +115,22 @@ def test_a_misspelt_setting_is_named(tmp_path, settings):
     (tmp_path / "icu.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(SettingsError, match=r"outcome\.icu_death\.organ"):
         load_settings(SyntheticSettings, tmp_path / "icu.yaml")
+
+
+@pytest.mark.parametrize("action", [99, 25, -1, 1.5, None])
+def test_an_action_that_does_not_exist_is_refused(action):
+    env = SepsisEnv()
+    env.reset(seed=1)
+    with pytest.raises(
+        gymnasium.error.InvalidAction, match=r"action: found .*, expected a whole number from 0 to 24"
+    ):
+        env.step(action)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_gymnasium_makes_the_environment_by_its_name():
+    env = gymnasium.make("sepsis_cql/SepsisICU-v0")
+    observation, _ = env.reset(seed=3)
+    expected, _ = SepsisEnv().reset(seed=3)
+    np.testing.assert_array_equal(observation, expected)
+    assert env.step(np.int64(24))[0].shape == (62,)

@@ -161,8 +161,8 @@ def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tm
     whole = start(f"--out={tmp_path / 'whole'}")
     assert whole.wait() == 0, whole.stdout.read()
     out = tmp_path / "run"
-    for stop in (signal.SIGINT, signal.SIGKILL):
-        process = start(f"--out={out}", "--resume")
+    for stop, more in ((signal.SIGINT, []), (signal.SIGKILL, ["--resume"])):
+        process = start(f"--out={out}", *more)
         before = checkpoint.list_checkpoints(out / "checkpoints")
         while process.poll() is None and checkpoint.list_checkpoints(out / "checkpoints") == before:
             time.sleep(0.02)

@@ -21,6 +21,7 @@ from sepsis_cql.common.errors import (
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.interop.exports import write_original
+from sepsis_cql.training.data import load_training_data, new_model
 from sepsis_cql.training.learners.cql import ConservativeQLearning
 from sepsis_cql.training.outputs import read_run_record
 from sepsis_cql.training.run import Run, train_from_replay, train_runs
@@ -232,3 +233,10 @@ def test_a_device_this_machine_lacks_is_refused(tmp_path):
             checkpoints=tmp_path / "checkpoints",
             report=lambda progress: None,
         )
+
+
+@pytest.mark.parametrize(("reward_variant", "expected"), [("sparse", 15.0), ("sofa_shaped", None)])
+def test_a_model_knows_the_largest_return_of_the_sparse_reward_only(demo_replay, reward_variant, expected):
+    data = load_training_data(open_replay(demo_replay), [reward_variant])
+    model = new_model(data, SETTINGS.model_copy(update={"reward_variant": reward_variant}))
+    assert model.config.attainable_return == expected

@@ -1,0 +1,72 @@
+"""What a command refuses before torch is imported, so that a mistyped path is told at once."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from sepsis_cql.common.errors import EvaluationError, ReplayError, SepsisCQLError, TableError
+from sepsis_cql.common.ownership import read_mark
+
+
+def check_mimic(root: Path | None) -> None:
+    """Refuse a --mimic that is no directory."""
+    if root is not None and not root.is_dir():
+        raise TableError(f"{root}: not a directory. Expected the MIMIC-IV root that holds `hosp` and `icu`.")
+
+
+def check_replay(path: Path) -> None:
+    """Refuse a --replay that is neither a replay directory nor a file."""
+    if not path.is_file() and not (path / "provenance.json").is_file():
+        raise ReplayError(
+            f"{path}: no provenance.json found. Expected a directory written by `sepsis-cql build`, or a replay "
+            "parquet file."
+        )
+
+
+def check_selection(file: Path | None) -> None:
+    """Refuse a --selection that is no file."""
+    if file is not None and not file.is_file():
+        raise EvaluationError(
+            f"{file}: not found. Expected the selection.json that `sepsis-cql sweep` or `reproduce` froze."
+        )
+
+
+def check_policy(spec: str) -> None:
+    """Refuse a --policy that is neither here nor spelled like a module's function or a revision on the Hub."""
+    path = Path(spec)
+    if path.exists():
+        return
+    if path.suffix in (".pt", ".d3"):
+        raise EvaluationError(f"{spec}: not found. Expected a file that training wrote.")
+    if ":" in spec:
+        _check_module(spec)
+        return
+    name, _, revision = spec.partition("@")
+    if name.count("/") != 1 or not revision:
+        raise EvaluationError(
+            f"{spec}: not found. Expected a package directory, a `.pt`, a `.d3`, module:function, or a Hub id "
+            "with its revision, such as name/repository@main."
+        )
+
+
+def _check_module(spec: str) -> None:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does, so that a module beside the user is found
+    module = spec.partition(":")[0]
+    try:
+        is_found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        is_found = False
+    if not is_found:
+        raise EvaluationError(
+            f"{spec}: cannot be imported (no module named {module!r} here or installed). Expected module:function."
+        )
+
+
+def check_resume(out: Path, stage: str, *, resume: bool) -> None:
+    """Refuse to continue what is not there, such as a mistyped --out, instead of beginning anew."""
+    if resume and read_mark(out) != stage:
+        raise SepsisCQLError(
+            f"{out}: found nothing that `sepsis-cql {stage}` began, expected it with --resume. Correct --out, or leave "
+            "--resume away to begin there."
+        )

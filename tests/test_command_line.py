@@ -1,0 +1,255 @@
+"""The command line tells mistakes at once and in a few lines."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import sepsis_cql
+from sepsis_cql.commands.app import app
+from sepsis_cql.commands.evaluate import print_metrics
+from sepsis_cql.commands.options import console
+from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, SettingsError
+from sepsis_cql.common.ownership import write_mark
+from sepsis_cql.common.strict import SHIPPED, find_settings, load_settings
+from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
+from sepsis_cql.evaluation.record import Estimate, load_evaluation
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.settings import ReplaySettings
+
+from .conftest import ROOT
+
+MAIN = "from sepsis_cql.commands.app import main; main()"
+HEAVY = "torch", "pandas", "duckdb", "matplotlib"
+
+
+def call(*options):
+    return CliRunner().invoke(app, [str(option) for option in options])
+
+
+def run(*arguments, cwd=None):
+    """Run a Python process that imports this checkout."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT.parent), "PATH": "/usr/bin:/bin", "HOME": str(cwd or ROOT)},
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-h"], ["--help"], ["train", "-h"]])
+def test_version_and_help_are_printed(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0
+    assert (version("sepsis-cql") if arguments == ["--version"] else "Usage:") in result.stdout
+
+
+def test_the_shell_is_offered_completion():
+    assert "--install-completion" in call("--help").stdout
+
+
+def test_the_package_runs_as_a_module_and_knows_its_version(tmp_path):
+    done = run("-m", "sepsis_cql", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"sepsis-cql {version('sepsis-cql')}\n")
+    assert sepsis_cql.__version__ == version("sepsis-cql")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sepsis_cql.nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --replay nosuch --out x", "nosuch: no provenance.json"),
+        ("sweep --replay nosuch --out x", "nosuch: no provenance.json"),
+        ("evaluate --replay nosuch --policy a:b --out x", "nosuch: no provenance.json"),
+        ("evaluate --replay file --policy nosuch --out x", "nosuch: not found"),
+        ("evaluate --replay file --policy nosuch.pt --out x", "nosuch.pt: not found"),
+        ("evaluate --replay file --policy nosuch.there:act --out x", "no module named 'nosuch.there'"),
+        ("evaluate --replay file --policy json:loads --selection nosuch --out x", "nosuch: not found"),
+        ("train --replay file --out typo --resume", "typo: found nothing that `sepsis-cql train` began"),
+        ("sweep --replay file --out typo --resume", "typo: found nothing that `sepsis-cql sweep` began"),
+        ("train --replay file --out x --config nosuch", "nosuch: not the name of shipped settings"),
+        ("train --replay file --out x --runtime cql", "cql: not the name of shipped settings (runtime.cpu"),
+        ("calibrate --case foo --out x", "found no case ['foo']"),
+        ("build --mimic nosuch --out x", "nosuch: not a directory"),
+        ("concepts --mimic nosuch --out x", "nosuch: not a directory"),
+        ("reproduce --mimic nosuch --out x", "nosuch: not a directory"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    code = (
+        f"import sys; sys.argv = ['sepsis-cql', *{arguments.split()!r}]\n"
+        "from sepsis_cql.commands.app import main\n"
+        "try: main()\n"
+        f"finally: print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = run("-c", code, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stdout == "[]\n"
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["file"]
+
+
+def test_only_what_the_same_command_began_is_continued(tmp_path):
+    write_mark(tmp_path, "train")
+    from sepsis_cql.commands.early import check_resume
+
+    check_resume(tmp_path, "train", resume=True)
+    check_resume(tmp_path / "new", "train", resume=False)
+    with pytest.raises(SepsisCQLError, match="found nothing that `sepsis-cql sweep` began"):
+        check_resume(tmp_path, "sweep", resume=True)
+
+
+def test_only_shipped_settings_that_fit_an_option_are_offered():
+    assert find_settings("cql_synthetic", "algorithm") == SHIPPED / "cql_synthetic.yaml"
+    with pytest.raises(SettingsError, match=r"^demo: not the name of shipped settings \(replay\)\."):
+        find_settings("demo", "onset_rule")
+
+
+def test_a_file_of_other_settings_is_refused_in_a_few_words():
+    with pytest.raises(SettingsError, match=r"onset_rule: Field required .*; and \d+ more$") as refused:
+        load_settings(ReplaySettings, SHIPPED / "demo.yaml")
+    assert len(str(refused.value)) < 1000
+
+
+def test_too_little_memory_is_one_sentence(tmp_path, mimic_demo):
+    options = ["build", "--mimic", mimic_demo, "--out", tmp_path / "replay", "--memory-limit", "10MB"]
+    done = run("-c", MAIN, *options, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: The database engine ran out of memory")
+    assert "--memory-limit" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "replay").exists()
+
+
+POLICIES = """
+import numpy as np
+
+def good(states): return np.zeros(len(states), dtype=int)
+def shares(states): return np.full((len(states), 25), 0.04)
+def thirty(states): return np.full(len(states), 30)
+def negative(states): return np.full(len(states), -1)
+def narrow(states): return np.full((len(states), 24), 1 / 24)
+def one_row(states): return np.full(25, 0.04)
+def logits(states): return np.tile(np.arange(25.0), (len(states), 1))
+def unknown(states): return np.full((len(states), 25), states[:, :1] * np.nan)
+def sums(states): return np.tile((states.mean(axis=1) * 0 + 0.04)[:, None], 25)
+def fails(states): return states.act()
+"""
+
+
+@pytest.fixture
+def policies(tmp_path, monkeypatch):
+    (tmp_path / "policies_to_probe.py").write_text(POLICIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "policies_to_probe"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("thirty", "returned actions 30 to 30, expected 0 to 24"),
+        ("negative", "returned actions -1 to -1, expected 0 to 24"),
+        ("narrow", r"returned shape \(4, 24\), expected \(4, 25\)"),
+        ("one_row", r"returned shape \(25,\), expected \(4, 25\)"),
+        ("logits", "4 of 4 rows are not probabilities .*softmax"),
+        ("unknown", "4 of 4 rows are not probabilities"),
+        ("sums", "1 of 4 rows are not probabilities"),  # NaN where something was not measured
+        ("fails", r"failed on \(4, 62\) made-up states \(AttributeError"),
+    ],
+)
+def test_a_policy_is_probed_before_anything_is_fitted(policies, demo_replay, name, message):
+    with pytest.raises(EvaluationError, match=f"policies_to_probe:{name}: {message}"):
+        probe_policy(load_policy(f"{policies}:{name}"), open_replay(demo_replay))
+
+
+@pytest.mark.parametrize("name", ["good", "shares"])
+def test_a_policy_that_answers_passes_the_probe(policies, demo_replay, name):
+    probe_policy(load_policy(f"{policies}:{name}"), open_replay(demo_replay))
+
+
+def test_the_network_of_the_root_passes_the_probe(demo_replay):
+    probe_policy(load_policy(str(ROOT)), open_replay(demo_replay))
+
+
+@pytest.fixture(scope="module")
+def evaluated(demo_replay, tmp_path_factory):
+    """What `evaluate --json` printed, and its directory."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    values = yaml.safe_load((SHIPPED / "evaluation.yaml").read_text())
+    values["fqe"] |= {"refits": 3, "features": 8, "components": 2}
+    values |= {"clinician_shares": [0.5], "tilt_temperatures": [5.0], "resamples": 20}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(values))
+    options = ["--policy", ROOT, "--replay", demo_replay, "--out", folder / "out", "--json"]
+    result = call("evaluate", *options, "--config", folder / "mine.yaml")
+    assert result.exit_code == 0, result.output
+    return result.stdout, folder / "out"
+
+
+def test_json_is_the_record_and_nothing_else(evaluated):
+    text, directory = evaluated
+    assert text == (directory / "evaluation.json").read_text()
+
+
+def printed(directory, **options):
+    with console.capture() as captured:
+        print_metrics(directory, **options)
+    return captured.get()
+
+
+def edited(directory, tmp_path, value, lower, upper):
+    """The evaluation with this cross-fitted FQE for every policy."""
+    found = load_evaluation(directory)
+    estimate = Estimate(value=value, lower=lower, upper=upper, method="made up")
+    policies = [
+        one.model_copy(
+            update={"estimates": one.estimates | {"fqe_cross_fitted": estimate, "observed": estimate}}
+        )
+        for one in found.policies
+    ]
+    file = tmp_path / "evaluation.json"
+    file.write_text(found.model_copy(update={"policies": policies}).model_dump_json())
+    return tmp_path
+
+
+def test_the_table_fits_80_columns_and_breaks_no_number(evaluated, tmp_path):
+    directory = edited(evaluated[1], tmp_path, -12.67, -13.31, 14.98)
+    text = printed(directory)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("-12.67 [-13.31, 14.98]") == len(load_evaluation(directory).policies)
+    assert "WDR" not in text and "WDR" in printed(directory, wide=True)
+
+
+@pytest.mark.parametrize("value", [104.2, -120.39, None])
+def test_an_estimate_that_failed_is_not_printed_as_a_number(evaluated, tmp_path, value):
+    directory = edited(evaluated[1], tmp_path, value, -2739.22, 2947.63)
+    for wide in (False, True):
+        text = printed(directory, wide=wide)
+        assert "2947" not in text and "failed: undefined, outside the attainable range of -15 to 15" in text
+
+
+def test_an_interval_ends_where_returns_end(evaluated, tmp_path):
+    directory = edited(evaluated[1], tmp_path, -1.64, -119.44, 116.15)
+    assert "-1.64 [-15.00, 15.00]" in printed(directory)
+
+
+def test_weights_on_one_episode_are_no_estimate(evaluated, tmp_path):
+    found = load_evaluation(evaluated[1])
+    estimate = Estimate(value=14.26, lower=13.43, upper=14.88, method="made up")
+    for ess, text in ((1.0, "failed"), (2.0, "14.26 [13.43, 14.88]")):
+        one = found.policies[0].model_copy(
+            update={
+                "estimates": found.policies[0].estimates | {"wis": estimate},
+                "weights": found.policies[0].weights.model_copy(update={"ess": ess}),
+            }
+        )
+        (tmp_path / "evaluation.json").write_text(
+            found.model_copy(update={"policies": [one]}).model_dump_json()
+        )
+        assert text in next(line for line in printed(tmp_path, wide=True).splitlines() if one.name in line)
