@@ -96,11 +96,18 @@ def describe_network(records: Records) -> bytes:
             "gamma": settings.get("gamma"),
             "alpha": settings.get("alpha"),
             "reward_variant": settings["reward_variant"],
+            "attainable_return": _attainable_return(records),
             "decision_interval_hours": build.settings.step_hours,
             "normalization": f"training split of replay {build.fingerprint}",
             "training_data": describe_training_data(training),
         }
     )
+
+
+def _attainable_return(records: Records) -> float | None:
+    """Largest absolute return of the reward trained on; None where shaping adds to it what no setting bounds."""
+    is_sparse = records.training.settings["reward_variant"] == "sparse"
+    return records.build.settings.terminal_reward if is_sparse else None
 
 
 def describe_extractor() -> bytes:

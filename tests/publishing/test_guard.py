@@ -1,5 +1,6 @@
 """A campaign of planted leaks: none may pass, however the files around it are made to fit, and a clean export does."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -7,11 +8,11 @@ import pytest
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.card import render_card
-from sepsis_cql.publishing.evidence import RECORDS, disagreements, read_sources
+from sepsis_cql.publishing.evidence import RECORDS, disagreements, read_records, read_sources
 from sepsis_cql.publishing.guard import files as guard
 from sepsis_cql.publishing.guard.files import inspect, make_export, read_export
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
-from sepsis_cql.publishing.package import make_files, shipped_files
+from sepsis_cql.publishing.package import describe_network, make_files, shipped_files
 
 from .containers import CHECKPOINTS, PICTURES, WEIGHTS
 from .leaks import TEXTS, mutate, respell
@@ -217,3 +218,13 @@ def test_campaign_was_large():
     if TRIED["tried"]:
         print(f"{TRIED['tried']} leaks planted")
         assert TRIED["tried"] >= 300
+
+
+@pytest.mark.parametrize(("variant", "bound"), [("sparse", 15.0), ("sofa_shaped", None)])
+def test_package_says_the_largest_return_of_the_reward_it_was_trained_on(clean, variant, bound):
+    records = read_records(clean)
+    training = records.training.model_copy(
+        update={"settings": records.training.settings | {"reward_variant": variant}}
+    )
+    config = json.loads(describe_network(dataclasses.replace(records, training=training)))
+    assert config["attainable_return"] == bound
