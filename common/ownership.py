@@ -68,15 +68,6 @@ def one_writer(target: Path | str, command: str, *, wait_seconds: float = 0) -> 
         lock.release()
 
 
-def is_held(target: Path) -> bool:
-    """Return whether a living process holds the lock on `target`."""
-    try:
-        with one_writer(target, ""):
-            return False
-    except SepsisCQLError:
-        return True
-
-
 def mark_of(stage: str) -> bytes:
     """Return the exact content of the mark that `stage` leaves in a directory it makes."""
     assert stage in STAGES, stage
@@ -171,19 +162,25 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def scratch_directory(parent: Path) -> Iterator[Path]:
-    """Yield a private directory in `parent` that is gone at the end; those of dead runs are removed first."""
+    """Yield a private directory in `parent` that is gone at the end; those of dead runs are removed first.
+
+    Its lock lies in itself, not in the user's own directory: processes that share only `parent` see each other's.
+    """
     for leftover in parent.glob(f"{TEMPORARY}scratch-*"):
-        with suppress(OSError):
-            if leftover.lstat().st_uid == os.getuid() and not is_held(leftover):
-                remove(leftover)
-    directory = parent / f"{TEMPORARY}scratch-{os.urandom(6).hex()}"
-    with one_writer(directory, "scratch"):
-        directory.mkdir(mode=0o700)
-        directory.chmod(0o700)
-        try:
+        with suppress(OSError, Timeout):
+            if leftover.lstat().st_uid == os.getuid() and not leftover.is_symlink():
+                with FileLock(leftover / "lock", timeout=0, fallback_to_soft=False):
+                    remove(leftover)
+    name = os.urandom(6).hex()
+    new, directory = parent / f"{TEMPORARY}new-{name}", parent / f"{TEMPORARY}scratch-{name}"
+    new.mkdir(mode=0o700)
+    try:
+        with FileLock(new / "lock", timeout=0, mode=0o600, fallback_to_soft=False):
+            new.rename(directory)  # held before anyone looks for it
             yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _prefix(path: Path) -> str:

@@ -1,11 +1,11 @@
 import gzip
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from sepsis_cql.common.errors import SettingsError, TableError
+from sepsis_cql.common.ownership import scratch_directory
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.replay.mimic import raw_files, tables
 from sepsis_cql.replay.mimic.tables import open_mimic
@@ -262,6 +262,16 @@ def test_a_limit_the_engine_does_not_understand_is_refused(small_root, limits):
 
 def test_scratch_files_lie_where_asked_and_closing_removes_them(small_root, tmp_path):
     mimic = open_mimic(small_root, scratch_parent=tmp_path)
-    assert Path(mimic.scratch.name).parent == tmp_path
+    (scratch,) = tmp_path.glob(".sepsis-cql-tmp-scratch-*")
     mimic.close()
-    assert not Path(mimic.scratch.name).exists()
+    assert not scratch.exists()
+
+
+def test_scratch_of_a_living_run_with_another_home_is_left_alone(tmp_path, monkeypatch):
+    with scratch_directory(tmp_path) as living:
+        monkeypatch.setenv("SEPSIS_CQL_HOME", str(tmp_path / "another"))
+        with scratch_directory(tmp_path):
+            assert living.is_dir()
+    (tmp_path / ".sepsis-cql-tmp-scratch-dead").mkdir()
+    with scratch_directory(tmp_path) as alone:
+        assert list(tmp_path.glob(".sepsis-cql-tmp-scratch-*")) == [alone]
