@@ -1,8 +1,9 @@
 """`sepsis-cql card`, `export` and `push`: results to a model card, to a checked directory and to the Hub."""
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.markup import escape
@@ -96,22 +97,19 @@ def push(
     from sepsis_cql.publishing.guard.files import read_export
     from sepsis_cql.publishing.hub import push as push_export
 
-    if export is not None and run is None:
-        checked = read_export(export)
-    elif run is not None and export is None:
-        checked = export_run(run)
-    else:
+    if (run is None) == (export is None):
         raise PublishingError("push: give exactly one of --run and --export.")
-    files = checked.list_files()
-    if dry_run:
-        for name, size, reason in files:
-            console.print(f"{size:>10,}  {escape(name)}  [dim]{escape(reason)}[/]")
-        size = sum(row[1] for row in files)
-        console.print(
-            f"[green]✓[/] dry run: {len(files)} files, {size / 2**20:.1f} MiB, may go to {escape(repository)}"
-        )
-        return
-    with one_writer(f"Hub repository {repository}", "push"):
+    with nullcontext() if dry_run else one_writer(f"Hub repository {repository}", "push"):
+        checked = read_export(export) if export is not None else export_run(cast("Path", run))
+        files = checked.list_files()
+        if dry_run:
+            for name, size, reason in files:
+                console.print(f"{size:>10,}  {escape(name)}  [dim]{escape(reason)}[/]")
+            size = sum(row[1] for row in files)
+            console.print(
+                f"[green]✓[/] dry run: {len(files)} files, {size / 2**20:.1f} MiB, may go to {escape(repository)}"
+            )
+            return
         published = push_export(checked, repository, private=private, pull_request=pr, tag=tag)
     state = "pushed" if published.is_new else "was there already"
     console.print(f"[green]✓[/] push: {state}: {escape(published.url)}")

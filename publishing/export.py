@@ -34,21 +34,20 @@ def write_export(run: Path, out: Path, *, force: bool = False, with_moments: boo
         force: replace what is there.
         with_moments: put Adam's moments into the checkpoint.
     """
-    export = export_run(run, with_moments=with_moments)
-    export.list_files()
     with new_directory(out, "export", force=force, inputs=_parts(run)) as directory:
+        export = export_run(run, with_moments=with_moments)
+        export.list_files()
         export.write(directory)
     return export
 
 
 def write_checkpoint(run: Path, out: Path, *, force: bool = False, with_moments: bool = False) -> Path:
     """Write the checkpoint of a run's export, with its manifest, into a new directory; return its path."""
-    files = export_run(run, with_moments=with_moments).files
-    chosen = {
-        Path(name).name: data for name, data in files.items() if Path(name).parent.as_posix() == "model"
-    }
     with new_directory(out, "export-pt", force=force, inputs=_parts(run)) as directory:
-        Export(chosen).write(directory)
+        files = export_run(run, with_moments=with_moments).files
+        Export(
+            {Path(name).name: data for name, data in files.items() if Path(name).parent.as_posix() == "model"}
+        ).write(directory)
     (checkpoint,) = out.glob("*.pt")
     return checkpoint
 
