@@ -152,14 +152,15 @@ def test_a_file_too_large_for_what_it_is_is_not_read(tmp_path):
 IN_THE_ENGINE = """
 import contextlib, sys, types
 import duckdb
-from sepsis_cql.commands import app, concepts
+from sepsis_cql.commands import app
+from sepsis_cql.replay.mimic import concepts, tables
 @contextlib.contextmanager
-def tables(*arguments, **more):
+def opened(*arguments, **more):
     yield types.SimpleNamespace(connection=duckdb.connect())
 def work(connection):
     print("working", flush=True)
     connection.execute("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b").fetchall()
-concepts.open_mimic, concepts.create_concepts = tables, work
+tables.open_mimic, concepts.create_concepts = opened, work
 sys.argv = ["sepsis-cql", "concepts", "--mimic", sys.argv[1], "--out", sys.argv[2]]
 app.main()
 """
@@ -168,8 +169,11 @@ IN_PYTHON = IN_THE_ENGINE.replace("connection.execute(", "import time; time.slee
 
 @pytest.mark.parametrize("program", [IN_THE_ENGINE, IN_PYTHON], ids=["in the engine", "in Python"])
 def test_ctrl_c_is_one_line_and_130(tmp_path, program):
+    mimic = tmp_path / "mimic"
+    for module in ("hosp", "icu"):
+        (mimic / module).mkdir(parents=True)
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "mimic"), str(tmp_path / "out")],
+        [sys.executable, "-c", program, str(mimic), str(tmp_path / "out")],
         env=here(),
         text=True,
         stdout=subprocess.PIPE,
@@ -181,7 +185,7 @@ def test_ctrl_c_is_one_line_and_130(tmp_path, program):
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130, printed
     assert printed == "interrupted. Nothing half-written is left.\n"
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [mimic]
 
 
 @pytest.fixture
