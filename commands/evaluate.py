@@ -14,12 +14,9 @@ from sepsis_cql.commands.options import Changes, Force, Ledger, ReplayPath, cons
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 if TYPE_CHECKING:
-    from sepsis_cql.evaluation.record import Evaluation, PolicyRecord
+    from sepsis_cql.evaluation.record import Evaluation
 
-FAILED = "failed"
 MAIN = "fqe_cross_fitted"  # the estimate that the narrow table shows
-WEIGHTED = ("wis", "wdr")  # estimates that rest on the weights of episodes
-FEWEST = 2.0  # effective episodes, below which such an estimate is that of one episode
 WIDE = 160  # columns
 
 
@@ -119,11 +116,11 @@ def evaluate(
 def print_metrics(directory: Path, *, wide: bool = False) -> None:
     """Print the verdict and the table of an evaluation directory, within 80 columns or with every estimate."""
     from sepsis_cql.evaluation.record import load_evaluation
+    from sepsis_cql.evaluation.report.results import FAILED, find_published
 
     found = load_evaluation(directory)
     if (old := found.published) is not None:
-        fqe = _numbers(old.fqe_mean, old.fqe_lower, old.fqe_upper, found.bound)
-        wis = _numbers(old.wis_mean, old.wis_lower, old.wis_upper, found.bound, ess=old.ess)
+        fqe, wis = (find_published(old, name, found.bound) or FAILED for name in ("fqe", "wis"))
         console.print(escape(f"published protocol: FQE {fqe}, WIS {wis}, ESS {old.ess:.1f}"))
     if found.policies:
         _print_table(found, wide=wide)
@@ -134,6 +131,7 @@ def print_metrics(directory: Path, *, wide: bool = False) -> None:
 
 def _print_table(found: "Evaluation", *, wide: bool) -> None:
     from sepsis_cql.evaluation.estimators.table import list_captions
+    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_result
 
     captions = list_captions("terminal") if wide else {MAIN: list_captions()[MAIN]}
     table = Table(box=SIMPLE_HEAD, padding=0)
@@ -146,7 +144,8 @@ def _print_table(found: "Evaluation", *, wide: bool) -> None:
     shown = []
     for policy in found.policies:
         is_clinicians = policy.role == "clinicians"
-        cells = [_cell(policy, "observed" if is_clinicians else name, found.bound) for name in captions]
+        names = ["observed"] * len(captions) if is_clinicians else list(captions)
+        cells = [escape(str(find_result(policy, name, found.bound) or FAILED)) for name in names]
         shown += cells
         if is_clinicians:
             cells[1:] = [""] * (len(captions) - 1)
@@ -164,27 +163,4 @@ def _print_table(found: "Evaluation", *, wide: bool) -> None:
     finally:
         console.width = width
     if FAILED in shown:
-        console.print(
-            f"{FAILED}: undefined, outside the attainable range of -{found.bound:g} to {found.bound:g}, or weights on "
-            "fewer than two episodes.",
-            soft_wrap=False,
-        )
-
-
-def _cell(policy: "PolicyRecord", name: str, bound: float) -> str:
-    """Return an estimate of a policy with its interval, or that it failed."""
-    if (estimate := policy.estimates.get(name)) is None:
-        return FAILED
-    ess = policy.weights.ess if name in WEIGHTED else None
-    return escape(_numbers(estimate.value, estimate.lower, estimate.upper, bound, ess=ess))
-
-
-def _numbers(
-    value: float | None, lower: float | None, upper: float | None, bound: float, *, ess: float | None = None
-) -> str:
-    """Return `value [lower, upper]`, the interval within what can be attained; a value outside it is no result."""
-    if value is None or abs(value) > bound or (ess is not None and ess < FEWEST):
-        return FAILED
-    if lower is None or upper is None:
-        return f"{value:.2f}"
-    return f"{value:.2f} [{max(lower, -bound):.2f}, {min(upper, bound):.2f}]"
+        console.print(f"{FAILED}: {WHY_FAILED.format(found.bound)}.", soft_wrap=False)

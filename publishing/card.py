@@ -13,7 +13,14 @@ from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
-from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation
+from sepsis_cql.evaluation.record import Evaluation
+from sepsis_cql.evaluation.report.results import (
+    find_bias,
+    find_published,
+    find_result,
+    say_difference,
+    say_estimate,
+)
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
 from sepsis_cql.publishing.package import describe_network
 
@@ -128,8 +135,9 @@ def _render(facts: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["number"] = _number
-    environment.filters["interval"] = _interval
-    environment.filters["estimate"] = _estimate
+    environment.filters["estimate"] = say_estimate
+    environment.filters["difference"] = say_difference
+    environment.filters["bias"] = find_bias
     body = environment.get_template("card.md.j2").render(**facts)
     return f"---\n{_metadata(facts)}\n---\n\n{body}"
 
@@ -162,36 +170,38 @@ def _metadata(facts: dict[str, Any]) -> str:
         language="en",
         license=card.license,
         library_name="transformers",
+        pipeline_tag="reinforcement-learning",
         tags=card.tags,
         model_name=card.title,
         eval_results=_eval_results(facts["source"].label, evaluation),
-        datasets_note=(
-            "MIMIC-IV is credentialed: obtain it from PhysioNet. No patient data are in this repository."
-        ),
     )
     return str(data.to_yaml()).strip()
 
 
 def _eval_results(label: str, evaluation: Evaluation) -> list[EvalResult]:
-    """The published metrics and the sound estimates of the learned policy, each with its interval."""
+    """What is a result of the learned policy: the recommended estimate, its truth where known, then the others."""
     dataset = f"{label}, {evaluation.split} split"
     results = []
-    if found := evaluation.published:
-        for metric, mean, lower, upper in (
-            ("fqe", found.fqe_mean, found.fqe_lower, found.fqe_upper),
-            ("wis", found.wis_mean, found.wis_lower, found.wis_upper),
-        ):
-            name, ends = f"{metric.upper()} mean, published definition", {"lower": lower, "upper": upper}
-            if mean is not None:
-                results.append(_result(dataset, f"{metric}_published", name, mean, ends))
-        if found.ess >= SMALLEST_CELL:
-            results.append(_result(dataset, "ess_published", "ESS, published definition", found.ess, {}))
     learned = next((policy for policy in evaluation.policies if policy.role == "learned"), None)
-    for metric, row in ESTIMATORS.items():
-        estimate = learned.estimates.get(metric) if learned else None
-        if estimate is not None and estimate.value is not None:
-            arguments = {"lower": estimate.lower, "upper": estimate.upper, "method": estimate.method}
-            results.append(_result(dataset, metric, row.caption, estimate.value, arguments))
+    if learned is not None:
+        difference = learned.difference_to_clinicians
+        recommended = difference.estimator if difference else next(iter(learned.estimates), "")
+        for metric in sorted(learned.estimates, key=lambda name: name != recommended):
+            if found := find_result(learned, metric, evaluation.bound):
+                ends = {"lower": found.lower, "upper": found.upper}
+                arguments = {**ends, "method": learned.estimates[metric].method}
+                results.append(_result(dataset, metric, ESTIMATORS[metric].caption, found.value, arguments))
+        if true := learned.true_value:
+            error = {"standard_error": true.standard_error, "method": "the policy played in the simulator"}
+            results.insert(1, _result(dataset, "true_value", "true value", true.value, error))
+    if published := evaluation.published:
+        for metric in ("fqe", "wis"):
+            name = f"{metric.upper()} mean, published definition"
+            if found := find_published(published, metric, evaluation.bound):
+                ends = {"lower": found.lower, "upper": found.upper}
+                results.append(_result(dataset, f"{metric}_published", name, found.value, ends))
+        if published.ess >= SMALLEST_CELL:
+            results.append(_result(dataset, "ess_published", "ESS, published definition", published.ess, {}))
     return results
 
 
@@ -216,19 +226,3 @@ def _number(value: float | int | str | None, digits: int = 2) -> str:
         if isinstance(value, float)
         else (f"{value:,}" if isinstance(value, int) else value)
     )
-
-
-def _estimate(estimate: Estimate, bound: float) -> str:
-    """The value with its interval; no value outside the attainable range is a result."""
-    if estimate.value is not None and abs(estimate.value) > bound:
-        return "failed (outside the attainable range)"
-    return _interval(estimate)
-
-
-def _interval(estimate: Estimate | Difference, digits: int = 2) -> str:
-    """`1.23 [0.98, 1.50]`, or what is missing."""
-    if estimate.value is None:
-        return "not shown"
-    if estimate.lower is None or estimate.upper is None:
-        return f"{estimate.value:.{digits}f} (no interval)"
-    return f"{estimate.value:.{digits}f} [{estimate.lower:.{digits}f}, {estimate.upper:.{digits}f}]"

@@ -71,6 +71,7 @@ class Estimator:
         is_gated: whether value and interval must lie in the attainable range for a policy to be identified. DR is
             not: without self-normalization it exceeds the range for reasons of variance alone.
         is_of_clinicians: whether it says what the clinicians achieved, not what a policy would.
+        rests_on_weights: whether it says nothing where the weights rest on few episodes.
         shown: where it is shown besides `evaluation.json` and the report, which show all.
     """
 
@@ -80,6 +81,7 @@ class Estimator:
     is_truncated: bool = False
     is_gated: bool = False
     is_of_clinicians: bool = False
+    rests_on_weights: bool = True
     shown: tuple[Place, ...] = ()
 
 
@@ -88,6 +90,7 @@ ESTIMATORS: dict[str, Estimator] = {
         "observed return",
         lambda x: importance.mean_estimator(x.episodes.returns),
         is_of_clinicians=True,
+        rests_on_weights=False,
         shown=("figures",),
     ),
     "wis": Estimator(
@@ -127,6 +130,7 @@ ESTIMATORS: dict[str, Estimator] = {
         lambda x: x.fits["fqe"],
         method=f"fitted on training transitions; {REFITS}",
         is_gated=True,
+        rests_on_weights=False,
         shown=("card",),
     ),
     "fqe_cross_fitted": Estimator(
@@ -134,13 +138,20 @@ ESTIMATORS: dict[str, Estimator] = {
         lambda x: x.fits["fqe_cross_fitted"],
         method=f"fitted on other folds of the scored episodes; {REFITS}",
         is_gated=True,
+        rests_on_weights=False,
         shown=("card", "figures", "terminal"),
     ),
-    "fqe_bounded": Estimator("bounded FQE", lambda x: x.fits["fqe"].bounded_value, method=f"fqe {BOUNDED}"),
+    "fqe_bounded": Estimator(
+        "bounded FQE",
+        lambda x: x.fits["fqe"].bounded_value,
+        method=f"fqe {BOUNDED}",
+        rests_on_weights=False,
+    ),
     "fqe_cross_fitted_bounded": Estimator(
         "bounded cross-fitted FQE",
         lambda x: x.fits["fqe_cross_fitted"].bounded_value,
         method=f"fqe_cross_fitted {BOUNDED}",
+        rests_on_weights=False,
     ),
 }
 

@@ -1,13 +1,13 @@
 """One HTML page of an evaluation, with its figures inside."""
 
 import base64
-import math
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepsis_cql.evaluation.estimators.table import list_captions
-from sepsis_cql.evaluation.record import Difference, Estimate, Evaluation
+from sepsis_cql.evaluation.record import Evaluation
+from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -25,20 +25,18 @@ def render_page(evaluation: Evaluation, figures: list[Path]) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("report.html.j2")
-    return template.render(found=evaluation, figures=images, captions=list_captions(), show=_show, cell=_cell)
+    return template.render(
+        found=evaluation,
+        figures=images,
+        captions=list_captions(),
+        show=_show,
+        estimate=say_estimate,
+        difference=say_difference,
+        bias=find_bias,
+    )
 
 
 def _show(value: object) -> str:
     if value is None:
         return "undefined"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _cell(estimate: Estimate | Difference | None, bound: float = math.inf) -> str:
-    if estimate is None:
-        return ""
-    if estimate.value is not None and abs(estimate.value) > bound:
-        return "failed (outside the attainable range)"
-    if estimate.value is None or estimate.lower is None or estimate.upper is None:
-        return _show(estimate.value)
-    return f"{estimate.value:.2f} [{estimate.lower:.2f}, {estimate.upper:.2f}]"

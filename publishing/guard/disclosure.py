@@ -20,7 +20,7 @@ from sepsis_cql.publishing.guard.evaluation import ABOVE, FIVE_GATES, POLICY, Pu
 from sepsis_cql.publishing.guard.fields import round_numbers
 from sepsis_cql.publishing.guard.wording import is_known_group, say_verdict
 
-WEIGHTED = frozenset(name for name in ESTIMATORS if not name.startswith("fqe") and name != "observed")
+WEIGHTED = frozenset(name for name, row in ESTIMATORS.items() if row.rests_on_weights)
 ENDS = {"value": None, "lower": None, "upper": None}
 OF_FEW = frozenset([*FIVE_GATES[2:4], WORST])  # gates whose number is one patient's where the sample is small
 WIS = ("wis_mean", "wis_lower", "wis_upper", "wis_point_clipped50")

@@ -1,0 +1,80 @@
+"""One rule of what is a result, wherever an estimate is shown."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from sepsis_cql.evaluation.record import Difference, Estimate
+from sepsis_cql.evaluation.report.results import find_bias, find_difference, make_result, say_estimate
+from sepsis_cql.publishing.card import _eval_results, load_facts
+
+ROOT = Path(__file__).parents[2]
+BOUND = 15.0
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return load_facts(ROOT)["evaluation"]
+
+
+def changed(policy, value, lower, upper, *, name="fqe_cross_fitted", ess=200.0):
+    """The policy with this estimate and the same as its difference."""
+    estimate = Estimate(value=value, lower=lower, upper=upper, method="made up")
+    return policy.model_copy(
+        update={
+            "estimates": {name: estimate},
+            "weights": policy.weights.model_copy(update={"ess": ess}),
+            "difference_to_clinicians": Difference(estimator=name, value=value, lower=lower, upper=upper),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "ess", "text"),
+    [
+        (7.6, 200.0, "7.60 [-15.00, 15.00]"),
+        (104.2, 200.0, "failed"),
+        (-14.41, 1.0, "failed"),
+        (None, 200.0, "not shown"),
+    ],
+)
+def test_an_estimate_is_said_as_what_it_is(evaluation, value, ess, text):
+    policy = changed(evaluation.policies[0], value, -2739.2, 2947.6, name="wis", ess=ess)
+    assert say_estimate(policy, "wis", BOUND) == text
+    assert say_estimate(policy, "fqe", BOUND) == ""
+
+
+def test_an_estimate_that_rests_on_no_weights_needs_none(evaluation):
+    assert (
+        say_estimate(changed(evaluation.policies[0], 7.6, None, None, ess=1.0), "fqe_cross_fitted", BOUND)
+        == "7.60"
+    )
+
+
+def test_a_difference_fails_with_the_value_that_it_rests_on(evaluation):
+    """16 - 6 would be a difference that two attainable values can have."""
+    assert find_difference(changed(evaluation.policies[0], 16.0, 15.0, 17.0), BOUND) is None
+    assert find_difference(changed(evaluation.policies[0], 10.0, 9.0, 40.0), BOUND).upper == 2 * BOUND
+
+
+def test_a_bias_beyond_what_can_be_attained_fails(evaluation):
+    biases = {line.bias: find_bias(line, BOUND) for line in evaluation.calibration}
+    assert None in biases.values()
+    for given, shown in biases.items():
+        assert shown in (None, given) and (given < -100) == (shown is None)
+
+
+def test_metadata_lead_with_the_recommended_estimate_and_the_truth_and_hold_no_failure(evaluation):
+    """The network of the root claims values that cannot be attained."""
+    assert evaluation.policies[0].estimates["fqe"].value > BOUND
+    for results in (ModelCard.load(ROOT / "README.md").data.eval_results, _eval_results("x", evaluation)):
+        assert [one.metric_type for one in results[:2]] == ["fqe_cross_fitted", "true_value"]
+        for one in results:
+            assert one.metric_type == "ess_published" or abs(one.metric_value) <= BOUND, one
+            ends = [(one.metric_args or {}).get(end) for end in ("lower", "upper")]
+            assert all(end is None or abs(end) <= BOUND for end in ends)
+
+
+def test_a_value_at_the_bound_is_attainable():
+    assert str(make_result(15.0, None, None, BOUND)) == "15.00"
