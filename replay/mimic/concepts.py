@@ -22,19 +22,25 @@ ORDER = (
     "vasoactive_infusion",
     "vasoactive_agent",
     "norepinephrine_equivalent_dose",
+    "oxygen_delivery",
+    "ventilator_setting",
     "ventilation",
     "sofa",
     "antibiotic",
     "suspicion_of_infection",
     "sepsis3",
+    "code_status",
+    "height",
+    "crrt",
+    "rrt",
 )
 
 
 def create_concepts(connection: duckdb.DuckDBPyConnection) -> None:
     """Create one table a concept, from the views of `replay.tables.open_mimic`.
 
-    Beyond the official columns, `gcs`, `bg` and `urine_output` end with `known_time`: when the last part of a
-    row was filed, which is when a clinician could first see it.
+    Beyond the official columns, `gcs`, `bg`, `urine_output` and `code_status` end with `known_time`: when the last part
+    of a row was filed, which is when a clinician could first see it.
     """
     for name in ORDER:
         connection.execute(f"CREATE TABLE {name} AS {read_query(name)}")

@@ -1,46 +1,25 @@
 -- Episodes of one kind of respiratory support. Each charting of a ventilator mode (223849, Hamilton 229314) or
 -- an oxygen device (226732) gives a status, the strongest first: tracheostomy, invasive, non-invasive, high-flow
 -- cannula, supplemental oxygen, none. An episode ends when the status changes or after a gap of 14 h, and lasts
--- until the next charting. A device counts only where an oxygen flow was charted at the same time, and of
--- several devices the one filed last, as in the official concept.
-WITH modes AS (
-  SELECT
-    subject_id,
-    charttime,
-    MAX(stay_id) AS stay_id,
-    MAX(CASE WHEN itemid = 223849 THEN value END) AS ventilator_mode,
-    MAX(CASE WHEN itemid = 229314 THEN value END) AS hamilton_mode
-  FROM chartevents
-  WHERE itemid IN (223849, 229314) AND value IS NOT NULL AND stay_id IS NOT NULL
-  GROUP BY subject_id, charttime
-), flow_times AS (
-  SELECT
-    subject_id,
-    charttime,
-    MAX(stay_id) AS stay_id
-  FROM chartevents
-  WHERE itemid IN (223834, 227582, 227287) AND value IS NOT NULL
-  GROUP BY subject_id, charttime
-), devices AS (
-  SELECT
-    subject_id,
-    charttime,
-    TRIM(value) AS device,
-    ROW_NUMBER() OVER (
-      PARTITION BY subject_id, charttime ORDER BY storetime DESC NULLS LAST, value DESC NULLS LAST
-    ) AS nth
-  FROM chartevents
-  WHERE itemid = 226732
+-- until the next charting. A device counts only where an oxygen flow was charted at the same time; of several
+-- devices the one filed last counts, but a BiPAP or CPAP mask in any place does.
+WITH times AS (
+  SELECT stay_id, charttime FROM ventilator_setting
+  UNION DISTINCT
+  SELECT stay_id, charttime FROM oxygen_delivery
 ), charted AS (
   SELECT
-    COALESCE(m.stay_id, f.stay_id) AS stay_id,
-    COALESCE(m.charttime, f.charttime) AS charttime,
-    d.device,
-    m.ventilator_mode,
-    m.hamilton_mode
-  FROM modes AS m
-  FULL JOIN flow_times AS f ON f.stay_id = m.stay_id AND f.charttime = m.charttime
-  LEFT JOIN devices AS d ON d.subject_id = f.subject_id AND d.charttime = f.charttime AND d.nth = 1
+    t.stay_id,
+    t.charttime,
+    TRIM(o.o2_delivery_device_1) AS device,
+    TRIM(o.o2_delivery_device_2) AS device_2,
+    TRIM(o.o2_delivery_device_3) AS device_3,
+    TRIM(o.o2_delivery_device_4) AS device_4,
+    v.ventilator_mode,
+    v.ventilator_mode_hamilton AS hamilton_mode
+  FROM times AS t
+  LEFT JOIN ventilator_setting AS v ON v.stay_id = t.stay_id AND v.charttime = t.charttime
+  LEFT JOIN oxygen_delivery AS o ON o.stay_id = t.stay_id AND o.charttime = t.charttime
 ), judged AS (
   SELECT
     stay_id,
@@ -61,7 +40,10 @@ WITH modes AS (
           '(S) CMV', 'APRV', 'APV (cmv)', 'APV (simv)', 'ASV', 'Ambient', 'P-CMV', 'P-SIMV', 'SIMV', 'VS'
         )
         THEN 'InvasiveVent'
-      WHEN device IN ('Bipap mask', 'CPAP mask') OR hamilton_mode IN ('DuoPaP', 'NIV', 'NIV-ST')
+      WHEN
+        'Bipap mask' IN (device, device_2, device_3, device_4)
+        OR 'CPAP mask' IN (device, device_2, device_3, device_4)
+        OR hamilton_mode IN ('DuoPaP', 'NIV', 'NIV-ST')
         THEN 'NonInvasiveVent'
       WHEN device = 'High flow nasal cannula' THEN 'HFNC'
       WHEN
