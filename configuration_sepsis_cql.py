@@ -78,7 +78,15 @@ class SepsisCQLConfig(PreTrainedConfig):
         fluid_unit: unit of the intravenous volume given in a step.
         hidden_sizes: widths of the hidden layers.
         algorithm: learner that trained the network, such as cql or behavior_cloning.
-        outputs: what the 25 outputs are: "values" (returns of the doses) or "logits" (of a policy's probabilities).
+        outputs: what the 25 outputs are: "values" (returns of the doses), "logits" (of a policy's probabilities),
+            "supported_values" (returns, beside a network of the clinicians' logits that says which doses may be
+            chosen) or "actor_and_critic" (a policy's logits, beside a network of returns that chooses nothing).
+        smallest_share: of supported values, the probability below which a dose is never chosen, as a share of the
+            likeliest dose's; else None.
+        factored: whether a network gives 5 numbers for the vasopressor bins and 5 for the fluid bins, whose sums are
+            the 25.
+        hidden_units: "rectified", or "nearest": the one hidden unit with the largest input is 1, the others 0, so
+            that the network is a table of clusters.
         gamma: discount of the training target, per step; None if the learner has none.
         alpha: weight of the conservative loss; None if not recorded or if the learner has none.
         reward_variant: reward the network was trained on; None if not recorded.
@@ -100,7 +108,10 @@ class SepsisCQLConfig(PreTrainedConfig):
     fluid_unit: str = "mL"
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
     algorithm: str = "cql"
-    outputs: Literal["values", "logits"] = "values"
+    outputs: Literal["values", "logits", "supported_values", "actor_and_critic"] = "values"
+    smallest_share: float | None = None
+    factored: bool = False
+    hidden_units: Literal["rectified", "nearest"] = "rectified"
     gamma: float | None = 0.99
     alpha: float | None = 0.05
     reward_variant: Literal["sparse", "sofa_shaped"] | None = "sparse"
@@ -151,6 +162,15 @@ class SepsisCQLConfig(PreTrainedConfig):
         if self.decision_interval_hours < 1:
             raise ValueError(
                 f"decision_interval_hours: found {self.decision_interval_hours}, expected at least 1."
+            )
+
+    def validate_outputs(self) -> None:
+        """Supported values say what support is, and nothing else does."""
+        is_supported, share = self.outputs == "supported_values", self.smallest_share
+        if is_supported != (share is not None) or (share is not None and not 0 < share <= 1):
+            expected = "a number above 0 and at most 1" if is_supported else "None"
+            raise ValueError(
+                f"smallest_share: found {self.smallest_share} beside outputs {self.outputs!r}, expected {expected}."
             )
 
     def validate_training_settings(self) -> None:

@@ -3,6 +3,7 @@
 Research artefact on retrospective data; never use it for patient care.
 """
 
+import math
 import operator
 import warnings
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from .configuration_sepsis_cql import BINS, SepsisCQLConfig
 LARGEST = torch.finfo(torch.float32).max
 # Buffers of the normalizer and the value that makes each do nothing; finite, so that JSON can hold them.
 IDENTITY = {"clip_low": -LARGEST, "clip_high": LARGEST, "fill": 0.0, "mean": 0.0, "scale": 1.0}
+NEVER = -1e6  # a value that says a dose is not to be given; no return is anywhere near
+BESIDE = {
+    "supported_values": "behavior",
+    "actor_and_critic": "critic",
+}  # the second network, by `config.outputs`
 
 
 @dataclass
@@ -28,7 +34,8 @@ class SepsisCQLOutput(ModelOutput):
 
     Attributes:
         q_values: (batch, 25) discounted return expected after each action; None for logits.
-        logits: (batch, 25) unnormalized log-probability of each action; None for values.
+        logits: (batch, 25) unnormalized log-probability of each action, of the policy or, beside supported values, of
+            the clinicians; None for values.
     """
 
     q_values: Tensor | None = None
@@ -70,6 +77,14 @@ class Treatment:
     fluid: DoseBin
 
 
+class Nearest(nn.Module):
+    """The unit with the largest input is 1, the others are 0."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (batch, n) indicators of the largest of (batch, n) inputs."""
+        return nn.functional.one_hot(inputs.argmax(dim=-1), inputs.shape[-1]).to(inputs.dtype)
+
+
 class SepsisCQLModel(PreTrainedModel):
     """Linear/ReLU network from a patient's 62 state values to the value of 25 treatments.
 
@@ -86,12 +101,15 @@ class SepsisCQLModel(PreTrainedModel):
         n_states = len(config.state_names)
         for name, value in IDENTITY.items():
             self.register_buffer(name, torch.full((n_states,), value))
-        sizes = [n_states, *config.hidden_sizes]
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], config.n_actions))
+        self.net = new_layers(config)
+        if config.outputs in BESIDE:
+            setattr(self, BESIDE[config.outputs], new_layers(config))
         self.post_init()
+
+    @property
+    def networks(self) -> dict[str, nn.Sequential]:
+        """The networks of the package by name: `net`, and the one beside it if there is one."""
+        return {name: module for name, module in self.named_children() if isinstance(module, nn.Sequential)}
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -122,15 +140,35 @@ class SepsisCQLModel(PreTrainedModel):
         return (model, info) if output_loading_info else model
 
     def forward(self, states: Tensor) -> SepsisCQLOutput:
-        """Return the value of each treatment, or its logit where `config.outputs` is "logits".
+        """Return the value of each treatment, its logit, or both, as `config.outputs` says.
 
         Args:
             states: (batch, 62) floating point, in the order of `config.state_names`.
         """
-        outputs = self.net(self.normalize(states))
-        if self.config.outputs == "logits":
-            return SepsisCQLOutput(logits=outputs)
-        return SepsisCQLOutput(q_values=outputs)
+        inputs = self.normalize(states)
+        found = {name: self._of_doses(network(inputs)) for name, network in self.networks.items()}
+        names = ("q_values", "logits") if "values" in self.config.outputs else ("logits", "q_values")
+        return SepsisCQLOutput(**dict(zip(names, found.values(), strict=False)))
+
+    def preferences(self, outputs: SepsisCQLOutput) -> Tensor:
+        """Return the (batch, 25) values or logits that the policy ranks doses by; minus infinity where it gives none.
+
+        Args:
+            outputs: of `forward`.
+        """
+        if "values" not in self.config.outputs:
+            return outputs["logits"]
+        values = outputs["q_values"]
+        never = torch.zeros_like(values, dtype=torch.bool)
+        if self.config.hidden_units == "nearest":
+            never = values <= NEVER
+        if self.config.outputs == "supported_values":
+            never = ~is_supported(outputs["logits"], self.config.smallest_share)
+        return values.masked_fill(never, -torch.inf)
+
+    def _of_doses(self, outputs: Tensor) -> Tensor:
+        """(batch, 25) of the doses from what a network gives: those, or 5 of each drug that add up to them."""
+        return add_parts(outputs) if self.config.factored else outputs
 
     def normalize(self, states: Tensor) -> Tensor:
         """(batch, 62) network inputs: clipped, missing filled with the training median, z-scored.
@@ -182,19 +220,20 @@ class SepsisCQLModel(PreTrainedModel):
     @torch.no_grad()
     def greedy_action(self, states: Tensor) -> Tensor:
         """Return the (batch,) int64 id of the treatment with the largest value or probability."""
-        return self.net(self.normalize(states)).argmax(dim=1)
+        return self.preferences(self(states)).argmax(dim=1)
 
     @torch.no_grad()
     def action_probabilities(self, states: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return (batch, 25) probabilities of the softened policy, softmax(q_values / temperature).
+        """Return (batch, 25) probabilities of the softened policy, softmax(preferences / temperature).
 
-        Of a network that gives logits, temperature 1 is the policy itself.
+        Of a network that gives a policy's logits, temperature 1 is the policy itself. Doses that the policy never gives
+        have probability 0 at every temperature.
 
         Args:
             states: (batch, 62), as for `forward`.
             temperature: positive; small values approach the greedy policy, large ones the uniform policy.
         """
-        outputs = self.net(self.normalize(states))
+        outputs = self.preferences(self(states))
         if not torch.finfo(outputs.dtype).tiny <= temperature < float("inf"):
             raise ValueError(f"temperature: found {temperature}, expected a positive finite number.")
         gaps = outputs - outputs.amax(dim=1, keepdim=True)  # subtracting first keeps them finite when divided
@@ -215,6 +254,31 @@ class SepsisCQLModel(PreTrainedModel):
             vasopressor=_dose_bin(vasopressor, self.config.vasopressor_edges, self.config.vasopressor_unit),
             fluid=_dose_bin(fluid, self.config.fluid_edges, self.config.fluid_unit),
         )
+
+
+def new_layers(config: SepsisCQLConfig) -> nn.Sequential:
+    """Return the layers of one network with PyTorch's own initial weights."""
+    sizes = [len(config.state_names), *config.hidden_sizes]
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), Nearest() if config.hidden_units == "nearest" else nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], 2 * BINS if config.factored else config.n_actions))
+
+
+def is_supported(logits: Tensor, smallest_share: float) -> Tensor:
+    """Return (..., 25) whether a dose's probability is at least this share of the likeliest dose's.
+
+    Args:
+        logits: (..., 25) of the clinicians.
+        smallest_share: above 0 and at most 1.
+    """
+    return logits - logits.amax(dim=-1, keepdim=True) >= math.log(smallest_share)
+
+
+def add_parts(parts: Tensor) -> Tensor:
+    """Return (..., 25) sums of the (..., 10) parts: 5 of the vasopressor bins, then 5 of the fluid bins."""
+    vasopressor, fluid = parts.unflatten(-1, (2, BINS)).unbind(dim=-2)
+    return (vasopressor.unsqueeze(-1) + fluid.unsqueeze(-2)).flatten(-2)
 
 
 def _is_reduced(dtype: Any) -> bool:

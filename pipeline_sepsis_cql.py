@@ -37,9 +37,9 @@ class SepsisTreatmentPipeline(Pipeline):
 
         Returns:
             For each row: action (0 to 24), vasopressor and fluid (each bin, low, high and unit of the dose
-            range; low exclusive, high inclusive, None where open or not published), and q_values or, of a policy's
-            network, logits (25 numbers). With q_values comes beyond_attainable: whether any of them lies beyond the
-            largest return that can be attained and so cannot be true; None where that return is not known.
+            range; low exclusive, high inclusive, None where open or not published), and q_values, logits or both (25
+            numbers each) as `config.outputs` says. With q_values comes beyond_attainable: whether any of them lies
+            beyond the largest return that can be attained and so cannot be true; None where that return is not known.
         """
         return super().__call__({"rows": rows}, **kwargs)
 
@@ -60,15 +60,14 @@ class SepsisTreatmentPipeline(Pipeline):
 
     def postprocess(self, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
         """Treatments and values as plain Python values."""
-        ((name, values),) = outputs.items()
-        actions = values.argmax(dim=1).tolist()
-        answers = [
-            {**asdict(self.model.decode_action(action)), name: row}
-            for action, row in zip(actions, values.tolist(), strict=True)
-        ]
-        if name == "q_values":
+        actions = self.model.preferences(outputs).argmax(dim=1).tolist()
+        answers = [asdict(self.model.decode_action(action)) for action in actions]
+        for name, values in outputs.items():
+            for answer, row in zip(answers, values.tolist(), strict=True):
+                answer[name] = row
+        if "q_values" in outputs:
             bound = self.model.config.attainable_return
-            for answer, row in zip(answers, values, strict=True):
+            for answer, row in zip(answers, outputs["q_values"], strict=True):
                 answer["beyond_attainable"] = None if bound is None else bool((row.abs() > bound).any())
         return answers
 

@@ -23,7 +23,8 @@ from sepsis_cql.replay.settings import Features
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 SIZE_LIMIT = 64 * 2**20  # bytes; the published network has 0.35 MB
-LATER_FIELDS = {"attainable_return"}  # of config.json, which older packages lack and which may be unknown
+# Fields of config.json that older packages lack, and that a package need not write where they say nothing new.
+LATER_FIELDS = {"attainable_return", "smallest_share", "factored", "hidden_units"}
 LIBRARY_KEYS = {"model_type", "auto_map", "custom_pipelines"}  # of config.json, beside the fields
 
 

@@ -33,6 +33,8 @@ PICKLE_GLOBALS = {
     *(f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Int", "Long", "Bool")),
 }
 CODE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+# Fields of a configuration that say how to read its networks, and what they are where a manifest has none.
+OF_OUTPUTS: dict[str, Any] = {"smallest_share": None, "factored": False, "hidden_units": "rectified"}
 # What of a foreign manifest is taken over in words: one short line with no number as long as an identifier.
 PLAIN_TEXT = re.compile(r"(?!.*\d[\d,]{6})[A-Za-z][\w .,:;()/-]{0,159}", re.ASCII)
 DAMAGE = (  # what torch raises on a pickle that is none
@@ -115,7 +117,7 @@ def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:
     config = _config(checkpoint, hidden_sizes=widths[:-1] or [256, 256])
     with torch.device("meta"):
         model = SepsisCQLModel(config)
-    check_weights(state, model.net.state_dict(prefix="net."), checkpoint.file)
+    check_weights(state, dict(model.named_parameters()), checkpoint.file)
     network = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     normalizer = {name: torch.full_like(model.mean, value, device="cpu") for name, value in IDENTITY.items()}
     model.load_state_dict({**network, **normalizer}, assign=True)
@@ -134,7 +136,7 @@ def write_original_checkpoint(
     """Write `cql_epoch0200_step0007000.pt`, named after its algorithm, and its manifest, in the original layout.
 
     Args:
-        model: its `net` is written; its normalizer and configuration go to the manifest.
+        model: its networks are written; its normalizer and configuration go to the manifest.
         directory: receives both files.
         epoch: epochs trained.
         global_step: optimizer steps taken.
@@ -161,7 +163,7 @@ def dump_checkpoint(
     model: SepsisCQLModel, epoch: int, global_step: int, optimizer_state: dict[str, Any]
 ) -> bytes:
     """Return the bytes of a checkpoint in the original layout, the same for the same contents."""
-    state = {name: value.cpu() for name, value in model.net.state_dict(prefix="net.").items()}
+    state = {name: value.detach().cpu() for name, value in model.named_parameters()}
     values = {
         "model_state_dict": state,
         "epoch": epoch,
@@ -182,6 +184,7 @@ def describe_checkpoint(
         **facts,
         "algorithm": config.algorithm,
         "outputs": config.outputs,
+        **{name: value for name in OF_OUTPUTS if (value := getattr(config, name)) != OF_OUTPUTS[name]},
         "epoch": epoch,
         "global_step": global_step,
         "training_data": config.training_data,
@@ -260,6 +263,7 @@ def _config(checkpoint: OriginalCheckpoint, hidden_sizes: list[int]) -> SepsisCQ
         return SepsisCQLConfig(
             algorithm=checkpoint.manifest.get("algorithm", "cql"),
             outputs=checkpoint.manifest.get("outputs", "values"),
+            **{name: checkpoint.manifest.get(name, value) for name, value in OF_OUTPUTS.items()},
             hidden_sizes=hidden_sizes,
             gamma=settings.get("gamma", 0.99),
             alpha=extra.get("cql_alpha"),

@@ -26,7 +26,8 @@ from sepsis_cql.publishing.evidence import FOLDER, MOMENTS, RECORDS, Moments, Re
 from sepsis_cql.publishing.guard.build import describe_training_data
 from sepsis_cql.publishing.guard.strict_json import dump_json, dump_record
 from sepsis_cql.publishing.probes import PROBES, make_probes
-from sepsis_cql.training.learners.registry import LEARNERS
+from sepsis_cql.training.data import describe_outputs
+from sepsis_cql.training.learners.registry import parse_settings
 
 LICENSE = "LICENSE"
 
@@ -92,7 +93,7 @@ def describe_network(records: Records) -> bytes:
             **grid.model_dump(exclude={"counts"}),
             "hidden_sizes": settings["hidden_sizes"],
             "algorithm": settings["algorithm"],
-            "outputs": LEARNERS[settings["algorithm"]].outputs,
+            **describe_outputs(parse_settings(settings)),
             "gamma": settings.get("gamma"),
             "alpha": settings.get("alpha"),
             "reward_variant": settings["reward_variant"],
@@ -134,7 +135,7 @@ def shipped_files() -> dict[str, bytes]:
 
 def _optimizer(model: SepsisCQLModel, sources: Sources) -> dict[str, Any]:
     """State dict of Adam as PyTorch lays it out; its state is empty unless the moments were asked for."""
-    parameters = list(model.net.parameters())
+    parameters = list(model.parameters())
     state: dict[str, Any] = Adam(
         parameters, lr=sources.records.training.settings["learning_rate"]
     ).state_dict()

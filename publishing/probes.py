@@ -24,7 +24,8 @@ def make_probes(model: SepsisCQLModel) -> dict[str, Any]:
     if model.config.normalization != "identity":
         states[rng.random(states.shape) < MISSING_SHARE] = np.nan
     with torch.no_grad():
-        outputs = model.net(model.normalize(torch.tensor(states, dtype=torch.float32))).double().numpy()
+        found = model(torch.tensor(states, dtype=torch.float32))
+    outputs = (found.logits if found.q_values is None else found.q_values).double().numpy()
     return {
         "states": [[None if np.isnan(value) else value for value in row] for row in states.tolist()],
         "q_values": np.round(outputs, DECIMALS).tolist(),

@@ -96,10 +96,16 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
     return Checkpoint(facts["epoch"], facts["global_step"], tensors)
 
 
-def tensors_of_model(tensors: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    """Return the state of one of several models trained together, (n_parameters,) each; they share the step count."""
+def tensors_of_model(tensors: dict[str, Tensor], index: int, n_parts: int = 1) -> dict[str, Tensor]:
+    """Return the state of one of several models trained together; they share the step count.
+
+    Args:
+        tensors: (..., n_parameters) each, the models one after the other, or () of all together.
+        index: of the model.
+        n_parts: networks of each model, which become one (n_parts * n_parameters,) tensor.
+    """
     return {
-        name: value if value.ndim == 0 else value.view(-1, value.shape[-1])[index]
+        name: value if value.ndim == 0 else value.view(-1, n_parts * value.shape[-1])[index]
         for name, value in tensors.items()
     }
 

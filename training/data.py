@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from sepsis_cql.checkpoints.original_pt import OF_OUTPUTS
 from sepsis_cql.common.errors import ReplayError
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
@@ -107,7 +109,6 @@ def sha256_transitions(transitions: Transitions, rewards: dict[str, np.ndarray])
 
 def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
     """Return a model with the initial weights of the run's seed and the normalizer of the training split."""
-    learner = LEARNERS[settings.algorithm]
     facts: dict[str, Any] = {"state_names": list(data.transitions.state_names)}
     facts["missing_flags"] = [name for name in facts["state_names"] if name.endswith("_missing")]
     if data.statistics is not None:
@@ -115,7 +116,7 @@ def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
         facts["normalization"] = f"training split of replay {data.fingerprint}"
     config = SepsisCQLConfig(
         algorithm=settings.algorithm,
-        outputs=learner.outputs,
+        **describe_outputs(settings),
         hidden_sizes=settings.hidden_sizes,
         gamma=getattr(settings, "gamma", None),
         alpha=getattr(settings, "alpha", None),
@@ -132,3 +133,39 @@ def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
     if data.statistics is not None:
         model.set_normalizer(data.statistics.normalizer.model_dump())
     return model.eval()
+
+
+def describe_outputs(settings: TrainingSettings) -> dict[str, Any]:
+    """Return what the configuration of a package says of its outputs; what is as usual is left out."""
+    learner = LEARNERS[settings.algorithm]
+    said = {
+        "outputs": learner.outputs,
+        "factored": learner.factored,
+        "hidden_units": learner.hidden_units,
+        "smallest_share": getattr(settings, "smallest_share", None),
+    }
+    return {name: value for name, value in said.items() if name == "outputs" or value != OF_OUTPUTS[name]}
+
+
+def new_networks(model: SepsisCQLModel, settings: TrainingSettings) -> list[nn.Sequential]:
+    """Return the networks that a learner trains for a model, in its order: the package's own, and further ones."""
+    networks = model.networks
+    parts = LEARNERS[settings.algorithm].parts
+    further = [name for name in parts if name not in networks]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed + 1)
+        fresh = {name: SepsisCQLModel(model.config).net for name in further}
+    return [(networks | fresh)[name] for name in parts]
+
+
+def set_weights(model: SepsisCQLModel, settings: TrainingSettings, weights: Tensor) -> None:
+    """Put the (parts * n_parameters,) weights of a learner's networks into those of the package."""
+    for name, part in of_package(model, settings, weights).items():
+        nn.utils.vector_to_parameters(part.cpu(), model.networks[name].parameters())
+
+
+def of_package(model: SepsisCQLModel, settings: TrainingSettings, tensor: Tensor) -> dict[str, Tensor]:
+    """Return the (n_parameters,) part of each network of the package, of weights or moments of all networks."""
+    parts = LEARNERS[settings.algorithm].parts
+    rows = tensor.view(len(parts), -1)
+    return {name: rows[parts.index(name)] for name in model.networks}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from sepsis_cql.checkpoints.hub_package import WEIGHTS, new_feature_extractor, save_package
 from sepsis_cql.checkpoints.original_pt import write_original_checkpoint
@@ -17,8 +17,10 @@ from sepsis_cql.common.storage import new_file, replaced_directory, sha256_file,
 from sepsis_cql.common.strict import read_record
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.settings import Features
+from sepsis_cql.training.data import of_package, set_weights
 from sepsis_cql.training.loop import AXES
 from sepsis_cql.training.records import RunIdentity, RunRecord
+from sepsis_cql.training.settings import TrainingSettings
 
 RECORD = "training.json"  # written last: its presence says that the run is complete
 
@@ -51,7 +53,7 @@ def write_outputs(out: Path, model: SepsisCQLModel, tensors: dict[str, Tensor], 
         tensors: weights, exp_avg, exp_avg_sq (n_parameters,) and step of this run.
         end: what the record says.
     """
-    nn.utils.vector_to_parameters(tensors["weights"].cpu(), model.net.parameters())
+    set_weights(model, end.identity.settings, tensors["weights"])
     with replaced_directory(out / "package") as package:
         save_package(model, new_feature_extractor(end.features), package)
     with replaced_directory(out / "model") as directory:
@@ -60,7 +62,7 @@ def write_outputs(out: Path, model: SepsisCQLModel, tensors: dict[str, Tensor], 
             directory,
             epoch=end.epochs,
             global_step=end.global_step,
-            optimizer_state=_adam_state(model, tensors, end.identity.settings.learning_rate),
+            optimizer_state=_adam_state(model, tensors, end.identity.settings),
             facts={
                 "metrics": end.losses,
                 "device_meta": end.identity.runtime.model_dump(mode="json"),
@@ -99,7 +101,7 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
     runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
     names = [name for name in runs[0][0] if name not in AXES]
     figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
-    for panel, name in zip(figure.subplots(1, len(names)), names, strict=True):
+    for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for run in runs:
             panel.plot([line["epoch"] for line in run], [line[name] for line in run], linewidth=1)
         panel.set_title(name.replace("_", " "), fontsize=9)
@@ -109,14 +111,18 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110)
 
 
-def _adam_state(model: SepsisCQLModel, tensors: dict[str, Tensor], learning_rate: float) -> dict[str, Any]:
-    """Return the state dict of an Adam over the network's parameters, as PyTorch would have saved it."""
-    optimizer = torch.optim.Adam(model.net.parameters(), lr=learning_rate)
+def _adam_state(
+    model: SepsisCQLModel, tensors: dict[str, Tensor], settings: TrainingSettings
+) -> dict[str, Any]:
+    """Return the state dict of an Adam over the networks' parameters, as PyTorch would have saved it."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    flat = {
+        name: torch.cat([*of_package(model, settings, tensors[name]).values()])
+        for name in ("exp_avg", "exp_avg_sq")
+    }
     start = 0
-    for parameter in model.net.parameters():
+    for parameter in model.parameters():
         part = slice(start, start := start + parameter.numel())
-        moments = {
-            name: tensors[name][part].view_as(parameter).cpu().clone() for name in ("exp_avg", "exp_avg_sq")
-        }
+        moments = {name: value[part].view_as(parameter).cpu().clone() for name, value in flat.items()}
         optimizer.state[parameter] = {"step": tensors["step"].cpu().clone(), **moments}
     return optimizer.state_dict()

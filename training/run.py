@@ -17,7 +17,7 @@ from sepsis_cql.common.strict import read_yaml
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.training.checkpoint import list_differences
-from sepsis_cql.training.data import TrainingData, load_training_data, new_model
+from sepsis_cql.training.data import TrainingData, load_training_data, new_model, new_networks
 from sepsis_cql.training.devices import describe_device, open_device
 from sepsis_cql.training.learners.base import Learner
 from sepsis_cql.training.learners.registry import LEARNERS
@@ -188,8 +188,8 @@ def _new_learner(
             f"Runs of one job may differ only in {sorted(kind.of_each_model)}; found {sorted(shared)}."
         )
     network = TrainableNetwork(
-        [model.net for model in models],
-        [run.settings.learning_rate for run in runs],
+        [net for run, model in zip(runs, models, strict=True) for net in new_networks(model, run.settings)],
+        [run.settings.learning_rate for run in runs for _ in kind.parts],
         grad_clip=runs[0].settings.grad_clip,
         device=device,
         reduced_precision=runtime.precision == "bf16",

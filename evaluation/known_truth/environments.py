@@ -14,7 +14,7 @@ import torch
 
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.evaluation.known_truth.icu_sepsis import TabularIcu, load_icu_sepsis, solve_counts
+from sepsis_cql.evaluation.known_truth.icu_sepsis import TabularIcu, load_icu_sepsis
 from sepsis_cql.evaluation.policies.base import (
     NO_TREATMENT,
     FunctionPolicy,
@@ -29,6 +29,7 @@ from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.synthetic.settings import load_synthetic_settings
 from sepsis_cql.synthetic.simulator import SimulatedICU, simulate
 from sepsis_cql.synthetic.truth import TrueBehavior, Truth
+from sepsis_cql.training.learners.ai_clinician import solve_counts
 
 Clinicians = Callable[[np.ndarray], np.ndarray]
 GREEDY_SHARE, SUPPORTED = 0.3, 0.05

@@ -10,11 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from sepsis_cql.common.errors import EvaluationError
-from sepsis_cql.replay.rows.actions import N_ACTIONS
 from sepsis_cql.replay.transitions import Transitions
 
 DEATH, SURVIVAL, ABSORBED = 713, 714, 715  # terminal states of the published tables
-TOLERANCE = 1e-8  # of values, in units of reward
 MAX_STEPS = 400  # episodes end long before; a longer one would be a fault of the tables
 
 
@@ -144,43 +142,3 @@ def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(n,) one draw from each row of (n, k) cumulative probabilities."""
     threshold = rng.random(len(cumulative)) * cumulative[:, -1]
     return (cumulative <= threshold[:, None]).sum(axis=1)
-
-
-def solve_counts(
-    before: np.ndarray,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    after: np.ndarray,
-    terminals: np.ndarray,
-    n_clusters: int,
-    min_count: int,
-    gamma: float,
-) -> np.ndarray:
-    """Return (n_clusters, 25) optimal values of the process with the observed frequencies, by value iteration.
-
-    The most frequent dose of a cluster is always considered, so that every cluster has one.
-
-    Args:
-        before: (n,) clusters of the states.
-        actions: (n,) dose ids.
-        rewards: (n,).
-        after: (n,) clusters of the next states.
-        terminals: (n,) bool.
-        n_clusters: number of clusters.
-        min_count: least number of times a dose must have been given in a cluster.
-        gamma: discount of one step, below 1 or with episodes that end.
-    """
-    pairs = before * N_ACTIONS + actions
-    shape = (n_clusters, N_ACTIONS)
-    counts = np.bincount(pairs, minlength=n_clusters * N_ACTIONS)
-    considered = counts.reshape(shape) >= min_count
-    considered[np.arange(n_clusters), counts.reshape(shape).argmax(axis=1)] = True
-    values = np.zeros(n_clusters)
-    while True:
-        returns = rewards + gamma * values[after] * ~terminals
-        sums = np.bincount(pairs, weights=returns, minlength=n_clusters * N_ACTIONS)
-        q_values = np.where(considered, (sums / np.maximum(counts, 1)).reshape(shape), -np.inf)
-        updated = q_values.max(axis=1)
-        if np.abs(updated - values).max() < TOLERANCE:
-            return q_values
-        values = updated

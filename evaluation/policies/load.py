@@ -34,7 +34,8 @@ class LoadedPolicy:
 
     Attributes:
         facts: its name, kind and the SHA-256 of its weights.
-        network: (n, 62) states to (n, 25) values; None for a policy without values.
+        network: (n, 62) states to (n, 25) values, minus infinity for a dose that is never given; None for a policy
+            that values do not decide.
         function: states to probabilities or actions, where there is no network.
         state_names: order of the states it takes; None if it does not say.
         takes_normalized: whether it wants z-scores instead of clinical units.
@@ -149,11 +150,17 @@ def probe_policy(loaded: LoadedPolicy, replay: Replay) -> None:
             f"{loaded.facts.name}: failed on {states.shape} made-up states ({type(error).__name__}: {error}). Expected "
             "a function of (n, n_states) states to (n, 25) probabilities or (n,) actions."
         ) from error
-    if values is not None and (np.shape(values) != (len(states), N_ACTIONS) or not np.isfinite(values).all()):
+    if values is not None and (np.shape(values) != (len(states), N_ACTIONS) or not _are_values(values)):
         raise EvaluationError(
             f"{loaded.facts.name}: returned values of shape {np.shape(values)}, expected {(len(states), N_ACTIONS)} "
             "finite numbers. Use a policy of the 25 actions."
         )
+
+
+def _are_values(values: np.ndarray) -> bool:
+    """Whether they are finite, or minus infinity for some of the doses of a state."""
+    is_number = np.isfinite(values)
+    return bool((is_number | np.isneginf(values)).all() and is_number.any(axis=1).all())
 
 
 def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy:
@@ -170,7 +177,7 @@ def policy_of_function(function: States, name: str) -> LoadedPolicy:
 
 
 def _from_model(model: SepsisCQLModel, name: str, kind: str, sha256: str | None) -> LoadedPolicy:
-    gives_values = model.config.outputs == "values"
+    gives_values = "values" in model.config.outputs
     return LoadedPolicy(
         facts=record.Policy.model_validate({"name": name, "kind": kind, "weights_sha256": sha256}),
         network=(lambda states: _apply(model, states)) if gives_values else None,
@@ -183,9 +190,9 @@ def _from_model(model: SepsisCQLModel, name: str, kind: str, sha256: str | None)
 
 @torch.no_grad()
 def _apply(model: SepsisCQLModel, states: np.ndarray) -> np.ndarray:
-    """(n, 25) values or logits of a network."""
+    """(n, 25) values or logits that a network's policy ranks doses by, minus infinity for doses it never gives."""
     tensor = torch.from_numpy(np.array(states, dtype=np.float32))
-    return torch.cat([model.net(model.normalize(part)) for part in tensor.split(BATCH)]).numpy()
+    return torch.cat([model.preferences(model(part)) for part in tensor.split(BATCH)]).numpy()
 
 
 def _load_function(spec: str) -> LoadedPolicy:

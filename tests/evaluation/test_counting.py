@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sepsis_cql.evaluation.known_truth.icu_sepsis import solve_counts
+from sepsis_cql.training.learners.ai_clinician import solve_counts
 
 
 def test_values_of_a_table_known_on_paper():

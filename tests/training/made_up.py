@@ -70,13 +70,24 @@ COMMON = {
     "checkpoint_epochs": 2,
     "keep_checkpoints": 2,
 }
-OF_CQL = {"alpha": 0.1, "gamma": 0.99, "target_update_epochs": 2}
+COPIED, FOLLOWING = {"gamma": 0.99, "target_update_epochs": 2}, {"gamma": 0.99, "target_rate": 0.1}
+OWN: dict[str, dict[str, Any]] = {  # settings of each learner beyond the common ones
+    "ai_clinician": {"gamma": 0.99, "min_count": 1, "hidden_sizes": [16]},
+    "bcq": FOLLOWING | {"smallest_share": 0.3, "logit_penalty": 0.01},
+    "behavior_cloning": {},
+    "cql": COPIED | {"alpha": 0.1},
+    "double_cql": COPIED | {"alpha": 0.1},
+    "dqn": COPIED,
+    "factored_bcq": FOLLOWING | {"smallest_share": 0.3, "logit_penalty": 0.01},
+    "iql": FOLLOWING | {"expectile": 0.7, "inverse_temperature": 0.1, "largest_weight": 100.0},
+    "one_step": FOLLOWING | {"smallest_share": 0.3},
+    "outcome": {"gamma": 0.99},
+}
 
 
 def make_settings(algorithm: str = "cql", **changes: Any) -> TrainingSettings:
     """Settings of a short run of a learner."""
-    own = OF_CQL if algorithm == "cql" else {}
-    return parse_settings(COMMON | own | changes | {"algorithm": algorithm})
+    return parse_settings(COMMON | OWN.get(algorithm, {}) | changes | {"algorithm": algorithm})
 
 
 def make_score(value: float, half: float = 1.0, **changes: Any) -> Score:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sepsis_cql.training.learners.cql import cql_losses_and_gradient, td_targets
+from sepsis_cql.training.learners.cql import cql_losses_and_gradient
+from sepsis_cql.training.learners.dqn import td_targets
 from sepsis_cql.training.step.adam import Adam
 from sepsis_cql.training.step.network import TrainableNetwork
 

@@ -22,10 +22,15 @@ class BehaviorCloning(Learner):
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
         """Return the mean negative log-likelihood of the doses that were given, and how often the likeliest was."""
-        given = self.buffer.actions[rows].unsqueeze(-1)  # (..., batch, 1)
-        likelihood = outputs.log_softmax(dim=-1).gather(-1, given)
-        hits = outputs.argmax(dim=-1, keepdim=True) == given
+        given = self.buffer.actions[rows]
+        hits = outputs.argmax(dim=-1) == given
         return {
-            "total_loss": -likelihood.mean(dim=(-2, -1)),
-            "accuracy": hits.to(outputs.dtype).mean(dim=(-2, -1)),
+            "total_loss": cloning_loss(outputs, given),
+            "accuracy": hits.to(outputs.dtype).mean(dim=-1),
         }
+
+
+def cloning_loss(logits: Tensor, actions: Tensor) -> Tensor:
+    """Return the (...) mean negative log-likelihood of (..., batch) doses under (..., batch, 25) logits."""
+    likelihood = logits.log_softmax(dim=-1).gather(-1, actions.unsqueeze(-1))
+    return -likelihood.mean(dim=(-2, -1))

@@ -8,11 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from sepsis_cql.training.learners.base import Learner, Losses
+from sepsis_cql.training.learners.dqn import DeepQLearning
 from sepsis_cql.training.settings import TrainingSettings
 from sepsis_cql.training.step.device_buffer import DeviceBuffer
 from sepsis_cql.training.step.network import TrainableNetwork
-
-CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
 
 
 class CQLSettings(TrainingSettings):
@@ -24,15 +23,10 @@ class CQLSettings(TrainingSettings):
     target_update_epochs: int = Field(ge=1)
 
 
-class ConservativeQLearning(Learner):
-    """Q-networks, each with its own alpha and rewards.
-
-    The target network changes every few epochs only, so the one-step returns of the whole buffer are computed
-    when it does, and an update reads them instead of running a second network.
-    """
+class ConservativeQLearning(DeepQLearning):
+    """Q-networks, each with its own alpha and rewards."""
 
     settings = CQLSettings
-    outputs = "values"
     of_each_model = Learner.of_each_model | {"alpha"}
 
     def __init__(
@@ -43,13 +37,7 @@ class ConservativeQLearning(Learner):
         settings: Sequence[CQLSettings],
     ) -> None:
         super().__init__(network, buffer, rewards, settings)
-        alpha = torch.tensor([one.alpha for one in settings], dtype=rewards.dtype, device=rewards.device)
-        self._alpha = alpha.view(*rewards.shape[:-1], 1, 1)  # (..., 1, 1)
-        self._gamma = settings[0].gamma
-        self._target_update_epochs = settings[0].target_update_epochs
-        self._target_weights = network.weights.clone()
-        self._targets = torch.empty_like(rewards)  # (..., n)
-        self._compute_targets()
+        self._alpha = self.of_models([one.alpha for one in settings])[..., None, None]  # (..., 1, 1)
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
         """Return TD loss, conservative loss, td + alpha * conservative, and the mean Q-value."""
@@ -71,43 +59,6 @@ class ConservativeQLearning(Learner):
             "mean_q": outputs.mean(dim=(-2, -1)),
         }
         return losses, gradient
-
-    def end_epoch(self, epoch: int) -> None:
-        """Copy the network to the target network if its turn has come."""
-        if epoch % self._target_update_epochs == 0:
-            self._target_weights.copy_(self.network.weights)
-            self._compute_targets()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors that a resumed run needs."""
-        return super().state_dict() | {"target_weights": self._target_weights}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        super().load_state_dict(state)
-        self._target_weights.copy_(state["target_weights"])
-        self._compute_targets()
-
-    def _compute_targets(self) -> None:
-        for start in range(0, len(self.buffer), CHUNK):
-            rows = slice(start, start + CHUNK)
-            next_states = self.buffer.next_states[rows].expand(*self.rewards.shape[:-1], -1, -1)
-            q_values = self.network.outputs_with(self._target_weights, next_states)
-            self._targets[..., rows] = td_targets(
-                self.rewards[..., rows], self.buffer.terminals[rows], q_values, self._gamma
-            )
-
-
-def td_targets(rewards: Tensor, terminals: Tensor, next_q_values: Tensor, gamma: float) -> Tensor:
-    """Return (..., n) one-step returns r + gamma max_a Q_target(s', a); the original study uses no double Q.
-
-    Args:
-        rewards: (..., n).
-        terminals: (n,) bool, true where nothing follows.
-        next_q_values: (..., n, n_actions) of the target network.
-        gamma: discount of one step.
-    """
-    return rewards + gamma * next_q_values.amax(dim=-1).masked_fill(terminals, 0.0)
 
 
 def cql_losses_and_gradient(

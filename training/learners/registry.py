@@ -7,14 +7,30 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from sepsis_cql.common.errors import SettingsError
 from sepsis_cql.common.strict import explain, merge, read_yaml
+from sepsis_cql.training.learners.ai_clinician import AIClinician
 from sepsis_cql.training.learners.base import Learner
+from sepsis_cql.training.learners.bcq import BatchConstrained
 from sepsis_cql.training.learners.behavior_cloning import BehaviorCloning
 from sepsis_cql.training.learners.cql import ConservativeQLearning
+from sepsis_cql.training.learners.double_cql import DoubleCQL
+from sepsis_cql.training.learners.dqn import DeepQLearning
+from sepsis_cql.training.learners.factored_bcq import FactoredBCQ
+from sepsis_cql.training.learners.iql import ImplicitQLearning
+from sepsis_cql.training.learners.one_step import OneStep
+from sepsis_cql.training.learners.outcome import OutcomeRegression
 from sepsis_cql.training.settings import TrainingSettings
 
 LEARNERS: dict[str, type[Learner]] = {
+    "ai_clinician": AIClinician,
+    "bcq": BatchConstrained,
     "behavior_cloning": BehaviorCloning,
     "cql": ConservativeQLearning,
+    "double_cql": DoubleCQL,
+    "dqn": DeepQLearning,
+    "factored_bcq": FactoredBCQ,
+    "iql": ImplicitQLearning,
+    "one_step": OneStep,
+    "outcome": OutcomeRegression,
 }
 
 

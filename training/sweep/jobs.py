@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.storage import write_json
@@ -16,8 +16,9 @@ from sepsis_cql.common.strict import read_record
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, tensors_of_model
-from sepsis_cql.training.data import TrainingData, load_training_data, new_model
+from sepsis_cql.training.data import TrainingData, load_training_data, new_model, set_weights
 from sepsis_cql.training.devices import open_device
+from sepsis_cql.training.learners.registry import LEARNERS
 from sepsis_cql.training.loop import AXES, Progress
 from sepsis_cql.training.outputs import RunEnd, read_run_record, write_outputs
 from sepsis_cql.training.records import Metric, RunIdentity, RunRecord, Score, Scores
@@ -135,8 +136,7 @@ def checkpoints_of(job: Job, data: TrainingData) -> Iterator[Checkpoint]:
 def model_at(checkpoint: Checkpoint, run: Run, data: TrainingData, index: int) -> SepsisCQLModel:
     """Return the policy of run `index` of a job as it was at a checkpoint."""
     model = new_model(data, run.settings)
-    weights = tensors_of_model(checkpoint.tensors, index)["weights"]
-    nn.utils.vector_to_parameters(weights, model.net.parameters())
+    set_weights(model, run.settings, _tensors_of_run(checkpoint, run, index)["weights"])
     return model
 
 
@@ -151,7 +151,7 @@ def write_run_at_best_epoch(job: Job, scored: ScoredRun, metric: Metric, out: Pa
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
     last = json.loads(lines[-1])
-    tensors: dict[str, Tensor] = tensors_of_model(checkpoint.tensors, index)
+    tensors = _tensors_of_run(checkpoint, run, index)
     end = RunEnd(
         identity=RunIdentity(settings=record.settings, data=record.data, runtime=record.runtime),
         features=data.features,
@@ -163,3 +163,7 @@ def write_run_at_best_epoch(job: Job, scored: ScoredRun, metric: Metric, out: Pa
         run=scored.name,
     )
     return write_outputs(out, new_model(data, run.settings), tensors, end)
+
+
+def _tensors_of_run(checkpoint: Checkpoint, run: Run, index: int) -> dict[str, Tensor]:
+    return tensors_of_model(checkpoint.tensors, index, len(LEARNERS[run.settings.algorithm].parts))

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from sepsis_cql.checkpoints.hub_package import WEIGHTS, load_package
+from sepsis_cql.checkpoints.original_pt import OF_OUTPUTS
 from sepsis_cql.common.errors import CheckpointError, TrainingError
 from sepsis_cql.common.provenance import git_commit
 from sepsis_cql.common.storage import sha256_file, sha256_json, write_json
@@ -117,7 +118,10 @@ def load_selection(path: Path) -> Selection:
 
 def sha256_policy(model: SepsisCQLModel) -> str:
     """Return the SHA-256 of what decides a network's actions: its tensors, their inputs and what its outputs mean."""
-    digest = hashlib.sha256(sha256_json([model.config.outputs, list(model.config.state_names)]).encode())
+    config = model.config
+    unusual = {name: value for name, usual in OF_OUTPUTS.items() if (value := getattr(config, name)) != usual}
+    read_as = [config.outputs, list(config.state_names), *([unusual] if unusual else [])]
+    digest = hashlib.sha256(sha256_json(read_as).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())

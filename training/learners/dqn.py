@@ -1,0 +1,70 @@
+"""Deep Q-learning (Mnih et al. 2015): the value of acting best from the next step on, with no conservatism."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sepsis_cql.training.learners.base import Losses
+from sepsis_cql.training.learners.targets import CopiedSettings, CopiedTarget
+from sepsis_cql.training.settings import TrainingSettings
+from sepsis_cql.training.step.device_buffer import DeviceBuffer
+from sepsis_cql.training.step.network import TrainableNetwork
+
+CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
+
+
+class DQNSettings(CopiedSettings):
+    """Hyper-parameters of deep Q-learning: `configs/dqn.yaml`."""
+
+    algorithm: Literal["dqn"]
+
+
+class DeepQLearning(CopiedTarget):
+    """Q-networks, each with its own rewards.
+
+    The target network changes every few epochs only, so the one-step returns of the whole buffer are computed
+    when it does, and an update reads them instead of running a second network.
+    """
+
+    settings: ClassVar[type[TrainingSettings]] = DQNSettings
+    outputs = "values"
+
+    def __init__(
+        self,
+        network: TrainableNetwork,
+        buffer: DeviceBuffer,
+        rewards: Tensor,
+        settings: Sequence[Any],  # DQNSettings, or those of a learner that builds on this one
+    ) -> None:
+        super().__init__(network, buffer, rewards, settings)
+        self._targets = torch.empty_like(rewards)  # (..., n)
+        self.target_changed()
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
+        """Return the mean squared Bellman error of the doses that were given, and the mean Q-value."""
+        error = self.taken(outputs, rows) - self._targets.gather(-1, rows)
+        return {"total_loss": error.square().mean(dim=-1), "mean_q": outputs.mean(dim=(-2, -1))}
+
+    def target_changed(self) -> None:
+        """Compute the one-step returns of all transitions."""
+        for start in range(0, len(self.buffer), CHUNK):
+            rows = slice(start, start + CHUNK)
+            next_states = self.buffer.next_states[rows].expand(*self.rewards.shape[:-1], -1, -1)
+            q_values = self.network.outputs_with(self.target_weights, next_states)
+            self._targets[..., rows] = td_targets(
+                self.rewards[..., rows], self.buffer.terminals[rows], q_values, self.gamma
+            )
+
+
+def td_targets(rewards: Tensor, terminals: Tensor, next_q_values: Tensor, gamma: float) -> Tensor:
+    """Return (..., n) one-step returns r + gamma max_a Q_target(s', a); the original study uses no double Q.
+
+    Args:
+        rewards: (..., n).
+        terminals: (n,) bool, true where nothing follows.
+        next_q_values: (..., n, n_actions) of the target network.
+        gamma: discount of one step.
+    """
+    return rewards + gamma * next_q_values.amax(dim=-1).masked_fill(terminals, 0.0)
