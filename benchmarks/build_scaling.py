@@ -20,7 +20,8 @@ import duckdb
 from sepsis_cql.common.storage import sha256_file, write_json
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.mimic.concepts import create_concepts
-from sepsis_cql.replay.mimic.raw_files import TablesSettings, find_raw_files, quote
+from sepsis_cql.replay.mimic.raw_files import TablesSettings, quote
+from sepsis_cql.replay.mimic.sources.folder import open_source
 from sepsis_cql.replay.mimic.tables import open_mimic
 
 PATIENT_KEYS = {"subject_id", "hadm_id", "stay_id"}
@@ -104,7 +105,8 @@ def multiply(arguments: argparse.Namespace) -> None:
     """Write so many copies of every table of the demo, with all their columns."""
     settings = load_shipped(TablesSettings, "tables.yaml")
     connection = duckdb.connect()
-    for name, file in find_raw_files(arguments.mimic, settings).items():
+    for name, raw in open_source(str(arguments.mimic), settings).tables.items():
+        file = raw.where
         source = f"read_csv({quote(file)}, all_varchar = true, header = true, quote = '\"')"
         header = [row[0] for row in connection.execute(f"DESCRIBE FROM {source}").fetchall()]
         columns = ", ".join(f'{_shifted(column, header)} AS "{column}"' for column in header)
@@ -138,7 +140,8 @@ def parse_only(arguments: argparse.Namespace) -> None:
     """The floor: the same engine decompresses every file and parses the columns that a build reads."""
     settings = load_shipped(TablesSettings, "tables.yaml")
     connection = duckdb.connect(config={"memory_limit": arguments.memory_limit})
-    for name, file in find_raw_files(arguments.mimic, settings).items():
+    for name, raw in open_source(str(arguments.mimic), settings).tables.items():
+        file = raw.where
         kinds = settings.tables[name].columns
         sniffed = f"read_csv({quote(file)}, all_varchar = true, header = true)"
         header = [row[0] for row in connection.execute(f"DESCRIBE FROM {sniffed}").fetchall()]

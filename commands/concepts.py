@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.early import check_mimic
-from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, console
+from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, console, list_files
 from sepsis_cql.common.ownership import private_files
 from sepsis_cql.common.storage import new_directory
 
@@ -32,7 +32,7 @@ def concepts(
     from sepsis_cql.replay.mimic.tables import open_mimic
     from sepsis_cql.replay.report.official import write_concepts
 
-    inputs = [mimic, *([cache] if cache else [])]
+    inputs = [*list_files(mimic), *([cache] if cache else [])]
     with new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory:
         with open_mimic(mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory) as tables:
             create_concepts(tables.connection)

@@ -8,10 +8,18 @@ from sepsis_cql.common.errors import EvaluationError, ReplayError, SepsisCQLErro
 from sepsis_cql.common.ownership import read_mark
 
 
-def check_mimic(root: Path | None) -> None:
-    """Refuse a --mimic that is no directory."""
-    if root is not None and not root.is_dir():
-        raise TableError(f"{root}: not a directory. Expected the MIMIC-IV root that holds `hosp` and `icu`.")
+def check_mimic(location: str | None) -> None:
+    """Refuse a --mimic that is no place of tables: neither on this disk nor spelled like an address."""
+    if location is None:
+        return
+    if not Path(location).exists() and ":/" not in location:
+        raise TableError(
+            f"{location}: not a directory, file or address. Expected the MIMIC-IV root that holds `hosp` and `icu`, or "
+            "another place of tables: see `sepsis-cql build --help`."
+        )
+    from sepsis_cql.replay.mimic.sources.registry import find_kind  # loads the database engine
+
+    find_kind(location)
 
 
 def check_replay(path: Path) -> None:

@@ -15,7 +15,13 @@ def list_files(*options: str | Path | None) -> list[str | Path]:
     return [option for option in options if option is not None and os.path.lexists(option)]
 
 
-Mimic = Annotated[Path, typer.Option(help="MIMIC-IV root with `hosp` and `icu` (csv.gz, csv or parquet).")]
+Mimic = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="MIMIC-IV: a folder with `hosp` and `icu`, a DuckDB file, or postgresql://host/database.",
+    ),
+]
 ReplayPath = Annotated[
     Path, typer.Option(help="Replay directory written by `build`, or a replay parquet file.")
 ]

@@ -77,8 +77,8 @@ def reproduce(
         Data, typer.Option(help="Tables to start from; auto: --mimic if given, else synthetic.")
     ] = Data.AUTO,
     mimic: Annotated[
-        Path | None,
-        typer.Option(help="MIMIC-IV root with `hosp` and `icu`; the demo is downloaded without it."),
+        str | None,
+        typer.Option(metavar="PLACE", help="MIMIC-IV, as for `build`; the demo is downloaded without it."),
     ] = None,
     patients: Annotated[int, typer.Option(min=1, help="Patients of the synthetic ICU.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic ICU.")] = 1,
@@ -105,7 +105,7 @@ def reproduce(
 def _walk(
     out: Path,
     data: Data,
-    mimic: Path | None,
+    mimic: str | None,
     patients: int,
     seed: int,
     changes: list[str] | None,
@@ -118,9 +118,9 @@ def _walk(
     replay, training, evaluation = out / "replay", out / "training", out / "evaluation"
     stages = Stages()
     if mimic is None:
-        mimic = out / "tables"
+        mimic = str(out / "tables")
         with stages.stage("tables"):
-            _make_tables(data, mimic, patients, seed, _of(changes, "synthetic"), force=force)
+            _make_tables(data, out / "tables", patients, seed, _of(changes, "synthetic"), force=force)
     with stages.stage("build"):
         build(mimic=mimic, out=replay, changes=_of(changes, "replay"), force=force)
         source = open_replay(replay).source.name
@@ -173,7 +173,7 @@ def _own_ledger(out: Path, source: str, *, force: bool) -> Path | None:
     return ledger
 
 
-def _choose(data: Data, mimic: Path | None) -> Data:
+def _choose(data: Data, mimic: str | None) -> Data:
     if data is Data.AUTO and mimic is None:
         return Data.SYNTHETIC
     if data is Data.MIMIC_IV and mimic is None:

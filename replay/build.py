@@ -10,6 +10,7 @@ from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.directory import PROVENANCE, STATISTICS, write_private_marks, write_rows
 from sepsis_cql.replay.mimic.concepts import create_concepts
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
+from sepsis_cql.replay.mimic.sources.registry import list_inputs
 from sepsis_cql.replay.mimic.tables import MimicTables, open_mimic
 from sepsis_cql.replay.records import DoseGrid, Provenance, Source, Statistics
 from sepsis_cql.replay.report.counts import BuildReport, build_report
@@ -37,7 +38,7 @@ class Engine:
 
 
 def build_replay(
-    root: Path,
+    mimic: Path | str,
     out: Path,
     settings: BuildSettings,
     *,
@@ -46,14 +47,14 @@ def build_replay(
     engine: Engine | None = None,
     announce: Announce = lambda stage, line: None,
 ) -> BuildReport:
-    """Build the replay directory `out` from the MIMIC-IV tables under `root` and return its report.
+    """Build the replay directory `out` from MIMIC-IV tables and return its report.
 
     Args:
-        root: directory with `hosp` and `icu`.
+        mimic: where they are kept: a folder with `hosp` and `icu`, or another place that --mimic takes.
         out: the directory to create, private to its owner.
         settings: cohort, trajectories, rewards and splits, with the features and fluids they use.
         force: replace what a build made before.
-        inputs: files of settings, which are never replaced, as `root` and the cache.
+        inputs: files of settings, which are never replaced, as the tables and the cache.
         engine: limits and cache of the database engine.
         announce: gets a stage's name and an empty line when it begins, its name and result when it ends.
 
@@ -62,33 +63,33 @@ def build_replay(
         CohortError: they hold no usable septic stay, or a split would be empty.
     """
     engine = engine or Engine()
-    read = [root, *inputs, *([engine.cache] if engine.cache else [])]
+    read = [*list_inputs(mimic), *inputs, *([engine.cache] if engine.cache else [])]
     with new_directory(out, "build", force=force, private=True, inputs=read) as directory:
         announce("tables", "")
         with open_mimic(
-            root,
+            mimic,
             memory_limit=engine.memory_limit,
             threads=engine.threads,
             cache=engine.cache,
             scratch_parent=directory,
             items=settings.items,
-        ) as mimic:
-            fingerprint = replay_fingerprint(mimic.fingerprint, settings)
-            announce("tables", f"{mimic.source} {mimic.version}, {sum(mimic.row_counts.values()):,} rows")
+        ) as tables:
+            fingerprint = replay_fingerprint(tables.fingerprint, settings)
+            announce("tables", f"{tables.source} {tables.version}, {sum(tables.row_counts.values()):,} rows")
 
             announce("concepts", "")
-            create_concepts(mimic.connection)
+            create_concepts(tables.connection)
             announce("concepts", "Sepsis-3, hourly SOFA, vasopressors and the other derived tables")
 
-            rows = make_rows(mimic.connection, settings.replay, settings.features, settings.fluids, announce)
+            rows = make_rows(tables.connection, settings.replay, settings.features, settings.fluids, announce)
 
             announce("report", "")
-            report = build_report(mimic, rows, fingerprint, settings)
+            report = build_report(tables, rows, fingerprint, settings)
             write_private_marks(directory)
             write_rows(directory, rows)
             write_report(directory, report)
             write_json(directory / STATISTICS, _statistics(rows, fingerprint).model_dump(mode="json"))
-            provenance = _provenance(mimic, settings, fingerprint)
+            provenance = _provenance(tables, settings, fingerprint)
             write_json(directory / PROVENANCE, provenance.model_dump(mode="json"))
             announce("report", f"{len(report.warnings)} warnings; see build_report.md")
     return report
@@ -97,11 +98,12 @@ def build_replay(
 def replay_fingerprint(tables: str, settings: BuildSettings) -> str:
     """Return the SHA-256 of exactly what the rows of a replay depend on.
 
-    That is the raw files, the settings with the features and fluids (shipped or the user's), what is read of the
-    tables, and the code in the rooms that make rows; not reports, other formats or readers of a finished replay.
+    That is the rows read of the tables, wherever they are kept, the settings with the features and fluids (shipped or
+    the user's), the columns and items that are read, and the code in the rooms that make rows; not reports, other
+    formats or readers of a finished replay.
 
     Args:
-        tables: fingerprint of the raw files.
+        tables: fingerprint of the rows read.
         settings: of the build.
     """
     columns = load_shipped(TablesSettings, "tables.yaml")

@@ -1,6 +1,7 @@
 """Replay buffers as Hugging Face `datasets`: load a replay directory, or build one from MIMIC-IV tables."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sepsis_cql.common.errors import ReplayError
-from sepsis_cql.common.storage import sha256_file, sha256_json
+from sepsis_cql.common.errors import ReplayError, TableError
+from sepsis_cql.common.storage import sha256_json
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.build import build_replay, replay_fingerprint
 from sepsis_cql.replay.directory import ReplayDirectory, write_private_marks
-from sepsis_cql.replay.mimic.raw_files import TablesSettings, find_raw_files
+from sepsis_cql.replay.mimic.raw_files import TablesSettings
+from sepsis_cql.replay.mimic.sources.registry import open_source
 from sepsis_cql.replay.rows.actions import ACTION_NAMES
 from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import BuildSettings, Features, load_build_settings
@@ -97,7 +99,7 @@ class ReplayConfig(datasets.BuilderConfig):
 
 
 class ReplayBuilder(datasets.ArrowBasedBuilder):
-    """Builds the replay from the MIMIC-IV root `data_dir`; make one with `replay_builder`."""
+    """Builds the replay from the MIMIC-IV tables in `data_dir`; make one with `replay_builder`."""
 
     BUILDER_CONFIG_CLASS = ReplayConfig
     BUILDER_CONFIGS = [ReplayConfig(name=name, reward_variant=name) for name in REWARD_VARIANTS]  # noqa: RUF012
@@ -111,7 +113,7 @@ class ReplayBuilder(datasets.ArrowBasedBuilder):
         """Build once for all reward variants; one shard a row group, so that processes can share a split."""
         directory = Path(self._cache_dir_root) / f"replay-{self.hash}"
         if not directory.exists():
-            build_replay(Path(self.config.data_dir), directory, self.config.build_settings())
+            build_replay(self.config.data_dir, directory, self.config.build_settings())
         return [
             datasets.SplitGenerator(
                 name=split,
@@ -136,23 +138,35 @@ class ReplayBuilder(datasets.ArrowBasedBuilder):
 
 
 def replay_builder(
-    mimic: Path, cache_dir: Path, *, reward_variant: str = "sparse", settings: BuildSettings | None = None
+    mimic: Path | str,
+    cache_dir: Path,
+    *,
+    reward_variant: str = "sparse",
+    settings: BuildSettings | None = None,
 ) -> ReplayBuilder:
-    """A `datasets` builder of the replay of the MIMIC-IV tables under `mimic`.
+    """A `datasets` builder of the replay of MIMIC-IV tables.
 
-    Its cache is keyed by the raw files, the settings and the code, so nothing stale is used again, and is
+    Its cache is keyed by the files, the settings and the code, so nothing stale is used again, and is
     private to its owner. Use it as `replay_builder(...)`, then `.download_and_prepare(num_proc=...)` and
     `.as_dataset()`.
 
     Args:
-        mimic: directory with `hosp` and `icu`.
+        mimic: where they are kept, as `build_replay` takes it.
         cache_dir: private directory for the replay and its Arrow files.
         reward_variant: sparse or sofa_shaped.
         settings: of the build; the shipped ones by default.
+
+    Raises:
+        TableError: the place is not usable, or does not say whether rows changed, as PostgreSQL.
     """
     settings = settings or load_build_settings()
-    files = find_raw_files(Path(mimic), load_shipped(TablesSettings, "tables.yaml"))
-    tables = sha256_json({name: sha256_file(file) for name, file in files.items()})
+    with closing(open_source(mimic, load_shipped(TablesSettings, "tables.yaml"))) as source:
+        keys = {name: table.key() for name, table in source.tables.items()}
+    if None in keys.values():
+        raise TableError(
+            f"{source.where}: does not say whether its rows changed, which a cache needs. Run `sepsis-cql build`, and "
+            "give its directory to load_replay."
+        )
     cache_dir = Path(cache_dir)
     cache_dir.mkdir(parents=True, exist_ok=True)
     cache_dir.chmod(0o700)
@@ -163,7 +177,7 @@ def replay_builder(
         data_dir=str(mimic),
         cache_dir=str(cache_dir),
         dataset_name="sepsis_replay",
-        hash=replay_fingerprint(tables, settings)[:16],
+        hash=replay_fingerprint(sha256_json(keys), settings)[:16],
     )
 
 

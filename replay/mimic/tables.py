@@ -1,9 +1,9 @@
-"""MIMIC-IV on disk to a DuckDB connection with the tables, columns and items a build needs."""
+"""MIMIC-IV, wherever it is kept, to a DuckDB connection with the tables, columns and items a build needs."""
 
 import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,19 +13,14 @@ import duckdb
 
 from sepsis_cql.common.errors import SettingsError, TableError
 from sepsis_cql.common.ownership import private_files, scratch_directory
-from sepsis_cql.common.storage import errno_of, read_json, sha256_file, sha256_json, write_json
+from sepsis_cql.common.storage import errno_of, sha256_json
 from sepsis_cql.common.strict import load_shipped, read_record
-from sepsis_cql.replay.mimic.raw_files import (
-    TableSettings,
-    TablesSettings,
-    convert,
-    find_raw_files,
-    parquet,
-    read_header,
-)
+from sepsis_cql.replay.mimic.raw_files import TablesSettings, parquet
+from sepsis_cql.replay.mimic.reading import TableRead, check_columns, open_table
+from sepsis_cql.replay.mimic.sources.base import TableSource
+from sepsis_cql.replay.mimic.sources.registry import open_source
 from sepsis_cql.replay.records import Simulation
 
-SYNTHETIC_MARK = "SYNTHETIC.json"
 CHECKED_FIRST = ("patients", "admissions", "icustays", "d_labitems")
 
 
@@ -37,21 +32,21 @@ class MimicTables:
         connection: holds one view a table: patients, admissions, icustays, chartevents, labevents,
             inputevents, outputevents, procedureevents, prescriptions, microbiologyevents, d_items,
             d_labitems.
-        root: the directory they were read from.
         source: "mimic-iv", "mimic-iv-demo" or "synthetic".
         version: "2.2" or "3.1"; for synthetic tables what their SYNTHETIC.json says.
-        row_counts: rows of each raw file, before items are selected.
-        fingerprint: SHA-256 over the bytes of every raw file.
+        row_counts: rows of each table, before items are selected.
+        fingerprint: SHA-256 of the rows read of every table, whatever their order and wherever they are kept.
         synthetic: what simulated the tables, or None.
+        notes: what a reader of the build report must know of the place they are kept in.
     """
 
     connection: duckdb.DuckDBPyConnection
-    root: Path
     source: str
     version: str
     row_counts: dict[str, int]
     fingerprint: str
     synthetic: Simulation | None
+    notes: tuple[str, ...]
     scratch: ExitStack
 
     def close(self) -> None:
@@ -68,7 +63,7 @@ class MimicTables:
 
 
 def open_mimic(
-    root: Path,
+    location: Path | str,
     *,
     memory_limit: str | None = None,
     threads: int | None = None,
@@ -78,11 +73,12 @@ def open_mimic(
 ) -> MimicTables:
     """Read every table once into a private cache of parquet files and open views over them.
 
-    A cached table is keyed by its raw file's bytes and by the columns and items read, appears whole or not at
-    all, and is used again by the next call, so that an interrupted read goes on where it stopped.
+    A cached table is keyed by its file's bytes and by the columns and items read, appears whole or not at
+    all, and is used again by the next call, so that an interrupted read goes on where it stopped. Of a place
+    that does not say whether rows changed, such as PostgreSQL, nothing is kept.
 
     Args:
-        root: directory with `hosp` and `icu`, each table as csv.gz, csv or parquet.
+        location: what --mimic names: a folder or one of the other places of `replay/mimic/sources`.
         memory_limit: most memory the engine may use, such as "8GB"; the rest spills to disk beside the cache.
         threads: most threads the engine may use.
         cache: directory to keep the cache in; without it the cache is temporary.
@@ -91,22 +87,22 @@ def open_mimic(
         items: of some tables, to keep beside those that the concepts need.
 
     Raises:
-        TableError: the root or a file is not what it should be.
+        TableError: the place or a table is not what it should be.
         SettingsError: the engine does not understand a limit.
     """
     settings = load_shipped(TablesSettings, "tables.yaml").with_items(items or {})
-    files = find_raw_files(Path(root), settings)
+    source = open_source(location, settings)
     if cache is not None:
         cache = Path(cache) / "mimic-tables"
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.mkdir(mode=0o700, exist_ok=True)
         cache.chmod(0o700)
-    with ExitStack() as stack, private_files():
+    with ExitStack() as stack, closing(source), private_files():
         parent = cache or scratch_parent or Path(tempfile.gettempdir())
         scratch = stack.enter_context(scratch_directory(_check_name(parent)))
         connection = _connect(scratch, memory_limit, threads)
         stack.callback(connection.close)
-        tables = _load(connection, Path(root), files, settings, scratch, cache or scratch)
+        tables = _load(connection, source, settings, scratch, cache)
         return replace(tables, scratch=stack.pop_all())
 
 
@@ -141,101 +137,82 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
 
 def _load(
     connection: duckdb.DuckDBPyConnection,
-    root: Path,
-    files: dict[str, Path],
+    source: TableSource,
     settings: TablesSettings,
     scratch: Path,
-    directory: Path,
+    cache: Path | None,
 ) -> MimicTables:
-    """Open every table out of `directory`: first all headers and the small tables, so that a wrong root fails early."""
-    headers = {name: read_header(connection, file, settings.tables[name]) for name, file in files.items()}
-    digests = {name: sha256_file(file) for name, file in files.items()}
-    published = _published_digests(root)
-    row_counts: dict[str, int] = {}
+    """Open every table: first all headers and the small tables, so that a wrong place fails early."""
+    headers = {name: table.header(connection) for name, table in source.tables.items()}
+    for name, header in headers.items():
+        check_columns(source.tables[name], header, settings.tables[name])
+    read: dict[str, TableRead] = {}
 
     def open_tables(names: Iterable[str]) -> None:
         for name in names:
             table = settings.tables[name]
-            key = sha256_json([digests[name], table.columns, table.itemids])
-            cached = directory / f"{name}-{key[:16]}.parquet"
-            is_intact = digests[name] in published
-            row_counts[name] = _open_table(
-                connection, files[name], headers[name], table, scratch / "converted", cached, is_intact
+            cached = scratch / f"{name}.parquet"
+            if cache and (key := source.tables[name].key()):
+                cached = cache / f"{name}-{sha256_json([key, table.columns, table.itemids])[:16]}.parquet"
+            read[name] = open_table(
+                connection, source.tables[name], headers[name], table, scratch / "converted", cached
             )
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {parquet(connection, cached)}")
 
     open_tables(CHECKED_FIRST)
-    source, version, synthetic = _identify(connection, root, row_counts, settings)
-    _check_stays(connection, files["icustays"])
+    row_counts = {name: table.rows for name, table in read.items()}
+    kind, version, synthetic = _identify(connection, source, row_counts["patients"], settings)
+    _check_stays(connection, source.tables["icustays"].where)
     if synthetic is None:
-        _check_lab_items(connection, files["d_labitems"], settings)
-    open_tables(name for name in files if name not in CHECKED_FIRST)
+        _check_lab_items(connection, source.tables["d_labitems"].where, settings)
+    open_tables(name for name in source.tables if name not in CHECKED_FIRST)
     return MimicTables(
-        connection, root, source, version, row_counts, sha256_json(digests), synthetic, ExitStack()
+        connection=connection,
+        source=kind,
+        version=version,
+        row_counts={name: read[name].rows for name in source.tables},
+        fingerprint=sha256_json({name: table.fingerprint for name, table in read.items()}),
+        synthetic=synthetic,
+        notes=source.notes,
+        scratch=ExitStack(),
     )
 
 
-def _published_digests(root: Path) -> set[str]:
-    """SHA-256 of every file as released, where the release's list is beside the tables."""
-    listing = root / "SHA256SUMS.txt"
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    return {line.split()[0] for line in lines if line.strip()}
-
-
-def _open_table(
-    connection: duckdb.DuckDBPyConnection,
-    file: Path,
-    header: list[str],
-    table: TableSettings,
-    converted: Path,
-    cached: Path,
-    is_intact: bool,
-) -> int:
-    """Convert a raw file to `cached` by way of `converted`, unless that is there; return the raw file's rows."""
-    counts = cached.with_suffix(".json")
-    if not cached.exists():
-        n_rows = convert(connection, file, header, table, converted, is_intact=is_intact)
-        write_json(counts, {"rows": n_rows})
-        converted.replace(cached)
-    return int(read_json(counts, expected=f"the row count of {file.name}; delete {cached} too")["rows"])
-
-
 def _identify(
-    connection: duckdb.DuckDBPyConnection, root: Path, row_counts: dict[str, int], settings: TablesSettings
+    connection: duckdb.DuckDBPyConnection, source: TableSource, n_patients: int, settings: TablesSettings
 ) -> tuple[str, str, Simulation | None]:
     """Source, version and synthetic mark.
 
-    Only a root with exactly the demo's patients counts as the open demo: a small extract of the credentialed
+    Only tables of exactly the demo's patients count as the open demo: a small extract of the credentialed
     release must never pass for it. A release is told by its number of patients, an extract of one by its
     latest `anchor_year_group`: 2020 - 2022 came with release 3.
     """
-    mark = root / SYNTHETIC_MARK
-    if mark.exists():
-        synthetic = read_record(Simulation, mark, expected="the record `sepsis-cql synthesize` writes")
+    if source.mark:
+        synthetic = read_record(Simulation, source.mark, expected="the record `sepsis-cql synthesize` writes")
         return "synthetic", synthetic.version, synthetic
     ids = [row[0] for row in connection.execute("SELECT subject_id FROM patients ORDER BY 1").fetchall()]
     joined = ",".join(map(str, ids)).encode()
     if hashlib.sha256(joined).hexdigest() == settings.demo_patients_sha256:
         return "mimic-iv-demo", "2.2", None
     known = {rows: release for release, rows in settings.tables["patients"].rows.items() if release != "demo"}
-    if row_counts["patients"] in known:
-        return "mimic-iv", known[row_counts["patients"]], None
+    if release := source.release or known.get(n_patients):
+        return "mimic-iv", release, None
     latest = connection.execute("SELECT max(anchor_year_group) FROM patients").fetchall()[0][0]
     return "mimic-iv", "3.1" if str(latest) >= "2020" else "2.2", None
 
 
-def _check_stays(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+def _check_stays(connection: duckdb.DuckDBPyConnection, where: str) -> None:
     n_rows, n_stays, n_subjects = connection.execute(
         "SELECT count(*), count(DISTINCT stay_id), count(subject_id) FROM icustays"
     ).fetchall()[0]
     if n_stays < n_rows or n_subjects < n_rows:
         raise TableError(
-            f"{file}: column stay_id has {n_stays} different values in {n_rows} rows, expected {n_rows}; "
+            f"{where}: column stay_id has {n_stays} different values in {n_rows} rows, expected {n_rows}; "
             f"subject_id is given in {n_subjects}. Remove repeated or incomplete stays."
         )
 
 
-def _check_lab_items(connection: duckdb.DuckDBPyConnection, file: Path, settings: TablesSettings) -> None:
+def _check_lab_items(connection: duckdb.DuckDBPyConnection, where: str, settings: TablesSettings) -> None:
     """Refuse release 3.0, whose laboratory item ids mean other tests."""
     found = dict(connection.execute("SELECT itemid, label FROM d_labitems").fetchall())
     wrong = [
@@ -245,6 +222,6 @@ def _check_lab_items(connection: duckdb.DuckDBPyConnection, file: Path, settings
     ]
     if wrong:
         raise TableError(
-            f"{file}: column label of {len(wrong)} laboratory items is not the official one ({wrong[0]}). "
+            f"{where}: column label of {len(wrong)} laboratory items is not the official one ({wrong[0]}). "
             "MIMIC-IV 3.0 has wrong laboratory item ids; use release 3.1 or 2.2."
         )

@@ -129,7 +129,7 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
         features=_feature_summaries(rows, settings.features),
         warnings=[],
     )
-    return report.model_copy(update={"warnings": _warnings(report, rows)})
+    return report.model_copy(update={"warnings": [*mimic.notes, *_warnings(report, rows)]})
 
 
 def _table_rows(mimic: MimicTables) -> dict[str, TableRows]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from sepsis_cql.common.errors import SettingsError
 from sepsis_cql.common.storage import new_directory, sha256_json, write_json
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.replay.mimic.tables import SYNTHETIC_MARK
+from sepsis_cql.replay.mimic.sources.folder import SYNTHETIC_MARK
 from sepsis_cql.replay.records import Simulation
 from sepsis_cql.synthetic.rendering import hospital
 from sepsis_cql.synthetic.rendering.bedside import Bedside

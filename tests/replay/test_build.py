@@ -215,7 +215,7 @@ def test_a_second_build_reads_the_cached_tables(mimic, tmp_path, monkeypatch):
     )
     assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "a") == 0
     monkeypatch.setattr(
-        "sepsis_cql.replay.mimic.tables.convert", lambda *_: pytest.fail("read a raw file again")
+        "sepsis_cql.replay.mimic.reading.convert", lambda *_: pytest.fail("read a raw file again")
     )
     assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "b") == 0
     assert (tmp_path / "a" / "train.parquet").read_bytes() == (tmp_path / "b" / "train.parquet").read_bytes()

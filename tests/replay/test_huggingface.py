@@ -95,11 +95,6 @@ def test_a_changed_raw_file_or_setting_is_never_served_from_the_cache(mimic, tmp
     assert before.cache_dir != after.cache_dir
 
 
-def test_the_builders_key_is_the_fingerprint_of_the_build(mimic, tmp_path):
-    summary = build(mimic, tmp_path)
-    assert summary.fingerprint.startswith(replay_builder(tmp_path / "mimic", tmp_path / "cache").hash)
-
-
 def test_the_cache_is_private_and_marked(root, tmp_path):
     replay_builder(root, tmp_path / "cache")
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700

@@ -14,6 +14,8 @@ from sepsis_cql.replay.mimic.concepts import create_concepts
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.tables import open_mimic
 
+from .postgres_server import Postgres, start_postgres
+
 RawRows = list[dict[str, str]]
 ANY_VALUE = {
     "INTEGER": "1",
@@ -56,6 +58,13 @@ def demo_connection(mimic_demo: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with open_mimic(mimic_demo) as tables:
         create_concepts(tables.connection)
         yield tables.connection
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A throw-away server for the whole session."""
+    with start_postgres() as server:
+        yield server
 
 
 @pytest.fixture

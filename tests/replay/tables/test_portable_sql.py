@@ -1,15 +1,5 @@
 """The concept queries in other SQL dialects, and in a real PostgreSQL where one is installed."""
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 import sqlglot
 from sqlglot import exp
@@ -17,9 +7,6 @@ from sqlglot import exp
 from sepsis_cql.replay.mimic.concepts import ORDER, SQL, read_query
 from sepsis_cql.replay.report.agreement import compare_relations
 from sepsis_cql.replay.report.official import load_official_concepts
-
-DEBIAN = Path("/usr/lib/postgresql")
-PROGRAMS = ("initdb", "pg_ctl", "psql")
 
 
 def translate(query: str, dialect: str) -> str:
@@ -46,67 +33,6 @@ def test_differences_are_taken_of_dates_only(name):
     for difference in sqlglot.parse_one(read_query(name), read="duckdb").find_all(exp.DateDiff):
         assert difference.unit.name.lower() == "day"
         assert {difference.this.to.this, difference.expression.to.this} == {exp.DataType.Type.DATE}
-
-
-@dataclass(frozen=True)
-class Postgres:
-    binaries: Path
-    port: int
-
-    def run(self, script: str) -> None:
-        command = [
-            str(self.binaries / "psql"),
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(self.port),
-            "-U",
-            "postgres",
-            "-d",
-        ]
-        finished = subprocess.run(
-            [*command, "postgres", "-q", "-v", "ON_ERROR_STOP=1"],
-            input=script,
-            text=True,
-            capture_output=True,
-        )
-        assert finished.returncode == 0, finished.stderr[-2000:]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """A throw-away server on loopback, with text sorted by bytes as DuckDB sorts it."""
-    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
-    folders += sorted(DEBIAN.glob("*/bin"), reverse=True)
-    complete = [folder for folder in folders if all((folder / name).exists() for name in PROGRAMS)]
-    if not complete:
-        pytest.skip("no PostgreSQL server found: install Debian's `postgresql` to run the translated queries")
-    binaries = complete[0]
-    owner = (
-        "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    )  # it refuses to run as root
-    if owner not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("PostgreSQL does not run as root and there is no user `postgres`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    shutil.chown(folder, owner)
-
-    def server(*command: str) -> None:
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, user=owner, cwd=folder, check=True, **silent)
-
-    control = [str(binaries / "pg_ctl"), "-D", str(folder / "data")]
-    try:
-        initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "--auth=trust"]
-        server(*initdb, "--encoding=UTF8", "--locale=C", "--no-sync")
-        options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
-        server(*control, "-w", "-l", str(folder / "log"), "-o", options, "start")
-        yield Postgres(binaries, port)
-        server(*control, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
 
 
 def test_postgres_computes_the_same_concepts(postgres, demo_connection, table_settings, tmp_path):

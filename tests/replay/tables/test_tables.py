@@ -1,13 +1,15 @@
 import gzip
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from sepsis_cql.common.errors import SettingsError, TableError
 from sepsis_cql.common.ownership import scratch_directory
 from sepsis_cql.common.storage import sha256_file
-from sepsis_cql.replay.mimic import raw_files, tables
+from sepsis_cql.replay.mimic import reading
+from sepsis_cql.replay.mimic.sources import folder
 from sepsis_cql.replay.mimic.tables import open_mimic
 
 from ..made_up import SIMULATION
@@ -169,7 +171,7 @@ def test_a_file_as_released_is_not_checked_twice(small_root, monkeypatch):
     lines = [f"{sha256_file(file)}  {file.relative_to(small_root)}" for file in files[1:]]
     (small_root / "SHA256SUMS.txt").write_text("\n".join(lines) + "\n")
     checked = []
-    monkeypatch.setattr(raw_files, "_check_gzip", checked.append)
+    monkeypatch.setattr(folder, "_check_gzip", checked.append)
     open_mimic(small_root).close()
     assert checked == files[:1]
 
@@ -207,7 +209,7 @@ def test_the_cache_is_private_and_saves_every_second_read(small_root, tmp_path, 
     with open_mimic(small_root, cache=cache) as mimic:
         first = mimic.connection.execute("FROM chartevents").fetchall()
     assert (cache / "mimic-tables").stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(tables, "convert", lambda *_, **__: pytest.fail("a cached table was read again"))
+    monkeypatch.setattr(reading, "convert", lambda *_, **__: pytest.fail("a cached table was read again"))
     with open_mimic(small_root, cache=cache) as mimic:
         assert mimic.connection.execute("FROM chartevents").fetchall() == first
         assert mimic.row_counts["chartevents"] == 1
@@ -216,15 +218,15 @@ def test_the_cache_is_private_and_saves_every_second_read(small_root, tmp_path, 
 def test_an_interrupted_read_goes_on_where_it_stopped(small_root, tmp_path, monkeypatch, table_settings):
     read = []
 
-    def convert_until_outputevents(connection, file, *arguments, **options):
-        if file.name.startswith("outputevents") and "outputevents" not in read:
-            read.append("outputevents")
+    def convert_until_outputevents(connection, source, *arguments):
+        name = Path(source.where).name.split(".")[0]
+        read.append(name)
+        if name == "outputevents" and read.count(name) == 1:
             raise KeyboardInterrupt
-        read.append(file.name.split(".")[0])
-        return convert(connection, file, *arguments, **options)
+        return convert(connection, source, *arguments)
 
-    convert = tables.convert
-    monkeypatch.setattr(tables, "convert", convert_until_outputevents)
+    convert = reading.convert
+    monkeypatch.setattr(reading, "convert", convert_until_outputevents)
     with pytest.raises(KeyboardInterrupt):
         open_mimic(small_root, cache=tmp_path / "cache")
     open_mimic(small_root, cache=tmp_path / "cache").close()
@@ -243,11 +245,11 @@ def test_changed_bytes_are_read_again_and_change_the_fingerprint(small_root, rew
 def test_a_wrong_root_fails_before_a_large_table_is_read(small_root, rewrite, monkeypatch):
     rewrite(small_root / "hosp/d_labitems.csv.gz", _first(label="Bleeding Time"))
     read = []
-    convert = tables.convert
+    convert = reading.convert
     monkeypatch.setattr(
-        tables,
+        reading,
         "convert",
-        lambda _, file, *rest, **options: read.append(file.name) or convert(_, file, *rest, **options),
+        lambda _, source, *rest: read.append(Path(source.where).name) or convert(_, source, *rest),
     )
     with pytest.raises(TableError):
         open_mimic(small_root)

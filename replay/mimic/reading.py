@@ -1,0 +1,117 @@
+"""One table of a source to a parquet file of the columns and items needed, with the fingerprint of its rows."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from sepsis_cql.common.errors import TableError
+from sepsis_cql.common.storage import read_json, sha256_json, write_json
+from sepsis_cql.replay.mimic.raw_files import TableSettings, parquet, quote
+from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, SourceTable
+
+
+class TableRead(NamedTuple):
+    """What was read of a table: its rows before items are selected, and the fingerprint of those kept."""
+
+    rows: int
+    fingerprint: str
+
+
+def check_columns(source: SourceTable, header: list[str], table: TableSettings) -> None:
+    """Refuse a table that lacks a column that is read.
+
+    Raises:
+        TableError: a column is not there.
+    """
+    if missing := sorted(set(table.columns) - set(header)):
+        raise TableError(
+            f"{source.where}: column {', '.join(missing)} not found. Found {', '.join(header)}. {GET_A_FRESH_COPY}"
+        )
+
+
+def open_table(
+    connection: duckdb.DuckDBPyConnection,
+    source: SourceTable,
+    header: list[str],
+    table: TableSettings,
+    converted: Path,
+    cached: Path,
+) -> TableRead:
+    """Convert a table to `cached` by way of `converted`, unless that is there; return what it holds."""
+    record = cached.with_suffix(".json")
+    if not cached.exists():
+        rows = convert(connection, source, header, table, converted)
+        fingerprint = fingerprint_rows(connection, parquet(connection, converted), table)
+        write_json(record, TableRead(rows, fingerprint)._asdict())
+        converted.replace(cached)
+    found = read_json(record, expected=f"what was read of {source.where}; delete {cached} too")
+    return TableRead(int(found["rows"]), str(found["fingerprint"]))
+
+
+def convert(
+    connection: duckdb.DuckDBPyConnection,
+    source: SourceTable,
+    header: list[str],
+    table: TableSettings,
+    target: Path,
+) -> int:
+    """Write the needed columns and items of one table to `target` and return the table's row count.
+
+    Raises:
+        TableError: the table is damaged, holds a value of another type, or no row.
+    """
+    columns = ", ".join(f"{_typed(name, kind)} AS {name}" for name, kind in table.columns.items())
+    kept = f"WHERE itemid IN ({', '.join(map(str, table.itemids))})" if table.items else ""
+    with source.relation(connection, header, table) as relation:
+        connection.execute(
+            f"COPY (SELECT {columns} FROM {relation} {kept}) TO {quote(target)} (FORMAT parquet)"
+        )
+        scanned = _count_scanned(connection)
+    n_rows = source.count(connection)
+    n_rows = scanned if n_rows is None else n_rows
+    if n_rows == 0:
+        raise TableError(
+            f"{source.where}: found no row under the header, expected at least one. {GET_A_FRESH_COPY}"
+        )
+    return n_rows
+
+
+def fingerprint_rows(connection: duckdb.DuckDBPyConnection, relation: str, table: TableSettings) -> str:
+    """Return a SHA-256 of the values of a table's rows, whatever their order and wherever they are kept.
+
+    It is taken of the number of rows and the sums of the two halves of each row's MD5: a multiset hash.
+
+    Args:
+        connection: where the relation can be queried.
+        relation: of the columns of `table`.
+        table: the columns and their types.
+    """
+    values = ", ".join(f"coalesce(CAST({name} AS VARCHAR), chr(0))" for name in table.columns)
+    count, high, low = connection.execute(
+        "SELECT count(*), sum(CAST(number >> 64 AS UBIGINT)), "
+        "sum(CAST(number & CAST(18446744073709551615 AS UHUGEINT) AS UBIGINT)) "
+        f"FROM (SELECT md5_number(concat_ws(chr(31), {values})) AS number FROM {relation})"
+    ).fetchall()[0]
+    return sha256_json([table.columns, count, str(high), str(low)])
+
+
+def _typed(name: str, kind: str) -> str:
+    """The column in its type; empty text is NULL, as it is in the files, where databases tell the two apart."""
+    return f"nullif(CAST(\"{name}\" AS VARCHAR), '')" if kind == "VARCHAR" else f'CAST("{name}" AS {kind})'
+
+
+def _count_scanned(connection: duckdb.DuckDBPyConnection) -> int:
+    """Rows the last statement read from its file, which is how a csv file is counted without a second read."""
+    profile = json.loads(connection.get_profiling_information(format="json"))
+    return sum(
+        node["rows_scanned"] for node in _operators(profile["operator"]) if node["type"] == "TABLE_SCAN"
+    )
+
+
+def _operators(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for node in nodes:
+        yield node
+        yield from _operators(node.get("children", []))

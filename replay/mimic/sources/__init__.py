@@ -1,0 +1,1 @@
+"""Where MIMIC-IV's tables are kept: one file a kind of place."""

@@ -1,0 +1,186 @@
+"""MIMIC-IV wherever it is kept: equal rows give equal fingerprints and equal replays."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from sepsis_cql.commands import app as cli
+from sepsis_cql.common.errors import TableError
+from sepsis_cql.replay.build import build_replay
+from sepsis_cql.replay.mimic.sources.registry import find_kind
+from sepsis_cql.replay.mimic.tables import open_mimic
+from sepsis_cql.replay.rows.splits import SPLITS
+
+from ..made_up import HEART_RATE, MadeUpMimic, build_settings, three_splits
+from . import places
+
+SECRET = "s3cret-w0rd"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Six septic patients whose numbers and texts are not round and not plain."""
+    made_up, rng = MadeUpMimic(), random.Random(5)
+    for subject_id in three_splits():
+        stay_id = made_up.septic_stay(subject_id)
+        for hour in range(12):
+            made_up.chart(stay_id, 223761, 97 + rng.random(), hour, valueuom="°F")
+            made_up.output(stay_id, 226559, rng.random() * 90, hour)
+        made_up.chart(stay_id, HEART_RATE, 91.3, 2.5, value='said "91,3"', valueuom="")
+        made_up.chart(stay_id, HEART_RATE, 92.1, 2.5, value="")
+    return made_up.write(tmp_path_factory.mktemp("rows") / "mimic")
+
+
+@pytest.fixture(scope="module")
+def replay(root, tmp_path_factory):
+    """The replay of the folder."""
+    out = tmp_path_factory.mktemp("folder") / "replay"
+    build_replay(root, out, build_settings())
+    return out
+
+
+@pytest.fixture(scope="module")
+def fingerprint(root):
+    with open_mimic(root) as mimic:
+        return mimic.fingerprint
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres, root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("postgres")
+    folder.chmod(0o755)
+    postgres.run("CREATE DATABASE mimic")
+    postgres.run(places.postgres_script(root, folder), "mimic")
+    return postgres.url("mimic", SECRET)
+
+
+def assert_equal_replays(one, other):
+    for name in (
+        *(f"{split}.parquet" for split in SPLITS),
+        "stays.parquet",
+        "provenance.json",
+        "statistics.json",
+    ):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("place", [places.nested_upper_case, places.parquet_shards, places.duckdb_file])
+def test_equal_rows_have_one_fingerprint_wherever_they_are_kept(root, fingerprint, tmp_path, place):
+    location = place(root, tmp_path)
+    with open_mimic(location, cache=tmp_path / "cache") as mimic:
+        assert mimic.fingerprint == fingerprint
+        counts = mimic.row_counts
+    with open_mimic(root) as mimic:
+        assert mimic.row_counts == counts
+    with open_mimic(location, cache=tmp_path / "cache") as again:  # out of the cache
+        assert (again.fingerprint, again.row_counts) == (fingerprint, counts)
+
+
+def test_another_value_is_another_fingerprint(root, fingerprint, tmp_path):
+    location = places.nested_upper_case(root, tmp_path)
+    file = location / "mimiciv/3.1/ICU/OUTPUTEVENTS.csv"
+    header, first, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text(header + first + first + "".join(rest[1:]))  # as many rows, one in place of another
+    with open_mimic(location) as mimic:
+        assert mimic.fingerprint != fingerprint
+
+
+def test_a_database_with_rows_in_another_order_gives_the_same_replay(root, replay, tmp_path):
+    build_replay(places.duckdb_file(root, tmp_path), tmp_path / "replay", build_settings())
+    assert_equal_replays(replay, tmp_path / "replay")
+
+
+def run_cli(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["sepsis-cql", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_postgresql_gives_the_same_replay_and_its_password_stays_unsaid(
+    postgres_url, replay, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "replay"
+    assert run_cli(monkeypatch, "build", "--mimic", postgres_url, "--out", out) == 0
+    assert_equal_replays(replay, out)
+    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert SECRET.encode() not in written and b"127.0.0.1" not in written
+    printed = capsys.readouterr()
+    assert SECRET not in printed.out + printed.err
+
+
+def test_concepts_of_every_place_agree(postgres_url, root, tmp_path, monkeypatch):
+    reference = tmp_path / "concepts"
+    assert run_cli(monkeypatch, "concepts", "--mimic", postgres_url, "--out", reference) == 0
+    location = places.duckdb_file(root, tmp_path)
+    assert run_cli(monkeypatch, "agree", "--mimic", location, "--reference", reference) == 0
+
+
+def test_postgresql_without_a_table_names_it(postgres, tmp_path):
+    postgres.run("CREATE DATABASE nothing")
+    with pytest.raises(TableError, match=r"/nothing: found the table patients in no schema.*mimiciv_hosp"):
+        open_mimic(postgres.url("nothing"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql://bob:{SECRET}@127.0.0.1:1/mimic",
+        f"postgresql://127.0.0.1:1/mimic?user=bob&password={SECRET}",
+        f"postgresql://bob:{SECRET}%zz@127.0.0.1:1/mimic",
+        f"postgresql://bob@127.0.0.1:{SECRET}/mimic",
+        f"postgresql://bob:1/{SECRET}@127.0.0.1/mimic",
+        f"postgresql://127.0.0.1/mimic?password=x@{SECRET}",
+        f"postgresql:/bob:{SECRET}@127.0.0.1/mimic",
+        f"mysql://bob:{SECRET}@127.0.0.1/mimic",
+    ],
+    ids=[
+        "no server",
+        "password as option",
+        "not well formed",
+        "password as port",
+        "slash in the password",
+        "at in the password",
+        "one slash",
+        "another database",
+    ],
+)
+def test_an_address_that_does_not_work_is_refused_without_its_password(
+    address, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("adbc_driver_postgresql")
+    assert run_cli(monkeypatch, "build", "--mimic", address, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "error:" in error and SECRET not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "adbc_driver_postgresql", None)
+    with pytest.raises(TableError, match=r"needs the driver.*sepsis-cql\[postgresql\]"):
+        open_mimic("postgresql://127.0.0.1/mimic")
+
+
+def test_two_releases_below_a_folder_are_named(root, tmp_path):
+    with pytest.raises(TableError, match=r"found 2\.2, 3\.1, expected one release"):
+        open_mimic(places.folder_twice(root, tmp_path))
+
+
+def test_a_table_once_as_file_and_once_in_shards_is_refused(root, tmp_path):
+    location = places.parquet_shards(root, tmp_path)
+    places.unpack(root, location / "icu", "icustays")
+    with pytest.raises(TableError, match=r"found icustays\.csv, icustays-00000-of-00003\.parquet"):
+        open_mimic(location)
+
+
+def test_a_file_that_only_ends_like_a_database_is_refused(tmp_path):
+    (tmp_path / "mimic.db").write_text("nothing")
+    with pytest.raises(TableError, match="cannot be opened as a DuckDB file"):
+        open_mimic(tmp_path / "mimic.db")
+
+
+@pytest.mark.parametrize("location", ["nowhere", "no/where.db", "s3://bucket/mimic"])
+def test_a_place_that_is_not_there_is_told_before_anything_is_read(location):
+    with pytest.raises(TableError, match=r"Expected the MIMIC-IV root.*postgresql"):
+        find_kind(Path(location) if location == "nowhere" else location)
