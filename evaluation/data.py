@@ -101,16 +101,44 @@ def load_evaluation_data(
         is_held = hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
         fitted, calibration = ((inputs[rows], train.actions[rows]) for rows in (~is_held, is_held))
     model = fit_behavior(*fitted, *calibration, settings.behavior, settings.seed)
-    scored_inputs = normalizer(scored.states)
+    return assemble_data(train, scored, normalizer, model, settings.gamma, device=device)
+
+
+def assemble_data(
+    train: Transitions,
+    scored: Transitions,
+    normalizer: Callable[[np.ndarray], np.ndarray],
+    model: BehaviorPolicy | FunctionPolicy,
+    gamma: float,
+    *,
+    known: Callable[[np.ndarray], np.ndarray] | None = None,
+    device: torch.device = CPU,
+) -> EvaluationData:
+    """Apply a behavior policy to training and scored decisions.
+
+    Args:
+        train: decisions an evaluator is fitted on.
+        scored: decisions a policy is scored on.
+        normalizer: maps states to inputs.
+        model: the behavior policy, on inputs.
+        gamma: discount of a 4-hour step.
+        known: the clinicians' true probabilities by states, where they need no estimate.
+        device: where Q-values are computed.
+    """
+    inputs = [normalizer(part.states) for part in (train, scored)]
+    behavior = [
+        model.probabilities(rows) if known is None else known(part.states)
+        for part, rows in zip((train, scored), inputs, strict=True)
+    ]
     return EvaluationData(
         train=train,
         scored=scored,
-        train_inputs=inputs,
-        scored_inputs=scored_inputs,
-        episodes=pad_episodes(scored, settings.gamma),
+        train_inputs=inputs[0],
+        scored_inputs=inputs[1],
+        episodes=pad_episodes(scored, gamma),
         model=model,
-        train_behavior=model.probabilities(inputs),
-        behavior=model.probabilities(scored_inputs),
+        train_behavior=behavior[0],
+        behavior=behavior[1],
         normalizer=normalizer,
         device=device,
     )

@@ -13,16 +13,15 @@ from scipy.stats import norm, spearmanr
 
 from sepsis_cql.common.provenance import package_versions
 from sepsis_cql.common.strict import Settings
-from sepsis_cql.evaluation.data import EvaluationData, hold_out
+from sepsis_cql.evaluation.data import EvaluationData, assemble_data, hold_out
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
-from sepsis_cql.evaluation.estimators.episodes import pad_episodes
 from sepsis_cql.evaluation.estimators.fqe import FqeResult
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import Method, compute_interval
 from sepsis_cql.evaluation.known_truth.environments import Environment, IcuSepsis, SimulatedIcu
 from sepsis_cql.evaluation.known_truth.record import Calibration, EstimatorQuality, PolicyQuality, Ranking
 from sepsis_cql.evaluation.policies.base import FunctionPolicy
-from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
+from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import check_gates, is_identified, judge
@@ -192,28 +191,17 @@ def collect(
     """
     train = environment.sample(case.training, evaluation.seed)
     scored = environment.sample(case.scored, SCORED_SEED + evaluation.seed)
-    train_inputs, scored_inputs = environment.inputs(train.states), environment.inputs(scored.states)
-    model: BehaviorPolicy | FunctionPolicy
     if case.behavior == "known":
-        probabilities = [environment.clinicians(part.states) for part in (train, scored)]
-        model = FunctionPolicy("clinicians", environment.clinicians)
-    else:
-        held = hold_out(train.subject_id, evaluation.behavior.calibration_share, evaluation.seed)
-        rules = evaluation.behavior.model_copy(update={"models": chosen.behavior_models})
-        parts = [(train_inputs[rows], train.actions[rows]) for rows in (~held, held)]
-        model = fit_behavior(*parts[0], *parts[1], rules, evaluation.seed)
-        probabilities = [model.probabilities(inputs) for inputs in (train_inputs, scored_inputs)]
-    return EvaluationData(
-        train=train,
-        scored=scored,
-        train_inputs=train_inputs,
-        scored_inputs=scored_inputs,
-        episodes=pad_episodes(scored, evaluation.gamma),
-        model=model,
-        train_behavior=probabilities[0],
-        behavior=probabilities[1],
-        normalizer=environment.inputs,
-    )
+        clinicians = FunctionPolicy("clinicians", environment.clinicians)
+        return assemble_data(
+            train, scored, environment.inputs, clinicians, evaluation.gamma, known=environment.clinicians
+        )
+    inputs = environment.inputs(train.states)
+    held = hold_out(train.subject_id, evaluation.behavior.calibration_share, evaluation.seed)
+    rules = evaluation.behavior.model_copy(update={"models": chosen.behavior_models})
+    parts = [(inputs[rows], train.actions[rows]) for rows in (~held, held)]
+    model = fit_behavior(*parts[0], *parts[1], rules, evaluation.seed)
+    return assemble_data(train, scored, environment.inputs, model, evaluation.gamma)
 
 
 def _estimates(

@@ -1,7 +1,5 @@
 """Numbers of a build by which a reader can judge it: counts, missingness, doses, implausible values."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pyarrow as pa
 
@@ -11,7 +9,7 @@ from sepsis_cql.replay.mimic.tables import MimicTables
 from sepsis_cql.replay.records import DoseGrid, Source
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
 from sepsis_cql.replay.rows.buffers import DOSES, state_matrix
-from sepsis_cql.replay.rows.cohort import SEPSIS
+from sepsis_cql.replay.rows.cohort import SEPSIS, Attrition
 from sepsis_cql.replay.rows.make import Rows
 from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import BuildSettings, Features
@@ -60,17 +58,6 @@ class CohortCounts(Record):
     mortality: float
 
 
-class AttritionCounts(Record):
-    """What one criterion removed and left."""
-
-    criterion: str
-    description: str
-    stays_removed: int
-    patients_removed: int
-    stays_remaining: int
-    patients_remaining: int
-
-
 class SplitCounts(Record):
     """Size of a split."""
 
@@ -104,7 +91,7 @@ class BuildReport(Record):
     alignment: str
     tables: dict[str, TableRows]
     cohort: CohortCounts
-    attrition: list[AttritionCounts]
+    attrition: list[Attrition]
     splits: dict[str, SplitCounts]
     action_grid: ActionCounts
     features: dict[str, FeatureSummary]
@@ -119,7 +106,7 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
         alignment=settings.replay.alignment,
         tables=_table_rows(mimic),
         cohort=_cohort_counts(rows),
-        attrition=[AttritionCounts(**asdict(row)) for row in rows.attrition],
+        attrition=rows.attrition,
         splits={split: _split_counts(rows, split) for split in SPLITS},
         action_grid=ActionCounts(
             vasopressor_edges=list(rows.grid.vasopressor_edges),

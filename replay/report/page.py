@@ -6,8 +6,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sepsis_cql.common.storage import write_json
-from sepsis_cql.replay.report.counts import ActionCounts, AttritionCounts, BuildReport
+from sepsis_cql.replay.report.counts import ActionCounts, BuildReport
 from sepsis_cql.replay.rows.actions import N_BINS
+from sepsis_cql.replay.rows.cohort import Attrition
 from sepsis_cql.replay.rows.splits import SPLITS
 
 BUILD_REPORT = "build_report.json"
@@ -77,7 +78,7 @@ def render_page(report: BuildReport) -> str:
     return "\n".join(lines)
 
 
-def draw_attrition(attrition: list[AttritionCounts], file: Path) -> None:
+def draw_attrition(attrition: list[Attrition], file: Path) -> None:
     """Draw a PNG with one bar a criterion: the stays it left, labeled with those it removed."""
     figure = Figure(figsize=(8, 0.6 * len(attrition) + 1), layout="constrained")
     axes = figure.subplots()

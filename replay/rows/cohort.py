@@ -1,11 +1,12 @@
 """Which ICU stays are studied: named criteria applied one after the other, each counting what it removes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import duckdb
 import pandas as pd
 
 from sepsis_cql.common.errors import CohortError
+from sepsis_cql.common.strict import Record
 from sepsis_cql.replay.rows.stages import run_stage
 from sepsis_cql.replay.settings import ReplaySettings
 
@@ -27,8 +28,7 @@ class Criterion:
     condition: str
 
 
-@dataclass(frozen=True)
-class Attrition:
+class Attrition(Record):
     """What one criterion removed and left."""
 
     criterion: str
@@ -89,19 +89,28 @@ def select_cohort(connection: duckdb.DuckDBPyConnection, settings: ReplaySetting
     )
     connection.execute("create or replace temp table cohort as select * from candidate_stays")
     stays, patients = _count(connection)
-    attrition = [Attrition("icu_stays", "every ICU stay", 0, 0, stays, patients)]
+    attrition = [
+        Attrition(
+            criterion="icu_stays",
+            description="every ICU stay",
+            stays_removed=0,
+            patients_removed=0,
+            stays_remaining=stays,
+            patients_remaining=patients,
+        )
+    ]
     for criterion in cohort_criteria(settings):
         connection.execute(f"delete from cohort where not coalesce({criterion.condition}, false)")
         before = attrition[-1]
         stays, patients = _count(connection)
         attrition.append(
             Attrition(
-                criterion.name,
-                criterion.description,
-                before.stays_remaining - stays,
-                before.patients_remaining - patients,
-                stays,
-                patients,
+                criterion=criterion.name,
+                description=criterion.description,
+                stays_removed=before.stays_remaining - stays,
+                patients_removed=before.patients_remaining - patients,
+                stays_remaining=stays,
+                patients_remaining=patients,
             )
         )
     if attrition[-1].stays_remaining == 0:
@@ -111,7 +120,7 @@ def select_cohort(connection: duckdb.DuckDBPyConnection, settings: ReplaySetting
 
 def attrition_frame(attrition: list[Attrition]) -> pd.DataFrame:
     """The counts as a table, one row a criterion."""
-    return pd.DataFrame([asdict(row) for row in attrition])
+    return pd.DataFrame([row.model_dump() for row in attrition])
 
 
 def _count(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:

@@ -7,9 +7,8 @@ import pytest
 from scipy.special import softmax
 
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.evaluation.data import EvaluationData, hold_out
+from sepsis_cql.evaluation.data import assemble_data, hold_out
 from sepsis_cql.evaluation.estimate import estimate_policy
-from sepsis_cql.evaluation.estimators.episodes import pad_episodes
 from sepsis_cql.evaluation.evaluate import describe_policies
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, mix, tilt_behavior
 from sepsis_cql.evaluation.policies.behavior import fit_behavior
@@ -26,30 +25,12 @@ BETTER, NOT_BETTER, UNIDENTIFIED = (
 
 
 @pytest.fixture(scope="module")
-def icu():
-    pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
-    from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
-
-    return load_icu_sepsis(gamma=0.99, terminal_reward=15.0)
-
-
-@pytest.fixture(scope="module")
 def settings():
     return load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": 60}})
 
 
 def make_data(train, scored, model, normalizer=lambda states: states):
-    return EvaluationData(
-        train=train,
-        scored=scored,
-        train_inputs=train.states,
-        scored_inputs=scored.states,
-        episodes=pad_episodes(scored, 0.99),
-        model=model,
-        train_behavior=model.probabilities(train.states),
-        behavior=model.probabilities(scored.states),
-        normalizer=normalizer,
-    )
+    return assemble_data(train, scored, normalizer, model, 0.99)
 
 
 def verdicts(probabilities, data, settings):

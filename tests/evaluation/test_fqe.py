@@ -86,14 +86,6 @@ def test_one_episode_cannot_be_cross_fitted(settings):
 
 
 @pytest.fixture(scope="module")
-def icu():
-    pytest.importorskip("icu_sepsis", reason="needs `pip install icu-sepsis==2.0.1`")
-    from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
-
-    return load_icu_sepsis(gamma=0.99, terminal_reward=15.0)
-
-
-@pytest.fixture(scope="module")
 def softened(icu):
     policy = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
     stays = icu.simulate(2000, 5)

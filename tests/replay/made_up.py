@@ -112,26 +112,11 @@ class MadeUpMimic:
 
     def chart(self, stay_id: int, itemid: int, number: float, hour: float, **more: Any) -> None:
         """Add a chartevents row; `filed` is its storetime in hours, `value` its text."""
-        filed = more.pop("filed", hour)
-        row = {
-            "itemid": itemid,
-            "valuenum": number,
-            "value": number,
-            "charttime": at(hour),
-            "storetime": at(filed),
-        }
-        self.rows["chartevents"].append(self._keys(stay_id) | row | more)
+        self.rows["chartevents"].append(self._keys(stay_id) | _measured(itemid, number, hour, more))
 
     def lab(self, stay_id: int, itemid: int, number: float | None, hour: float, **more: Any) -> None:
         """Add a labevents row; `filed` is its storetime in hours."""
-        filed = more.pop("filed", hour)
-        row = {
-            "itemid": itemid,
-            "valuenum": number,
-            "value": number,
-            "charttime": at(hour),
-            "storetime": at(filed),
-        }
+        row = _measured(itemid, number, hour, more)
         row["specimen_id"] = 1 + len(self.rows["labevents"])
         keys = {"subject_id": stay_id // 10, "hadm_id": stay_id}
         self.rows["labevents"].append(keys | row | more)
@@ -228,3 +213,8 @@ def read_steps(replay: Path) -> pd.DataFrame:
 def read_state_names(replay: Path) -> list[str]:
     """Names of the state columns, from the metadata."""
     return pq.read_schema(replay / "train.parquet").metadata[b"state_names"].decode().split(",")
+
+
+def _measured(itemid: int, number: float | None, hour: float, more: dict[str, Any]) -> dict[str, Any]:
+    times = {"charttime": at(hour), "storetime": at(more.pop("filed", hour))}
+    return {"itemid": itemid, "valuenum": number, "value": number} | times
