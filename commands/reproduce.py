@@ -1,13 +1,12 @@
 """`sepsis-cql reproduce`: every stage in order, from tables to an exported model package."""
 
 import resource
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -18,10 +17,24 @@ from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
 from sepsis_cql.commands.options import Changes, Force, Ledger, console, list_files
 from sepsis_cql.commands.publish import card, export
+from sepsis_cql.commands.study import (
+    EVALUATION,
+    SELECTION,
+    SWEEP,
+    TRAINING,
+    Request,
+    StudySettings,
+    load_study_settings,
+    open_request,
+    print_choices,
+    run_study,
+    sha256_of_code,
+)
+from sepsis_cql.commands.sweep import EngineName, print_ranking
 from sepsis_cql.commands.synthesize import synthesize
-from sepsis_cql.commands.train import train
-from sepsis_cql.common.errors import SettingsError, TableError
-from sepsis_cql.common.ownership import check_new_directory, one_writer, write_mark
+from sepsis_cql.common.errors import SettingsError, StoppedError, TableError
+from sepsis_cql.common.ownership import one_writer
+from sepsis_cql.common.storage import sha256_json, write_json
 from sepsis_cql.common.strict import parse_changes
 
 
@@ -35,8 +48,7 @@ class Data(StrEnum):
 
 
 SOURCES = {Data.SYNTHETIC: "synthetic", Data.DEMO: "mimic-iv-demo", Data.MIMIC_IV: "mimic-iv"}
-SELECTION = "selection.json"
-SECTIONS = ("synthetic", "replay", "training", "runtime", "evaluation")
+SECTIONS = ("study", "synthetic", "replay", "sweep", "training", "runtime", "evaluation")
 
 
 class TestUse(NamedTuple):
@@ -72,7 +84,13 @@ class Stages:
 
 
 def reproduce(
-    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    out: Annotated[Path, typer.Option(help="Directory of the study.")],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="small, published, or a file of your own; by default published for MIMIC-IV, else small."
+        ),
+    ] = None,
     data: Annotated[
         Data, typer.Option(help="Tables to start from; auto: --mimic if given, else synthetic.")
     ] = Data.AUTO,
@@ -80,86 +98,126 @@ def reproduce(
         str | None,
         typer.Option(metavar="PLACE", help="MIMIC-IV, as for `build`; the demo is downloaded without it."),
     ] = None,
-    patients: Annotated[int, typer.Option(min=1, help="Patients of the synthetic ICU.")] = 5000,
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic ICU.")] = 1,
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Patients of the synthetic ICU, instead of the size's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the synthetic ICU, likewise.")] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="Where runs train; ray: on the nodes of a Ray cluster.")
+    ] = EngineName.LOCAL,
     changes: Changes = None,
     ledger: Ledger = None,
     again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     force: Force = False,
 ) -> None:
-    """Walk all stages: tables (made or given), build, train, evaluate, card, export.
+    """Walk the whole study: tables, build, both stages of the protocol, frozen choice, test split once, card, export.
 
-    --set takes the sections `synthetic`, `replay`, `training`, `runtime` and `evaluation`.
+    The same command goes on where it was stopped. --set takes the sections `study`, `synthetic`, `replay`, `sweep`,
+    `training`, `runtime` and `evaluation`.
     """
     data = _choose(data, mimic)
-    parse_changes(changes or [], SECTIONS)
+    changed = parse_changes(changes or [], SECTIONS)
+    own = {"patients": patients, "seed": seed}
+    changed["study"] |= {name: value for name, value in own.items() if value is not None}
+    names = [size] if size else ["small"] if data is Data.SYNTHETIC else ["small", "published"]
+    study = {name: load_study_settings(name, changed["study"]) for name in names}
     check_mimic(mimic)
+    request = Request(
+        data=data.value,
+        mimic=mimic and (str(Path(mimic).resolve()) if Path(mimic).exists() else sha256_json(mimic)),
+        size=size,
+        study=study,
+        changes=sorted(changes or []),
+        code=sha256_of_code(),
+    )
     with one_writer(out, "reproduce"):
-        check_new_directory(out, "reproduce", force=force, inputs=list_files(mimic, ledger))
-        out.mkdir(parents=True, exist_ok=True)
-        write_mark(out, "reproduce")
-        _walk(out, data, mimic, patients, seed, changes, TestUse(ledger, again, why), force=force)
+        open_request(out, request, force=force, inputs=list_files(mimic, ledger, size))
+        try:
+            _walk(out, data, mimic, study, changes, changed, TestUse(ledger, again, why), engine)
+        except KeyboardInterrupt:
+            raise StoppedError(f"The same command goes on; what is finished is in {out}.") from None
 
 
 def _walk(
     out: Path,
     data: Data,
     mimic: str | None,
-    patients: int,
-    seed: int,
+    study: dict[str, StudySettings],
     changes: list[str] | None,
+    changed: dict[str, dict[str, Any]],
     use: TestUse,
-    *,
-    force: bool,
+    engine: EngineName,
 ) -> None:
-    from sepsis_cql.replay.directory import open_replay
-
-    replay, training, evaluation = out / "replay", out / "training", out / "evaluation"
+    """Make every stage that is not there yet; each appears whole or, the sweep, goes on by itself."""
+    replay, evaluation = out / "replay", out / EVALUATION
     stages = Stages()
     if mimic is None:
         mimic = str(out / "tables")
-        with stages.stage("tables"):
-            _make_tables(data, out / "tables", patients, seed, _of(changes, "synthetic"), force=force)
-    with stages.stage("build"):
-        build(mimic=mimic, out=replay, changes=_of(changes, "replay"), force=force)
-        source = open_replay(replay).source.name
-        _check_source(source, data)
-    with stages.stage("train"):
-        config = "cql_synthetic" if source == SOURCES[Data.SYNTHETIC] else "cql"
-        train(
-            replay=replay,
-            out=training,
-            config=config,
-            changes=_of(changes, "training", "runtime"),
-            force=force,
-        )
-        _freeze(training, out / SELECTION, config)
-    with stages.stage("evaluate"):
-        evaluate(
-            policy=str(training / "package"),
-            replay=replay,
-            out=evaluation,
-            split=Split.TEST,
-            selection=out / SELECTION,
-            ledger=use.ledger or _own_ledger(out, source, force=force),
-            again=use.again,
-            why=use.why,
-            changes=_of(changes, "evaluation"),
-            force=force,
-        )
+        if not (out / "tables").exists():
+            with stages.stage("tables"):
+                _make_tables(data, out / "tables", next(iter(study.values())), _of(changes, "synthetic"))
+    if not replay.exists():
+        with stages.stage("build"):
+            build(mimic=mimic, out=replay, changes=_of(changes, "replay"))
+    from sepsis_cql.replay.directory import open_replay
+
+    opened = open_replay(replay)
+    source = opened.source.name
+    _check_source(source, data)
+    size = (
+        next(iter(study)) if len(study) == 1 else "published" if source == SOURCES[Data.MIMIC_IV] else "small"
+    )
+    with stages.stage("train and choose"):
+        sweep, scorer, runs = run_study(out, opened, study[size], changed, engine)
+        print_ranking(sweep.rank(runs[1]))
+    if not evaluation.exists():
+        with stages.stage("evaluate"):
+            evaluate(
+                policy=str(out / TRAINING / "package"),
+                replay=replay,
+                out=evaluation,
+                split=Split.TEST,
+                selection=out / SELECTION,
+                ledger=use.ledger or _own_ledger(out, source),
+                again=use.again,
+                why=use.why,
+                changes=_of(changes, "evaluation"),
+            )
+    with stages.stage("compare the choices"):
+        print_choices(_describe(out, size, sweep, scorer, runs))
     with stages.stage("card"):
-        card(run=out, out=out / "card", force=force)
+        card(run=out, out=out / "card", force=True)
     with stages.stage("export"):
-        export(run=out, out=out / "export", force=force)
+        export(run=out, out=out / "export", force=True)
     console.rule("results", align="left")
     print_metrics(evaluation)
     console.print(stages.table())
-    for name in ("replay", "training", "evaluation", "card", "export"):
+    for name in ("replay", SWEEP, TRAINING, EVALUATION, "card", "export"):
         console.print(f"{name:<12}{escape(str(out / name))}")
 
 
-def _own_ledger(out: Path, source: str, *, force: bool) -> Path | None:
+def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) -> Any:
+    """Play every run where the truth is known, and write the record of the study."""
+    from sepsis_cql.evaluation.study import RECORD, describe_study, load_study, play, play_run
+    from sepsis_cql.synthetic.truth import open_truth
+
+    if (out / RECORD).exists():
+        return load_study(out)
+    truth = open_truth(scorer.replay)
+    with console.status("true values") as status:
+
+        def truth_of(run: Any) -> Any:
+            status.update(f"true value of {run.name}")
+            return play_run(out / SWEEP / "runs" / run.name, run.best(sweep.settings.metric), scorer, truth)
+
+        clinicians = None if truth is None else play(truth.behavior, truth, scorer.settings)
+        study = describe_study(sweep, size, runs[:2], runs[2], truth_of, clinicians)
+    write_json(out / RECORD, study.model_dump(mode="json"))
+    return study
+
+
+def _own_ledger(out: Path, source: str) -> Path | None:
     """Return a ledger inside the run where its test split is simulated or the open demo's, and None for patients.
 
     Whoever repeats the main job with other settings looks at nothing that was held back; the user's own ledger is for
@@ -167,10 +225,7 @@ def _own_ledger(out: Path, source: str, *, force: bool) -> Path | None:
     """
     if source == SOURCES[Data.MIMIC_IV]:
         return None
-    ledger = out / "ledger"
-    if force:
-        shutil.rmtree(ledger, ignore_errors=True)
-    return ledger
+    return out / "ledger"
 
 
 def _choose(data: Data, mimic: str | None) -> Data:
@@ -188,16 +243,16 @@ def _of(changes: list[str] | None, *sections: str) -> list[str]:
     return [line for line in changes or [] if line.split(".")[0].strip() in sections]
 
 
-def _make_tables(data: Data, out: Path, patients: int, seed: int, changes: list[str], *, force: bool) -> None:
+def _make_tables(data: Data, out: Path, study: StudySettings, changes: list[str]) -> None:
     if data is Data.SYNTHETIC:
-        synthesize(out=out, patients=patients, seed=seed, changes=changes, force=force)
+        synthesize(out=out, patients=study.patients, seed=study.seed, changes=changes)
         return
     from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
 
     settings = load_demo_settings()
     console.print(escape(settings.notice))
     with console.status("download") as status:
-        download_demo(out, settings, force=force, announce=lambda name: status.update(f"download: {name}"))
+        download_demo(out, settings, announce=lambda name: status.update(f"download: {name}"))
     console.print(f"[green]✓[/] downloaded {len(settings.files)} files, each as published")
 
 
@@ -206,12 +261,3 @@ def _check_source(found: str, data: Data) -> None:
         raise TableError(
             f"--data {data}: the tables are {found}. Give another --mimic, or leave --data away."
         )
-
-
-def _freeze(training: Path, selection: Path, config: str) -> None:
-    """Write down the choice before the test split is read: one configuration, so there was none to make."""
-    from sepsis_cql.training.sweep.selection import Evidence, freeze_selection
-
-    selection.unlink(missing_ok=True)
-    rule = f"the one configuration of configs/{config}.yaml; nothing was compared"
-    freeze_selection(training, Evidence(rule=rule), selection)

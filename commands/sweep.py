@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -17,6 +17,9 @@ from sepsis_cql.common.ownership import check_new_directory, one_writer
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 if TYPE_CHECKING:
+    from sepsis_cql.evaluation.validation_score import PolicyScorer
+    from sepsis_cql.replay.directory import Replay
+    from sepsis_cql.training.sweep.protocol import Sweep
     from sepsis_cql.training.sweep.ranking import Ranking
 
 
@@ -65,68 +68,51 @@ def sweep(
     changed = parse_changes(changes or [], ["sweep", "training", "evaluation", "runtime"])
     if metric is not None:
         changed["sweep"]["metric"] = metric.value
-    files = [
+    files = SweepFiles(
         find_settings(config, "grid"),
         find_settings(training, "algorithm"),
         find_settings(evaluation, "tilt_temperatures"),
-    ]
+    )
     if runtime is not None:
         find_settings(runtime, "device")
     check_replay(replay)
     check_resume(out, "sweep", resume=resume)
     # imported here, because torch would slow down every other command
-    from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import check_validation
-    from sepsis_cql.evaluation.validation_score import PolicyScorer
     from sepsis_cql.replay.directory import open_replay
-    from sepsis_cql.training.devices import load_runtime, open_device
-    from sepsis_cql.training.learners.registry import load_training_settings
-    from sepsis_cql.training.sweep.jobs import run_locally
-    from sepsis_cql.training.sweep.on_ray import run_on_ray
-    from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
 
-    settings = load_settings(SweepSettings, files[0], changed["sweep"])
-    base = load_training_settings(files[1], changed["training"])
-    rules = load_settings(EvaluationSettings, files[2], changed["evaluation"])
-    chosen_runtime = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    inputs = [replay, *files, *list_files(runtime)]
-    if force and not resume and stage != 2:
-        check_new_directory(out, "sweep", force=True, inputs=inputs)
-    check_validation(opened)
-    with one_writer(out, "sweep"), new_progress_bar() as bar:
-        task = bar.add_task("sweep", total=base.epochs, facts="")
+    with new_progress_bar() as bar:
+        task = bar.add_task("sweep", total=None, facts="")
 
         def report(running: Any, progress: Any) -> None:
             names = f"{running.runs[0].out.name} and {len(running.runs) - 1} more" if running.runs[1:] else ""
             bar.update(
                 task,
                 completed=progress.epoch,
+                total=progress.epochs,
                 description=names or running.runs[0].out.name,
                 facts=describe(progress),
             )
 
-        work = Sweep(
-            opened,
-            out,
-            settings,
-            base,
-            chosen_runtime,
-            PolicyScorer(opened, rules, open_device(chosen_runtime)),
-            engine=run_on_ray if engine is EngineName.RAY else run_locally,
-            report=report,
-        )
-        try:
-            # stage 2 starts from what stage 1 left in --out, and stage 1 makes only what is missing there
-            work.open(
-                resume=resume or stage == 2, force=force and stage != 2, inputs=[*files, *list_files(runtime)]
-            )
-            scored = work.run_stage1()
-            if stage != 1:
-                scored = work.run_stage2(scored)
-                selection = work.select(scored)
-        except KeyboardInterrupt:
-            raise StoppedError(f"Continue with --resume; runs are in {out}.") from None
+        work, _ = new_sweep(opened, out, files, runtime, changed, engine, report)
+        if force and not resume and stage != 2:
+            check_new_directory(out, "sweep", force=True, inputs=[replay, *files, *list_files(runtime)])
+        check_validation(opened)
+        with one_writer(out, "sweep"):
+            try:
+                # stage 2 starts from what stage 1 left in --out, and stage 1 makes only what is missing there
+                work.open(
+                    resume=resume or stage == 2,
+                    force=force and stage != 2,
+                    inputs=[*files, *list_files(runtime)],
+                )
+                scored = work.run_stage1()
+                if stage != 1:
+                    scored = work.run_stage2(scored)
+                    selection = work.select(scored)
+            except KeyboardInterrupt:
+                raise StoppedError(f"Continue with --resume; runs are in {out}.") from None
     print_ranking(work.rank(scored))
     for name, reason in work.failures.items():
         console.print(f"[yellow]failed:[/] {name}: {escape(reason)}")
@@ -142,6 +128,56 @@ def sweep(
             + escape("; ".join(chosen.score.gates))
         )
     console.print(escape(str(out / "selection.json")))
+
+
+class SweepFiles(NamedTuple):
+    """The files of settings of a sweep."""
+
+    protocol: Path
+    training: Path
+    evaluation: Path
+
+
+def new_sweep(
+    replay: "Replay",
+    out: Path,
+    files: SweepFiles,
+    runtime: str | None,
+    changes: dict[str, dict[str, Any]],
+    engine: EngineName,
+    report: Any,
+    *,
+    by_last_epoch: bool = False,
+) -> tuple["Sweep", "PolicyScorer"]:
+    """Return a sweep, not yet opened, and the scorer of its runs.
+
+    Args:
+        replay: with a training and a validation split.
+        out: the sweep's directory.
+        files: of settings.
+        runtime: device settings; None for those of the best device here.
+        changes: to the sections `sweep`, `training`, `evaluation` and `runtime`.
+        engine: where jobs train.
+        report: called after every epoch of a job.
+        by_last_epoch: score a run once, at its end, whatever the protocol says.
+    """
+    from sepsis_cql.evaluation.settings import EvaluationSettings
+    from sepsis_cql.evaluation.validation_score import PolicyScorer
+    from sepsis_cql.training.devices import load_runtime, open_device
+    from sepsis_cql.training.learners.registry import load_training_settings
+    from sepsis_cql.training.sweep.jobs import run_locally
+    from sepsis_cql.training.sweep.on_ray import run_on_ray
+    from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
+
+    base = load_training_settings(files.training, changes["training"])
+    settings = load_settings(SweepSettings, files.protocol, changes["sweep"])
+    if by_last_epoch:
+        settings = settings.model_copy(update={"score_epochs": base.epochs})
+    rules = load_settings(EvaluationSettings, files.evaluation, changes["evaluation"])
+    device = load_runtime(runtime, changes["runtime"])
+    scorer = PolicyScorer(replay, rules, open_device(device))
+    run = run_on_ray if engine is EngineName.RAY else run_locally
+    return Sweep(replay, out, settings, base, device, scorer, engine=run, report=report), scorer
 
 
 def print_ranking(ranking: "Ranking") -> None:

@@ -41,12 +41,15 @@ class PolicyScorer:
 
     def __call__(self, model: SepsisCQLModel) -> Score:
         """What `score_policy` says of a network."""
-        return score_policy(
-            policy_of_model(model).bind(self._data.scored, self.replay), self._data, self.settings
-        )
+        return score_policy(self.bind(model), self.data, self.settings)
+
+    def bind(self, model: SepsisCQLModel) -> Policy:
+        """Return a network as a policy on the states of this replay."""
+        return policy_of_model(model).bind(self.data.scored, self.replay)
 
     @property
-    def _data(self) -> EvaluationData:
+    def data(self) -> EvaluationData:
+        """The validation split, and what evaluators are fitted on."""
         with LOADING:
             return self._loaded
 
@@ -76,8 +79,7 @@ def score_policy(policy: Policy, data: EvaluationData, settings: EvaluationSetti
         data: the episodes to score on, and those to fit evaluators on.
         settings: of the evaluation.
     """
-    greedy = "greedy" if isinstance(policy, QPolicy) else "none"
-    versions = [EvaluatedPolicy(policy, "learned", greedy), *soften(policy, data.clinicians, settings)]
+    versions = list_versions(policy, data, settings)
     overlaps = [_overlaps(version, data, settings) for version in versions]
     scores = [_score_version(version, data, settings) for version in compress(versions, overlaps)]
     if not any(score.passes_gates for score in scores):  # else a version without overlap cannot win
@@ -99,6 +101,14 @@ def score_policy(policy: Policy, data: EvaluationData, settings: EvaluationSetti
             "published_ess": original.ess,
         }
     )
+
+
+def list_versions(
+    policy: Policy, data: EvaluationData, settings: EvaluationSettings
+) -> list[EvaluatedPolicy]:
+    """List the policy as it acts and its versions nearer to the clinicians."""
+    greedy = "greedy" if isinstance(policy, QPolicy) else "none"
+    return [EvaluatedPolicy(policy, "learned", greedy), *soften(policy, data.clinicians, settings)]
 
 
 def _overlaps(version: EvaluatedPolicy, data: EvaluationData, settings: EvaluationSettings) -> bool:

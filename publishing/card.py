@@ -1,30 +1,32 @@
-"""README.md, the model card: a pure function of card.yaml, config.json and the evidence beside it."""
+"""README.md, the model card, and docs/results.md, its long tables: a pure function of card.yaml and the evidence."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sepsis_cql.checkpoints.hub_package import CONFIG
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
-from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
-from sepsis_cql.evaluation.record import Evaluation
-from sepsis_cql.evaluation.report.results import (
-    find_bias,
-    find_published,
-    find_result,
-    say_difference,
-    say_estimate,
-)
+from sepsis_cql.evaluation.estimators.table import list_captions
+from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
+from sepsis_cql.evaluation.study import Study, StudyRun
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
+from sepsis_cql.publishing.numbers import (
+    eval_results,
+    metric_rows,
+    say_number,
+    say_score,
+    say_size,
+    say_truth,
+)
 from sepsis_cql.publishing.package import describe_network
 
-README = "README.md"
+README, RESULTS = "README.md", "docs/results.md"
+TEMPLATES = {README: "card.md.j2", RESULTS: "results.md.j2"}
 
 
 class Author(Settings):
@@ -68,30 +70,35 @@ class CardSettings(Settings):
 
 
 def write_card(package: Path) -> Path:
-    """Render README.md of a package directory from the files in it."""
-    file = package / README
-    text = _render(load_facts(package))
-    with new_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return file
+    """Render README.md and docs/results.md of a package directory from the files in it; return the first."""
+    facts = load_facts(package)
+    for name in TEMPLATES:
+        with new_file(package / name) as temporary:
+            temporary.write_text(_render(name, facts), encoding="utf-8")
+    return package / README
 
 
 def check_card(package: Path) -> None:
-    """Compare README.md and config.json with what the records beside them say.
+    """Compare README.md, docs/results.md and config.json with what the records beside them say.
 
     Raises:
         PublishingError: they differ; the first differing line is named.
     """
-    file, facts = package / README, load_facts(package)
-    if not file.is_file():
-        raise PublishingError(f"{file}: not found. Run `sepsis-cql card`.")
+    facts = load_facts(package)
     if not (package / CONFIG).is_file() or (package / CONFIG).read_bytes() != describe_network(
         facts["records"]
     ):
         raise PublishingError(
             f"{package / CONFIG}: not what the records give that {README} is rendered from."
         )
-    found, expected = file.read_text(encoding="utf-8").splitlines(), _render(facts).splitlines()
+    for name in TEMPLATES:
+        _check_page(package / name, _render(name, facts).splitlines())
+
+
+def _check_page(file: Path, expected: list[str]) -> None:
+    if not file.is_file():
+        raise PublishingError(f"{file}: not found. Run `sepsis-cql card`.")
+    found = file.read_text(encoding="utf-8").splitlines()
     if found == expected:
         return
     pairs = zip([*found, ""], [*expected, ""], strict=False)
@@ -102,14 +109,15 @@ def check_card(package: Path) -> None:
     )
 
 
-def render_card(records: Records, figures: list[str]) -> str:
-    """Return the text of README.md.
+def render_pages(records: Records, figures: list[str]) -> dict[str, bytes]:
+    """Return README.md and docs/results.md by path.
 
     Args:
-        records: of build, training and evaluation.
+        records: of build, training, evaluation and study.
         figures: names of the pictures in `model/figures`, without suffix.
     """
-    return _render(_collect(records, figures))
+    facts = _collect(records, figures)
+    return {name: _render(name, facts).encode() for name in TEMPLATES}
 
 
 def load_facts(package: Path) -> dict[str, Any]:
@@ -126,7 +134,7 @@ def load_facts(package: Path) -> dict[str, Any]:
     return _collect(records, [file.stem for file in (package / "model" / "figures").glob("*.png")])
 
 
-def _render(facts: dict[str, Any]) -> str:
+def _render(name: str, facts: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("sepsis_cql.publishing"),
         undefined=StrictUndefined,
@@ -134,12 +142,10 @@ def _render(facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["number"] = _number
-    environment.filters["estimate"] = say_estimate
-    environment.filters["difference"] = say_difference
-    environment.filters["bias"] = find_bias
-    body = environment.get_template("card.md.j2").render(**facts)
-    return f"---\n{_metadata(facts)}\n---\n\n{body}"
+    environment.filters |= {"estimate": say_estimate, "difference": say_difference, "bias": find_bias}
+    environment.filters |= {"number": say_number, "truth": say_truth, "score": say_score, "size": say_size}
+    body = environment.get_template(TEMPLATES[name]).render(**facts)
+    return f"---\n{_metadata(facts)}\n---\n\n{body}" if name == README else body
 
 
 def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
@@ -161,6 +167,23 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "figures": sorted(f"{name}.png" for name in figures),
         "checkpoints": [f"{records.checkpoint}.pt"],
         "features": feature_rows(),
+        "study": records.study,
+        "choices": _choices(records.study),
+        "n_screened": sum(1 in run.stages for run in records.study.runs) if records.study else 0,
+        "metrics": metric_rows(evaluation),
+    }
+
+
+def _choices(study: Study | None) -> dict[str, StudyRun]:
+    """The run that each rule chose, and the published card's own settings."""
+    captions = {
+        "sound": "sound rule, published here",
+        "published": "published rule",
+        "reference": "published card",
+    }
+    indices = {} if study is None else dict(study.choices)
+    return {
+        captions[rule]: study.runs[index] for rule, index in indices.items() if study and index is not None
     }
 
 
@@ -173,56 +196,6 @@ def _metadata(facts: dict[str, Any]) -> str:
         pipeline_tag="reinforcement-learning",
         tags=card.tags,
         model_name=card.title,
-        eval_results=_eval_results(facts["source"].label, evaluation),
+        eval_results=eval_results(facts["source"].label, evaluation),
     )
     return str(data.to_yaml()).strip()
-
-
-def _eval_results(label: str, evaluation: Evaluation) -> list[EvalResult]:
-    """What is a result of the learned policy: the recommended estimate, its truth where known, then the others."""
-    dataset = f"{label}, {evaluation.split} split"
-    results = []
-    learned = next((policy for policy in evaluation.policies if policy.role == "learned"), None)
-    if learned is not None:
-        difference = learned.difference_to_clinicians
-        recommended = difference.estimator if difference else next(iter(learned.estimates), "")
-        for metric in sorted(learned.estimates, key=lambda name: name != recommended):
-            if found := find_result(learned, metric, evaluation.bound):
-                ends = {"lower": found.lower, "upper": found.upper}
-                arguments = {**ends, "method": learned.estimates[metric].method}
-                results.append(_result(dataset, metric, ESTIMATORS[metric].caption, found.value, arguments))
-        if true := learned.true_value:
-            error = {"standard_error": true.standard_error, "method": "the policy played in the simulator"}
-            results.insert(1, _result(dataset, "true_value", "true value", true.value, error))
-    if published := evaluation.published:
-        for metric in ("fqe", "wis"):
-            name = f"{metric.upper()} mean, published definition"
-            if found := find_published(published, metric, evaluation.bound):
-                ends = {"lower": found.lower, "upper": found.upper}
-                results.append(_result(dataset, f"{metric}_published", name, found.value, ends))
-        if published.ess >= SMALLEST_CELL:
-            results.append(_result(dataset, "ess_published", "ESS, published definition", published.ess, {}))
-    return results
-
-
-def _result(dataset: str, kind: str, name: str, value: float, arguments: dict[str, Any]) -> EvalResult:
-    return EvalResult(
-        task_type="reinforcement-learning",
-        task_name="offline reinforcement learning",
-        dataset_type="sepsis-replay",
-        dataset_name=dataset,
-        metric_type=kind,
-        metric_name=name,
-        metric_value=round(float(value), 6),
-        metric_args={k: round(v, 6) if isinstance(v, float) else v for k, v in arguments.items()} or None,
-    )
-
-
-def _number(value: float | int | str | None, digits: int = 2) -> str:
-    if value is None:
-        return "not shown"
-    return (
-        f"{value:,.{digits}f}"
-        if isinstance(value, float)
-        else (f"{value:,}" if isinstance(value, int) else value)
-    )

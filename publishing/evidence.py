@@ -1,4 +1,4 @@
-"""The sources of a package: three closed records and the weights; every other published file follows from them."""
+"""The sources of a package: closed records and the weights; every other published file follows from them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,8 @@ from sepsis_cql.common.errors import CheckpointError, PublishingError
 from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.evaluation.record import RECORD as EVALUATION
 from sepsis_cql.evaluation.record import load_evaluation
+from sepsis_cql.evaluation.study import RECORD as STUDY
+from sepsis_cql.evaluation.study import load_study
 from sepsis_cql.publishing.guard.build import (
     PublishedBuild,
     PublishedTraining,
@@ -26,6 +28,7 @@ from sepsis_cql.publishing.guard.build import (
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
 from sepsis_cql.publishing.guard.strict_json import dump_record, read_document
+from sepsis_cql.publishing.guard.study import PublishedStudy, reduce_study
 from sepsis_cql.replay.records import Provenance
 from sepsis_cql.replay.report.counts import BuildReport
 from sepsis_cql.replay.settings import Features
@@ -39,6 +42,7 @@ RECORDS = {
     "build": f"{FOLDER}/{BUILD}",
     "training": f"{FOLDER}/{TRAINING}",
     "evaluation": f"{FOLDER}/{EVALUATION}",
+    "study": f"{FOLDER}/{STUDY}",
 }
 METADATA = {"format": "pt"}  # of the weights: all that transformers writes and asks for
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam: averages of gradients on patients
@@ -48,11 +52,12 @@ Moments = list[dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Records:
-    """What a card is rendered from."""
+    """What a card is rendered from; a run of its own belongs to no study."""
 
     build: PublishedBuild
     training: PublishedTraining
     evaluation: PublishedEvaluation
+    study: PublishedStudy | None = None
 
     @property
     def checkpoint(self) -> str:
@@ -66,7 +71,7 @@ class Sources:
     """What an export is made from.
 
     Attributes:
-        records: the three records.
+        records: of build, training, evaluation and study.
         tensors: weights and normalizer of the network.
         moments: Adam's, a mapping for each parameter; None unless they were asked for.
     """
@@ -76,13 +81,16 @@ class Sources:
     moments: Moments | None
 
 
-def read_run(replay: Path, training: Path, evaluation: Path, *, with_moments: bool = False) -> Sources:
+def read_run(
+    replay: Path, training: Path, evaluation: Path, study: Path | None = None, *, with_moments: bool = False
+) -> Sources:
     """Read the sources of a run, reduced to what may be published.
 
     Args:
         replay: directory written by `build`; only its aggregate reports are read.
         training: directory written by `train`.
         evaluation: directory written by `evaluate`.
+        study: directory with the record of the study that chose the run; None for a run of its own.
         with_moments: take Adam's moments along.
 
     Raises:
@@ -94,7 +102,12 @@ def read_run(replay: Path, training: Path, evaluation: Path, *, with_moments: bo
     )
     run, found = read_run_record(training), load_evaluation(evaluation)
     try:
-        records = Records(reduce_build(report, provenance), reduce_training(run), reduce_evaluation(found))
+        records = Records(
+            reduce_build(report, provenance),
+            reduce_training(run),
+            reduce_evaluation(found),
+            None if study is None else reduce_study(load_study(study)),
+        )
     except ValidationError as error:
         fields = sorted({".".join(map(str, item["loc"][:2])) for item in error.errors(include_input=False)})
         raise PublishingError(
@@ -111,7 +124,7 @@ def read_run(replay: Path, training: Path, evaluation: Path, *, with_moments: bo
 
 
 def read_records(files: Mapping[str, bytes]) -> Records:
-    """Read the three records of a package.
+    """Read the records of a package.
 
     Raises:
         PublishingError: one is absent or not as we write it.
@@ -121,7 +134,10 @@ def read_records(files: Mapping[str, bytes]) -> Records:
     evaluation = _read(files, "evaluation", PublishedEvaluation)
     if dump_record(reduce_evaluation(evaluation)) != files[RECORDS["evaluation"]]:
         raise PublishingError(f"{RECORDS['evaluation']}: shows more than is published of an evaluation")
-    return Records(build, training, evaluation)
+    study = _read(files, "study", PublishedStudy) if RECORDS["study"] in files else None
+    if study is not None and reduce_study(study) != study:
+        raise PublishingError(f"{RECORDS['study']}: shows more than is published of a study")
+    return Records(build, training, evaluation, study)
 
 
 def read_sources(files: Mapping[str, bytes]) -> Sources:
@@ -155,6 +171,14 @@ def disagreements(sources: Sources) -> Iterator[str]:
         yield "build, training and evaluation are not of one replay"
     if not build.source == training.data.source == evaluation.replay.source:
         yield "build, training and evaluation name different tables"
+    if (study := sources.records.study) is not None:
+        chosen = study.runs[study.choices.sound]
+        own = {"seed": chosen.seed, **chosen.configuration}
+        if (
+            own != {name: training.settings.get(name) for name in own}
+            or chosen.score.epoch != training.epochs
+        ):
+            yield "the study chose another run than the one that is published"
     if getattr(build.splits, evaluation.split) != evaluation.n_patients:
         yield "build and evaluation count different patients"
 

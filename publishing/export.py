@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sepsis_cql.common.storage import new_directory
+from sepsis_cql.evaluation.study import RECORD as STUDY
 from sepsis_cql.publishing.evidence import Sources, read_run
 from sepsis_cql.publishing.guard.files import Export, make_export, make_package
 
@@ -11,7 +12,7 @@ def export_run(run: Path, *, with_moments: bool = False) -> Export:
     """Return the export of a run directory, in memory.
 
     Args:
-        run: directory with `replay`, `training` and `evaluation`.
+        run: directory with `replay`, `training` and `evaluation`, and the record of the study where there is one.
         with_moments: put Adam's moments, averages of gradients on patients, into the checkpoint.
 
     Raises:
@@ -53,7 +54,8 @@ def write_checkpoint(run: Path, out: Path, *, force: bool = False, with_moments:
 
 
 def _read(run: Path, with_moments: bool) -> Sources:
-    return read_run(*_parts(run), with_moments=with_moments)
+    study = run if (run / STUDY).is_file() else None
+    return read_run(*_parts(run), study, with_moments=with_moments)
 
 
 def _parts(run: Path) -> tuple[Path, Path, Path]:

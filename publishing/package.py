@@ -22,9 +22,10 @@ from sepsis_cql.evaluation.evaluate import original_fields, original_file
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.pipeline_sepsis_cql import TASK, SepsisTreatmentPipeline
-from sepsis_cql.publishing.evidence import FOLDER, MOMENTS, RECORDS, Moments, Records, Sources, dump_weights
+from sepsis_cql.publishing.evidence import MOMENTS, RECORDS, Moments, Records, Sources, dump_weights
 from sepsis_cql.publishing.guard.build import describe_training_data
 from sepsis_cql.publishing.guard.strict_json import dump_json, dump_record
+from sepsis_cql.publishing.guard.study import FOLDER, make_stage_files
 from sepsis_cql.publishing.probes import PROBES, make_probes
 from sepsis_cql.training.data import describe_outputs
 from sepsis_cql.training.learners.registry import parse_settings
@@ -49,12 +50,13 @@ def make_files(sources: Sources) -> dict[str, bytes]:
         f"{name}.pt": dump_checkpoint(model, run.epochs, run.global_step, _optimizer(model, sources)),
         f"{name}_manifest.json": dump_json(manifest),
         PROBES: dump_json(make_probes(model)),
-        **{path: dump_record(getattr(records, part)) for part, path in RECORDS.items()},
+        **{path: dump_record(found) for part, path in RECORDS.items() if (found := getattr(records, part))},
     }
     if records.evaluation.published is not None:
-        fields = original_fields(records.evaluation)
+        fields = original_fields(records.evaluation) | {"checkpoint": f"{name}.pt"}
         files[f"{FOLDER}/{original_file(records.evaluation.split)}"] = dump_json(fields)
-    return files
+    stages = {} if records.study is None else make_stage_files(records.study)
+    return files | {path: dump_json(contents) for path, contents in stages.items()}
 
 
 def make_network(sources: Sources) -> SepsisCQLModel:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import MARK, read_mark
-from sepsis_cql.publishing.card import README, render_card
+from sepsis_cql.publishing.card import render_pages
 from sepsis_cql.publishing.evidence import Sources, disagreements, read_sources
 from sepsis_cql.publishing.guard.png import decode_png, draw_pictures
 from sepsis_cql.publishing.guard.wording import AllowedFile, publishing_settings
@@ -65,12 +65,11 @@ class Export:
 
 def make_package(sources: Sources) -> dict[str, bytes]:
     """Return the package of the sources with its pictures and its card, by path."""
-    pictures = draw_pictures(sources.records.evaluation)
-    card = render_card(sources.records, list(pictures)).encode()
+    pictures = draw_pictures(sources.records.evaluation, sources.records.study)
     return (
         make_files(sources)
         | {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
-        | {README: card}
+        | render_pages(sources.records, list(pictures))
     )
 
 
@@ -138,12 +137,12 @@ def inspect(files: Mapping[str, bytes]) -> tuple[Export | None, list[Problem]]:
         made = make_files(sources) | shipped_files()
         problems = [Problem("", text) for text in disagreements(sources)]
         names = [name.removeprefix(FIGURES)[:-4] for name in files if name.startswith(FIGURES)]
-        made[README] = render_card(sources.records, names).encode()
+        made |= render_pages(sources.records, names)
         problems += _compare(
             {name: data for name, data in files.items() if not name.startswith(FIGURES)}, made
         )
         if not problems:
-            pictures = draw_pictures(sources.records.evaluation)
+            pictures = draw_pictures(sources.records.evaluation, sources.records.study)
             made |= {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
             problems += _compare(files, made)
     except PublishingError as error:

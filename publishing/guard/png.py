@@ -2,13 +2,19 @@
 
 import struct
 import zlib
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
+from sepsis_cql.common.strict import Record
 from sepsis_cql.evaluation.record import Evaluation
 from sepsis_cql.evaluation.report.figures import make_figures
+from sepsis_cql.evaluation.report.study_figure import make_study_figures
+from sepsis_cql.evaluation.study import Study
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EIGHT_BIT_RGB = (8, 2, 0, 0, 0)  # bit depth, color type, compression, filter, interlace
@@ -18,16 +24,20 @@ LARGEST = 2_000  # pixels along a side
 DPI = 110
 
 
-def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
-    """Draw every figure the published record has data for; PNG by name."""
-    return dict(_draw(evaluation.model_dump_json(), type(evaluation)))
+def draw_pictures(evaluation: Evaluation, study: Study | None = None) -> dict[str, bytes]:
+    """Draw every figure the published records have data for; PNG by name."""
+    pictures = _draw(evaluation.model_dump_json(), type(evaluation), make_figures)
+    if study is not None:
+        pictures += _draw(study.model_dump_json(), type(study), make_study_figures)
+    return dict(pictures)
 
 
-@lru_cache(maxsize=4)
-def _draw(document: str, model: type[Evaluation]) -> tuple[tuple[str, bytes], ...]:
-    evaluation = model.model_validate_json(document)
+@lru_cache(maxsize=8)
+def _draw(
+    document: str, model: type[Record], make: Callable[[Any], Iterable[tuple[str, Figure]]]
+) -> tuple[tuple[str, bytes], ...]:
     pictures = []
-    for name, figure in make_figures(evaluation):
+    for name, figure in make(model.model_validate_json(document)):
         figure.set_dpi(DPI)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()

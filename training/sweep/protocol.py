@@ -111,7 +111,7 @@ class Sweep:
             self._run(dict(zip(self.settings.grid, values, strict=True)), self.settings.stage1_seed)
             for values in combinations
         ]
-        scored = self._run_all(runs, "stage1")
+        scored = self._required(runs, "stage1")
         evaluation = self.rank(scored).stage_evaluation(1, top=self.settings.top)
         write_json(self._out / "stage1_evaluation.json", evaluation | {"failed": self.failures})
         return scored
@@ -130,13 +130,28 @@ class Sweep:
         new = [run for run in runs if run.out.name not in known]
         before = [known[run.out.name] for run in runs if run.out.name in known]
         key = sha256_json(sorted(run.out.name for run in new))[:8]  # another choice of runs, other jobs
-        scored = before + (self._run_all(new, f"stage2_{key}") if new else [])
+        scored = before + (self._required(new, f"stage2_{key}") if new else [])
         ranking = self.rank(scored)
         evaluation = ranking.stage_evaluation(2, top=self.settings.top)
         write_json(self._out / "stage2_evaluation.json", evaluation | {"failed": self.failures})
         multiseed = ranking.multiseed_validation(self.settings.stage2_seeds)
         write_json(self._out / "stage2_multiseed_validation.json", multiseed)
         return scored
+
+    def run_reference(self, reference: dict[str, Any]) -> ScoredRun | None:
+        """Train and score one further run, whatever was chosen; None where it fails.
+
+        Args:
+            reference: a value for every setting of the grid, and the seed.
+        """
+        names = {*self.settings.grid, "seed"}
+        if set(reference) != names:
+            raise TrainingError(
+                f"reference: found {sorted(reference)}, expected the grid's settings and the seed: {sorted(names)}."
+            )
+        run = self._run({name: reference[name] for name in self.settings.grid}, reference["seed"])
+        scored = self._run_all([run], "reference")
+        return scored[0] if scored else None
 
     def select(self, scored: list[ScoredRun]) -> Selection:
         """Write the chosen run at its best epoch to `selected/` and freeze it in `selection.json`."""
@@ -154,9 +169,9 @@ class Sweep:
             write_run_at_best_epoch(self._job_of[chosen.name], chosen, self.settings.metric, directory)
             return freeze_selection(directory, evidence, self._out / "selection.json")
 
-    def rank(self, scored: list[ScoredRun]) -> Ranking:
-        """Order runs by the sweep's metric."""
-        return Ranking(scored, list(self.settings.grid), self.settings.metric)
+    def rank(self, scored: Sequence[ScoredRun], metric: Metric | None = None) -> Ranking:
+        """Order runs by the sweep's metric, or by another one."""
+        return Ranking(scored, list(self.settings.grid), metric or self.settings.metric)
 
     def _check_grid(self, base: TrainingSettings) -> None:
         fields = set(type(base).model_fields) - {"algorithm", "seed", "checkpoint_epochs", "keep_checkpoints"}
@@ -190,7 +205,11 @@ class Sweep:
         self._job_of |= {run.out.name: job for job in jobs for run in job.runs}
         for _, failures in self._engine([job for job in jobs if not job.is_done()], self._report):
             self.failures |= failures
-        scored = [read_scores(run) for run in runs if run.out.name not in self.failures]
+        return [read_scores(run) for run in runs if run.out.name not in self.failures]
+
+    def _required(self, runs: list[Run], name: str) -> list[ScoredRun]:
+        """Train and score the runs of a stage, of which one at least must not fail."""
+        scored = self._run_all(runs, name)
         if not scored:
             reasons = "; ".join(sorted(set(self.failures.values())))
             raise TrainingError(f"{self._out}: all {len(runs)} runs of {name} failed: {reasons}")

@@ -1,14 +1,13 @@
 """The order that validation scores give to runs, and the choice among them."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sepsis_cql.training.records import Metric, Score
 from sepsis_cql.training.settings import TrainingSettings
-
-PUBLISHED_NAMES = {"alpha": "cql_alpha"}  # fields that the files of the original study call otherwise
+from sepsis_cql.training.sweep.documents import RankedRun, deviation, multiseed_document, stage_document
 
 
 @dataclass(frozen=True)
@@ -69,77 +68,22 @@ class Ranking:
         return {name: getattr(run.settings, name) for name in self.fields}
 
     def stage_evaluation(self, stage: int, *, top: int) -> dict[str, Any]:
-        """Return the contents of `stage1_evaluation.json` and `stage2_evaluation.json`.
-
-        The original fields hold values by the original definitions; `sound` holds ours.
-        """
-        return {
-            "stage": stage,
-            "metric": self.metric,
-            "n_total_configs": len(self.configurations()),
-            "top_configs": [self._named(group[0]) for group in self.configurations()[:top]],
-            "rankings": [self.row(run) for run in self.ordered()],
-            "val_n_episodes": self.runs[0].scores[0].n_episodes,
-        }
-
-    def row(self, run: ScoredRun) -> dict[str, Any]:
-        """Return one row of the rankings."""
-        score = run.best(self.metric)
-        return {
-            **self._named(run),
-            "best_fqe": score.published_fqe,
-            "best_epoch": score.epoch,
-            "wis": score.published_wis,
-            "ess": score.published_ess,
-            "seed": run.settings.seed,
-            "sound": score.model_dump(mode="json"),
-        }
+        """Return the contents of `stage1_evaluation.json` and `stage2_evaluation.json`."""
+        configurations = [self.configuration(group[0]) for group in self.configurations()]
+        runs = [self._ranked(run) for run in self.ordered()]
+        return stage_document(stage, self.metric, runs, configurations, top=top)
 
     def multiseed_validation(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the contents of `stage2_multiseed_validation.json`, best configuration first."""
-        results = []
-        for group in self.configurations():
-            best = [run.best(self.metric) for run in group]
-            published = [score.published_fqe for score in best if score.published_fqe is not None]
-            sound = [score.fqe for score in best]
-            results.append(
-                {
-                    **self._named(group[0]),
-                    "n_seeds": len(group),
-                    "fqe_mean": statistics.fmean(published) if published else None,
-                    "fqe_std": _deviation(published),
-                    "fqe_values": published,
-                    "sound": {
-                        "fqe_mean": statistics.fmean(sound),
-                        "fqe_std": _deviation(sound),
-                        "fqe_values": sound,
-                        "fqe_lower_values": [score.fqe_lower for score in best],
-                        "ess_values": [score.ess for score in best],
-                        "n_seeds_with_overlap": sum(score.passes_gates for score in best),
-                    },
-                }
-            )
-        return {
-            "stage": 2,
-            "split": "validation",
-            "metric": self.metric,
-            "n_episodes": self.runs[0].scores[0].n_episodes,
-            "seeds": list(seeds),
-            "results": results,
-        }
+        groups = [[self._ranked(run) for run in group] for group in self.configurations()]
+        return multiseed_document(self.metric, groups, seeds)
 
     def _rank(self, group: list[ScoredRun]) -> tuple[float, float]:
         best = [run.best(self.metric) for run in group]
         if self.metric == "published":
             return 1.0, statistics.fmean(score.rank(self.metric)[1] for score in best)
-        assured = statistics.fmean(score.fqe_lower for score in best) - _deviation([s.fqe for s in best])
+        assured = statistics.fmean(score.fqe_lower for score in best) - deviation([s.fqe for s in best])
         return statistics.fmean(score.passes_gates for score in best), assured
 
-    def _named(self, run: ScoredRun) -> dict[str, Any]:
-        configuration: Mapping[str, Any] = self.configuration(run)
-        return {PUBLISHED_NAMES.get(name, name): value for name, value in configuration.items()}
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """Return the sample standard deviation (ddof 1); 0 for a single seed, which shows none."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    def _ranked(self, run: ScoredRun) -> RankedRun:
+        return RankedRun(self.configuration(run), run.settings.seed, run.best(self.metric))

@@ -1,0 +1,224 @@
+"""The study of `reproduce`: its size, what makes a directory this very study, its runs, and what each rule chose."""
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column, Table
+
+from sepsis_cql.commands.options import console
+from sepsis_cql.commands.sweep import EngineName, SweepFiles, new_sweep
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.ownership import one_writer, read_mark
+from sepsis_cql.common.provenance import ROOT, code_sha256
+from sepsis_cql.common.storage import open_directory, replaced_directory, write_json
+from sepsis_cql.common.strict import (
+    SHIPPED,
+    Record,
+    Settings,
+    find_settings,
+    load_settings,
+    merge,
+    read_record,
+)
+
+if TYPE_CHECKING:
+    from sepsis_cql.evaluation.study import Study, StudyRun
+    from sepsis_cql.replay.directory import Replay
+    from sepsis_cql.training.sweep.protocol import Sweep
+
+REQUEST, SELECTION = "reproduce.json", "selection.json"  # in the directory of a study
+SWEEP, TRAINING, EVALUATION = (
+    "sweep",
+    "training",
+    "evaluation",
+)  # its stages that hold the runs, the chosen one, its test
+# What decides the files of a study; how they are shown does not.
+ROOMS = ("checkpoints", "common", "evaluation", "replay", "synthetic", "training")
+
+
+class StudySettings(Settings):
+    """The whole of `configs/study_small.yaml` and `configs/study_published.yaml`.
+
+    Attributes:
+        patients, seed: of the synthetic ICU.
+        reference: a run that is trained and shown whatever is chosen: the grid's settings and a seed; None for none.
+        sweep, training: changes to `sweep.yaml` and to the learner's settings.
+    """
+
+    patients: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    reference: dict[str, Any] | None
+    sweep: dict[str, Any]
+    training: dict[str, Any]
+
+
+class Request(Record):
+    """Contents of `reproduce.json`: what a directory must have been begun with to be continued.
+
+    Attributes:
+        data, mimic: where the tables come from; of an address, which may hold a password, its SHA-256.
+        size: as asked for.
+        study: the settings it may lead to, by name.
+        changes: by `--set`.
+        code: SHA-256 of what makes the files.
+    """
+
+    data: str
+    mimic: str | None
+    size: str | None
+    study: dict[str, StudySettings]
+    changes: list[str]
+    code: str
+
+
+def load_study_settings(size: str, changes: dict[str, Any]) -> StudySettings:
+    """Read the settings of a study.
+
+    Args:
+        size: `small`, `published` or a file.
+        changes: nested values that replace those of the file.
+
+    Raises:
+        SettingsError: there is none of that name, or a field is wrong.
+    """
+    name = size if size.endswith((".yaml", ".yml")) else f"study_{size}"
+    return load_settings(StudySettings, find_settings(name, "reference"), changes)
+
+
+def sha256_of_code() -> str:
+    """Return the SHA-256 of the code and settings that decide the files of a study."""
+    return code_sha256(*(ROOT / room for room in ROOMS), *sorted(SHIPPED.glob("*.yaml")))
+
+
+def open_request(out: Path, request: Request, *, force: bool, inputs: Sequence[Path | str]) -> None:
+    """Make the directory of a study, or open it to go on; hold its lock.
+
+    Raises:
+        SepsisCQLError: it holds something else, or a study begun otherwise.
+    """
+    is_begun = read_mark(out) == "reproduce"
+    open_directory(out, "reproduce", resume=is_begun and not force, force=force, inputs=inputs)
+    file = out / REQUEST
+    if not file.exists():
+        write_json(file, request.model_dump(mode="json"))
+        return
+    found = read_record(Request, file, expected="what `sepsis-cql reproduce` was asked for")
+    if different := [name for name, value in request if getattr(found, name) != value]:
+        raise SepsisCQLError(
+            f"{out}: was begun with another {', '.join(different)}, expected the same to go on. Repeat the command "
+            "that began it, start anew with --force, or choose another --out."
+        )
+
+
+def run_study(
+    out: Path,
+    replay: "Replay",
+    settings: StudySettings,
+    changes: dict[str, dict[str, Any]],
+    engine: EngineName,
+) -> tuple["Sweep", Any, list[Any]]:
+    """Walk both stages of the protocol, freeze the choice, and put the chosen run into `training/`.
+
+    What is there already is kept, so the same call goes on after an interruption of any kind.
+
+    Returns:
+        The sweep, the scorer of its runs, and the runs of stage 1, of stage 2 and the reference.
+    """
+    changed = {name: changes[name] for name in ("sweep", "training", "evaluation", "runtime")}
+    changed["sweep"] = merge(settings.sweep, changed["sweep"])
+    changed["training"] = merge(settings.training, changed["training"])
+    files = SweepFiles(SHIPPED / "sweep.yaml", SHIPPED / "cql.yaml", SHIPPED / "evaluation.yaml")
+    directory = out / SWEEP
+    with one_writer(directory, "reproduce"), StudyBar(directory) as bar:
+        sweep, scorer = new_sweep(
+            replay, directory, files, None, changed, engine, bar.report, by_last_epoch=True
+        )
+        protocol = sweep.settings
+        n_new = len(set(protocol.stage2_seeds) - {protocol.stage1_seed})
+        grid = math.prod(map(len, protocol.grid.values()))
+        bar.total = grid + min(protocol.top, grid) * n_new + (settings.reference is not None)
+        sweep.open(resume=directory.exists(), force=False)
+        first = sweep.run_stage1()
+        second = sweep.run_stage2(first)
+        reference = sweep.run_reference(settings.reference) if settings.reference else None
+        if not (out / TRAINING).exists():
+            sweep.select(second)
+            with replaced_directory(out / TRAINING) as training:
+                shutil.copytree(directory / "selected", training, dirs_exist_ok=True)
+                shutil.copyfile(directory / SELECTION, out / SELECTION)
+    return sweep, scorer, [first, second, reference]
+
+
+class StudyBar(Progress):
+    """Runs done, and the time that the others will take; a line for each where the output is no terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        columns = (
+            TextColumn("run {task.fields[done]} of {task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+        )
+        super().__init__(*columns, console=console, transient=True)
+        self.total = 1
+        self._directory, self._before, self._shown = directory, self._count(directory), -1
+        self._began = time.perf_counter()
+        self._task = self.add_task("", total=None, done=0, visible=False)
+
+    def report(self, job: Any, progress: Any) -> None:
+        """Take in an epoch of a job of the sweep."""
+        done = self._count(self._directory)
+        share = len(job.runs) * progress.epoch / progress.epochs
+        spent, made = time.perf_counter() - self._began, max(done + share - self._before, 1e-9)
+        left = max(self.total - done - share, 0) * spent / made
+        text = f"{job.runs[0].out.name}, epoch {progress.epoch} of {progress.epochs}; about {_minutes(left)} left"
+        self.update(
+            self._task,
+            completed=done + share,
+            total=self.total,
+            description=text,
+            done=done + 1,
+            visible=True,
+        )
+        if not console.is_terminal and progress.epoch == progress.epochs and done != self._shown:
+            self._shown = done
+            console.print(f"run {done + 1} of {self.total}: {escape(text)}")
+
+    @staticmethod
+    def _count(directory: Path) -> int:
+        return sum(1 for _ in directory.glob("runs/*/scores.json"))
+
+
+def print_choices(study: "Study") -> None:
+    """Print what each rule chose, side by side: published metrics, sound estimate and true value."""
+    names = ("rule", "run", "max Q", "WIS", "ESS", "FQE (95% interval) of", "true value: greedy", "judged")
+    table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
+    for rule, index in study.choices:
+        if index is not None:
+            table.add_row(rule, *_cells(study.runs[index]))
+    console.print(table)
+    if study.clinicians is not None:
+        console.print(f"true value of the clinicians: {study.clinicians.value:.2f}")
+
+
+def _cells(run: "StudyRun") -> list[str]:
+    score, truth = run.score, run.truth
+    numbers = (score.published_fqe, score.published_wis, score.published_ess)
+    true = (truth.greedy, truth.judged)
+    return [
+        f"{', '.join(map(str, run.configuration.values()))}, seed {run.seed}",
+        *("none" if value is None else f"{value:.2f}" for value in numbers),
+        f"{score.fqe:.2f} [{score.fqe_lower:.2f}, {score.fqe_upper:.2f}] {score.softening}",
+        *("" if value is None else f"{value.value:.2f}" for value in true),
+    ]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

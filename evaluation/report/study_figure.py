@@ -1,0 +1,53 @@
+"""The picture of a study: the rank that each rule gives its runs, against their true values."""
+
+from collections.abc import Callable, Iterator
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from sepsis_cql.evaluation.record import TrueValue
+from sepsis_cql.evaluation.study import Study, StudyRun
+
+RULES: dict[str, Callable[[StudyRun], tuple[float, ...]]] = {
+    "published rule: largest mean max-Q": lambda run: (run.score.published_fqe or 0.0,),
+    "sound rule: overlap, then lower bound": lambda run: (run.score.passes_gates, run.score.fqe_lower or 0.0),
+}
+MARKS = {"published": ("v", "chosen by the published rule"), "sound": ("*", "chosen by the sound rule"),
+         "reference": ("D", "the published card's own settings")}  # fmt: skip
+
+
+def make_study_figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """Yield name and figure of every run's rank by each rule against its true value, where the truth is known."""
+    if study.clinicians is None or any(run.truth.greedy is None for run in study.runs):
+        return
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (title, key) in zip(panels, RULES.items(), strict=True):
+        order = sorted(range(len(study.runs)), key=lambda index: key(study.runs[index]), reverse=True)
+        _draw(axes, study, {run: place + 1 for place, run in enumerate(order)}, study.clinicians)
+        axes.set(title=title, xlabel="rank by the rule (1 = best)")
+    panels[0].set_ylabel("true value in the simulator")
+    panels[1].legend(fontsize=6)
+    yield "selection", figure
+
+
+def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue) -> None:
+    places = [rank[index] for index in range(len(study.runs))]
+    for name, fill in (("greedy", "C0"), ("judged", "none")):
+        found = [getattr(run.truth, name) for run in study.runs]
+        values = [value.value for value in found]
+        label = {"greedy": "as it acts", "judged": "the version validation judged"}[name]
+        if len(set(values)) > 1:
+            label += f", Spearman {-spearmanr(places, values).statistic:+.2f}"
+        axes.errorbar(
+            places, values, yerr=[1.96 * value.standard_error for value in found], fmt="o", color="C0",
+            markerfacecolor=fill, markersize=4, linewidth=0.6, label=label,
+        )  # fmt: skip
+    for rule, (mark, label) in MARKS.items():
+        index = getattr(study.choices, rule)
+        if index is not None and (truth := study.runs[index].truth.greedy) is not None:
+            axes.plot(
+                rank[index], truth.value, mark, markersize=11, markerfacecolor="none", color="C3", label=label
+            )
+    axes.axhline(clinicians.value, color="gray", linestyle=":", label="clinicians")
