@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
 
-.PHONY: help install check format test bench reproduce
+.PHONY: help install check format test bench reproduce study
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,5 +34,10 @@ bench: install  ## time a training step and an evaluation beside their alternati
 	$(BIN)/python benchmarks/training_step.py --out outputs/bench
 	$(BIN)/python benchmarks/evaluation.py --out outputs/bench
 
-reproduce: install  ## the main job: synthetic ICU to exported package (DATA=demo, MIMIC=folder for real tables)
-	$(BIN)/sepsis-cql reproduce $(if $(DATA),--data $(DATA)) $(if $(MIMIC),--mimic $(MIMIC)) --out $(OUT) --force
+TABLES = $(if $(DATA),--data $(DATA)) $(if $(MIMIC),--mimic $(MIMIC))
+
+reproduce: install  ## the study in small: synthetic ICU to exported package (DATA=demo, MIMIC=folder for real tables)
+	$(BIN)/sepsis-cql reproduce $(TABLES) --size small --out $(OUT) $(FORCE)
+
+study: install  ## the study at the published size; what was stopped goes on (FORCE=--force starts anew)
+	$(BIN)/sepsis-cql reproduce $(TABLES) --size published --out $(if $(filter outputs/reproduce,$(OUT)),outputs/study,$(OUT)) $(FORCE)

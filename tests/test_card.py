@@ -21,6 +21,8 @@ def package(tmp_path):
     for name in ("README.md", "config.json"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "model", tmp_path / "model")
+    (tmp_path / "docs").mkdir()
+    shutil.copyfile(ROOT / "docs" / "results.md", tmp_path / "docs" / "results.md")
     return tmp_path
 
 
@@ -34,6 +36,7 @@ def test_card_is_what_its_evidence_gives():
         ("README.md", "value: ", "value: 1"),
         ("README.md", "research artefact", "bedside tool"),
         ("README.md", "cannot be identified", "better than clinicians"),
+        ("docs/results.md", "cross-fitted", "exact"),
         ("model/evidence/evaluation.json", '"fqe_mean": ', '"fqe_mean": 1'),
         ("model/evidence/training.json", '"global_step": ', '"global_step": 9'),
         ("config.json", '"gamma": 0.99', '"gamma": 0.9'),
@@ -43,7 +46,7 @@ def test_card_check_fails_on_a_changed_number(package, file, old, new):
     text = (package / file).read_text(encoding="utf-8")
     assert old in text
     (package / file).write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(SepsisCQLError, match=r"README\.md|config\.json"):
+    with pytest.raises(SepsisCQLError, match=r"README\.md|results\.md|config\.json"):
         check_card(package)
 
 

@@ -107,7 +107,7 @@ def test_only_what_the_same_command_began_is_continued(tmp_path):
 
 
 def test_only_shipped_settings_that_fit_an_option_are_offered():
-    assert find_settings("cql_synthetic", "algorithm") == SHIPPED / "cql_synthetic.yaml"
+    assert find_settings("behavior_cloning", "algorithm") == SHIPPED / "behavior_cloning.yaml"
     with pytest.raises(SettingsError, match=r"^demo: not the name of shipped settings \(replay\)\."):
         find_settings("demo", "onset_rule")
 

@@ -95,6 +95,12 @@ def test_an_installed_wheel_reproduces_outside_the_checkout(wheel, tmp_path):
     ]
     subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True)
     changes = ["training.epochs=5", "training.checkpoint_epochs=5", "evaluation.fqe.refits=5"]
+    changes += ["sweep.grid.reward_variant=[sparse]", "sweep.grid.learning_rate=[0.0001]", "sweep.top=1"]
+    changes += [
+        "sweep.stage2_seeds=[42]",
+        "evaluation.validation.refits=5",
+        "evaluation.validation.resamples=20",
+    ]
     changes += [
         "evaluation.resamples=20",
         "evaluation.truth_episodes=100",

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
+from transformers import AutoModel
 from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
@@ -29,9 +32,24 @@ print("action", int(model.greedy_action(inputs["states"])[0]), answer)
 @pytest.fixture(scope="module")
 def run(mimic_demo, tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce") / "run"
-    result = CliRunner().invoke(app, ["reproduce", "--mimic", str(mimic_demo), "--out", str(out)])
+    result = CliRunner().invoke(app, [*command(mimic_demo), "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out, result.output
+
+
+def command(mimic):
+    """The small study with two configurations, of which one is repeated, and short runs."""
+    changes = [
+        "sweep.grid.reward_variant=[sparse]",
+        "sweep.grid.learning_rate=[0.001]",
+        "sweep.top=1",
+        "sweep.stage2_seeds=[42, 7]",
+        "study.reference.learning_rate=0.001",
+        "training.epochs=4",
+        "evaluation.validation.refits=5",
+        "evaluation.fqe.refits=20",
+    ]
+    return ["reproduce", "--mimic", str(mimic), *(f"--set={change}" for change in changes)]
 
 
 def test_every_stage_leaves_its_directory(run):
@@ -44,10 +62,78 @@ def test_every_stage_leaves_its_directory(run):
         "card/README.md",
         "export/manifest.json",
         "selection.json",
+        "study.json",
     ]
     assert [name for name in files if not (out / name).exists()] == []
     for word in ("140 ICU stays", "62 of them septic", "47 episodes", "519 transitions", "15 deaths"):
         assert word in output
+
+
+def test_the_same_command_goes_on_after_an_interruption_and_ends_with_the_same_files(
+    run, mimic_demo, tmp_path, monkeypatch
+):
+    """Stopped in the second run, in the evaluation and before the export; nothing that was finished is made again."""
+    again = [*command(mimic_demo), "--out", str(tmp_path / "run")]
+    epochs = []
+
+    def stop(self, job, progress):
+        epochs.append((job.runs[0].out.name, progress.epoch))
+        if len(epochs) == 6:
+            raise KeyboardInterrupt
+
+    def fail(*arguments, **options):
+        raise KeyboardInterrupt
+
+    for name, value in (
+        ("study.StudyBar.report", stop),
+        ("reproduce.evaluate", fail),
+        ("reproduce.export", fail),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sepsis_cql.commands.{name}", value)
+            stopped = CliRunner().invoke(app, again)
+        assert "The same command goes on" in str(stopped.exception), stopped.output
+        assert not (tmp_path / "run" / "export").exists()
+    assert len(epochs) == 6
+    result = CliRunner().invoke(app, again)
+    assert result.exit_code == 0, result.output
+    assert "build" not in result.output.split("train and choose")[0]
+    for name in ("evaluation/stage1_evaluation.json", "evaluation/stage2_multiseed_validation.json",
+                 "model.safetensors", "model/evidence/study.json"):  # fmt: skip
+        assert (tmp_path / "run" / "export" / name).read_bytes() == (run[0] / "export" / name).read_bytes(), (
+            name
+        )
+
+
+def test_the_published_snippet_opens_the_weights_that_the_package_has(run):
+    model = AutoModel.from_pretrained(run[0] / "export", trust_remote_code=True)
+    (file,) = (run[0] / "export" / "model").glob("*.pt")
+    assert file.name == "cql_epoch0004_step0000004.pt"
+    checkpoint = torch.load(file, map_location="cpu")
+    assert list(checkpoint) == ["model_state_dict", "epoch", "global_step", "optimizer_state_dict"]
+    for name, value in checkpoint["model_state_dict"].items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_every_file_the_card_lists_is_in_the_export(run):
+    listed = list_files(run[0] / "export")
+    stages = (
+        "stage1_evaluation",
+        "stage2_evaluation",
+        "stage2_multiseed_validation",
+        "final_test_evaluation",
+    )
+    assert {"config.json", "configs/cql.yaml", *(f"evaluation/{name}.json" for name in stages)} <= set(listed)
+    assert [name for name in listed if not (run[0] / "export" / name).exists()] == []
+
+
+def list_files(package):
+    """What the first table of the card's contents names."""
+    text = (package / "README.md").read_text().split("## Repository contents")[1]
+    rows = text.split("The source repository")[0].splitlines()
+    return [
+        name for row in rows if row.startswith("| `") for name in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
 
 
 def test_nine_test_episodes_identify_no_policy(run):
@@ -102,7 +188,8 @@ def test_export_holds_nothing_of_a_single_patient(run):
         (["--data", "synthetic", "--mimic", "DEMO", "--out", "OUT"], "leave --mimic away"),
         (["--data", "mimic-iv", "--mimic", "DEMO", "--out", "OUT"], "the tables are mimic-iv-demo"),
         (["--mimic", "NOWHERE", "--out", "OUT"], "NOWHERE"),
-        (["--mimic", "DEMO", "--out", "RUN"], "--force"),
+        (["--mimic", "DEMO", "--out", "RUN"], "was begun with another study, changes"),
+        (["--mimic", "DEMO", "--out", "OUT", "--size", "huge"], "study_huge"),
     ],
 )
 def test_wrong_requests_are_refused(run, mimic_demo, tmp_path, arguments, message):

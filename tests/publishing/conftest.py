@@ -42,6 +42,8 @@ def clean():
     files["preprocessor_config.json"] = (ROOT / "preprocessor_config.json").read_bytes()
     folder = ROOT / "model"
     files |= {f"model/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*.*")}
+    pages = [*(ROOT / "evaluation").glob("*.json"), ROOT / "docs" / "results.md"]
+    files |= {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in pages}
     files |= shipped_files()
     return files | {MANIFEST: dump_manifest(files)}
 

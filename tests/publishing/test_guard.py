@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.publishing.card import render_card
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.publishing.card import render_pages
 from sepsis_cql.publishing.evidence import RECORDS, disagreements, read_records, read_sources
 from sepsis_cql.publishing.guard import files as guard
 from sepsis_cql.publishing.guard.files import inspect, make_export, read_export
@@ -17,11 +18,12 @@ from sepsis_cql.publishing.package import describe_network, make_files, shipped_
 from .containers import CHECKPOINTS, PICTURES, WEIGHTS
 from .leaks import TEXTS, mutate, respell
 
-EVIDENCE = ("build_report", "training", "evaluation", "final_test_evaluation", "probes")
+EVIDENCE = ("build_report", "training", "evaluation", "probes")
 DOCUMENTS = (
     "config.json", "preprocessor_config.json", "manifest.json", *(f"model/evidence/{name}.json" for name in EVIDENCE),
+    *(file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "evaluation").glob("*.json"))),
 )  # fmt: skip
-CHECKPOINT = "model/cql_epoch0300_step0001800"
+CHECKPOINT = f"model/{next((ROOT / 'model').glob('*.pt')).stem}"
 TRIED: Counter[str] = Counter()
 
 
@@ -51,7 +53,9 @@ def remembered(monkeypatch):
 
     monkeypatch.setattr(guard, "read_sources", read)
     monkeypatch.setattr(guard, "make_files", lambda sources: make(make_files, sources))
-    monkeypatch.setattr(guard, "render_card", lambda records, names: make(render_card, records, tuple(names)))
+    monkeypatch.setattr(
+        guard, "render_pages", lambda records, names: make(render_pages, records, tuple(names))
+    )
     monkeypatch.setattr(guard, "disagreements", lambda sources: make(listed_disagreements, sources))
     monkeypatch.setattr(guard, "shipped_files", lambda: make(shipped_files_of, "installed"))
 
@@ -113,7 +117,9 @@ def dump(document):
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-@pytest.mark.parametrize("name", ["README.md", "LICENSE", "modeling_sepsis_cql.py", "configs/cql.yaml"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/results.md", "LICENSE", "modeling_sepsis_cql.py", "configs/cql.yaml"]
+)
 def test_no_leak_in_a_text_passes(clean, name):
     data = clean[name]
     places = [

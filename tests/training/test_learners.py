@@ -165,7 +165,7 @@ def test_runs_that_may_not_train_together_are_refused(tmp_path):
         train(tmp_path, *(make_settings("behavior_cloning", batch_size=size) for size in (16, 32)))
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, "cql_synthetic"])
+@pytest.mark.parametrize("name", [*LEARNERS])
 def test_the_shipped_settings_of_every_learner_load(name):
     settings = load_training_settings(find_settings(name))
     assert type(settings) is LEARNERS[settings.algorithm].settings

@@ -1,0 +1,110 @@
+"""The record of a study: both choices from the same runs, the protocol's files from it, and nothing of few patients."""
+
+import pytest
+from pydantic import ValidationError
+
+from sepsis_cql.evaluation.record import TrueValue
+from sepsis_cql.evaluation.report.study_figure import make_study_figures
+from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun
+from sepsis_cql.publishing.guard.study import make_stage_files, reduce_study
+
+from ..training.made_up import make_score
+
+CONFIGURATIONS = [
+    {"reward_variant": "sparse", "learning_rate": 0.0001, "alpha": alpha} for alpha in (1.0, 0.1, 0.05)
+]
+
+
+def make_run(configuration, seed, stages, claimed, value, *, episodes=400, ess=80.0):
+    changes = {"published_fqe": claimed, "published_ess": 3.0, "n_episodes": episodes, "ess": ess, "epoch": 7}
+    true = TrueValue(value=value, standard_error=0.1)
+    score = make_score(value, **changes)
+    return StudyRun(
+        configuration=CONFIGURATIONS[configuration],
+        seed=seed,
+        stages=stages,
+        score=score,
+        truth=RunTruth(greedy=true, judged=true),
+    )
+
+
+def make_study(**changes):
+    """Three configurations; the one that claims most is worth least."""
+    runs = [
+        make_run(0, 42, [1, 2], 9.0, 8.5, **changes),
+        make_run(0, 7, [2], 9.5, 8.0, **changes),
+        make_run(1, 42, [1], 12.0, 5.0, **changes),
+        make_run(2, 42, [1], 30.0, -12.0, **changes),
+        make_run(2, 1024, [], 20.0, -2.0, **changes),
+    ]
+    return Study(
+        size="small",
+        metric="fqe",
+        top=1,
+        seeds=[42, 7],
+        runs=runs,
+        configurations=[CONFIGURATIONS[0]],
+        choices=Choices(sound=0, published=3, reference=4),
+        n_failed=0,
+        clinicians=TrueValue(value=6.0, standard_error=0.1),
+    )
+
+
+def test_the_files_of_the_protocol_have_the_published_fields():
+    files = make_stage_files(reduce_study(make_study()))
+    first, second, seeds = (
+        files[f"evaluation/{name}.json"]
+        for name in ("stage1_evaluation", "stage2_evaluation", "stage2_multiseed_validation")
+    )
+    assert first["n_total_configs"] == 3 and [row["best_fqe"] for row in first["rankings"]] == [
+        9.0,
+        12.0,
+        30.0,
+    ]
+    assert first["top_configs"] == [{"reward_variant": "sparse", "learning_rate": 0.0001, "cql_alpha": 1.0}]
+    assert [row["seed"] for row in second["rankings"]] == [42, 7]
+    (result,) = seeds["results"]
+    assert result["cql_alpha"] == 1.0 and result["fqe_values"] == [9.0, 9.5]
+    assert (result["fqe_mean"], round(result["fqe_std"], 4)) == (9.25, 0.3536)
+    assert first["val_n_episodes"] == seeds["n_episodes"] == 400
+
+
+def test_reducing_twice_changes_nothing_and_few_patients_show_nothing():
+    study = reduce_study(make_study())
+    assert reduce_study(study) == study
+    assert {run.score.published_wis for run in study.runs} == {None}  # their ESS is below 10
+    hidden = reduce_study(make_study(episodes=7)).runs[0].score
+    assert (hidden.n_episodes, hidden.fqe, hidden.fqe_lower, hidden.ess) == ("<10", None, None, 0.0)
+    assert make_stage_files(reduce_study(make_study(episodes=7)))[
+        "evaluation/stage2_multiseed_validation.json"
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values["choices"].update(sound=3),
+        lambda values: values["choices"].update(published=9),
+        lambda values: values["runs"][0]["configuration"].update(note=3),
+        lambda values: values["runs"][0]["configuration"].update(alpha="John Smith"),
+        lambda values: values["configurations"].append({"alpha": 0.5}),
+        lambda values: values["runs"][1]["score"].update(n_episodes=410),
+        lambda values: values["runs"][1]["score"].update(gates=["patient 10012345"]),
+    ],
+)
+def test_a_record_that_contradicts_itself_or_says_more_is_no_published_study(change):
+    study = reduce_study(make_study())
+    values = study.model_dump(mode="json")
+    change(values)
+    with pytest.raises(ValidationError):
+        type(study).model_validate(values)
+
+
+def test_the_figure_ranks_the_runs_by_both_rules_against_the_truth():
+    ((name, figure),) = make_study_figures(make_study())
+    published, sound = figure.axes
+    places = [axes.lines[0].get_xdata().tolist() for axes in (published, sound)]
+    assert (name, places) == ("selection", [[5, 4, 3, 1, 2], [1, 2, 3, 5, 4]])
+    assert published.lines[0].get_ydata().tolist() == [8.5, 8.0, 5.0, -12.0, -2.0]
+    without = make_study().model_copy(update={"clinicians": None})
+    assert list(make_study_figures(without)) == []
