@@ -44,8 +44,8 @@ def metric_rows(evaluation: Evaluation) -> list[Row]:
         *rows,
         ("ESS", *sizes, ""),
         ("Difference to clinicians", "", gain, true_gain),
-        ("Episodes", say_number(old and old.n_episodes), say_number(evaluation.n_episodes), ""),
-        ("Bootstrap resamples", say_number(old and old.bootstrap_resamples), "", ""),
+        ("Episodes", say_number(old.n_episodes if old else None), say_number(evaluation.n_episodes), ""),
+        ("Bootstrap resamples", say_number(old.bootstrap_resamples if old else None), "", ""),
     ]
 
 

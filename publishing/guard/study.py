@@ -36,7 +36,7 @@ class PublishedScore(Score):
     fqe_lower: Number | None  # type: ignore[assignment]
     fqe_upper: Number | None  # type: ignore[assignment]
     ess: Number
-    gates: list[GateName] = Field(max_length=30)  # type: ignore[assignment]
+    gates: list[GateName] = Field(max_length=30)
     published_fqe: Number | None
     published_wis: Number | None
     published_ess: Number | None
@@ -64,9 +64,9 @@ class PublishedStudy(Study):
 
     size: str = Field(pattern=r"^(small|published|own)$")
     top: Annotated[int, Field(ge=1, lt=1000)]
-    seeds: list[Seed] = Field(max_length=32)  # type: ignore[assignment]
+    seeds: list[Seed] = Field(max_length=32)
     runs: list[PublishedRun] = Field(min_length=1, max_length=500)  # type: ignore[assignment]
-    configurations: list[Configuration] = Field(max_length=100)  # type: ignore[assignment]
+    configurations: list[Configuration] = Field(max_length=100)
     n_failed: Annotated[int, Field(ge=0, lt=1000)]
     clinicians: PublishedTruth | None
 
