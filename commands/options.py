@@ -19,7 +19,8 @@ Mimic = Annotated[
     str,
     typer.Option(
         metavar="PLACE",
-        help="MIMIC-IV: a folder with `hosp` and `icu`, a DuckDB file, or postgresql://host/database.",
+        help="MIMIC-IV: a folder with `hosp` and `icu`, a DuckDB file, a MEDS extract, postgresql://host/database, or "
+        "bigquery://billed-project/physionet-data/mimiciv_3_1.",
     ),
 ]
 ReplayPath = Annotated[

@@ -163,7 +163,7 @@ def _load(
     row_counts = {name: table.rows for name, table in read.items()}
     kind, version, synthetic = _identify(connection, source, row_counts["patients"], settings)
     _check_stays(connection, source.tables["icustays"].where)
-    if synthetic is None:
+    if synthetic is None and source.release is None:
         _check_lab_items(connection, source.tables["d_labitems"].where, settings)
     open_tables(name for name in source.tables if name not in CHECKED_FIRST)
     return MimicTables(

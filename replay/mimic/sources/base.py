@@ -1,18 +1,20 @@
 """What a source of tables offers: the same few answers for each table, wherever it is kept."""
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import duckdb
+import pyarrow as pa
 
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.common.storage import errno_of
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings
 
+INCOMING = "incoming_rows"
 GET_A_FRESH_COPY = "Compare it with the release, and download or load it again."
 
 
@@ -105,6 +107,26 @@ def choose_schema(where: str, name: str, table: TableSettings, schemas: list[str
         f"{where}: found the table {name} in {', '.join(sorted(usable)) or 'no schema'}, expected it in "
         f"mimiciv_{table.folder}. Load MIMIC-IV as mimic-code does, into mimiciv_hosp and mimiciv_icu."
     )
+
+
+@contextmanager
+def streamed(
+    connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, where: str
+) -> Iterator[str]:
+    """Yield a relation of rows that a server sends, which are never in memory together.
+
+    Raises:
+        TableError: a value cannot be cast to MIMIC-IV's type.
+    """
+    connection.register(INCOMING, reader)
+    try:
+        yield INCOMING
+    except duckdb.Error as error:
+        if is_of_engine(error):
+            raise
+        raise TableError(f"{where}: unreadable as MIMIC-IV. {GET_A_FRESH_COPY}") from None
+    finally:
+        connection.unregister(INCOMING)
 
 
 def is_of_engine(error: duckdb.Error) -> bool:

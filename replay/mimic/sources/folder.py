@@ -42,12 +42,15 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
     published = frozenset(line.split()[0] for line in lines if line.strip())
     mark = root / SYNTHETIC_MARK
     folders = {path.name.casefold(): path for path in _list(root) if path.is_dir()}
+    tables = {}
+    for name, table in settings.tables.items():
+        place = folders.get(table.folder, root / table.folder)
+        if not (files := find_files(place, name)):
+            raise _not_one(place, name, "none")
+        tables[name] = FileTable(files, published)
     return TableSource(
         where=str(root),
-        tables={
-            name: FileTable(_find(folders.get(table.folder, root / table.folder), name), published)
-            for name, table in settings.tables.items()
-        },
+        tables=tables,
         mark=mark if mark.exists() else None,
     )
 
@@ -74,6 +77,25 @@ def find_root(folder: Path, settings: TablesSettings) -> Path:
         names = ", ".join(str(root.relative_to(folder)) for root in roots)
         raise TableError(f"{folder}: found {names}, expected one release. Give --mimic one of them.")
     return roots[0] if roots else folder
+
+
+def find_files(folder: Path, name: str) -> tuple[Path, ...]:
+    """Return the files of a table, () if there are none: one of its name, or shards beside or in a folder of its name.
+
+    Raises:
+        TableError: the table is there twice.
+    """
+    inside = _list(folder)
+    names = {f"{name}{suffix}" for suffix in SUFFIXES}
+    found = [(path,) for path in inside if path.name.casefold() in names and path.is_file()]
+    shards = [path for path in inside if re.fullmatch(SHARD.format(name), path.name, re.I)]
+    for path in inside:
+        if path.is_dir() and path.name.casefold() in (name, f"{name}.parquet"):
+            shards += [shard for shard in _list(path) if shard.suffix == ".parquet"]
+    found += [tuple(shards)] if shards else []
+    if len(found) > 1:
+        raise _not_one(folder, name, ", ".join(files[0].name for files in found))
+    return found[0] if found else ()
 
 
 @dataclass(frozen=True)
@@ -167,21 +189,10 @@ def _list(folder: Path) -> list[Path]:
         return []
 
 
-def _find(folder: Path, name: str) -> tuple[Path, ...]:
-    """Files of a table: one of its name, or shards beside each other or in a folder of its name."""
-    inside = _list(folder)
-    whole = [path for path in inside if path.name.casefold() in {f"{name}{suffix}" for suffix in SUFFIXES}]
-    shards = [path for path in inside if re.fullmatch(SHARD.format(name), path.name, re.I)]
-    for path in inside:
-        if path.is_dir() and path.name.casefold() in (name, f"{name}.parquet"):
-            shards += [shard for shard in _list(path) if shard.suffix == ".parquet"]
-    found = [(path,) for path in whole if path.is_file()] + ([tuple(shards)] if shards else [])
-    if len(found) == 1:
-        return found[0]
+def _not_one(folder: Path, name: str, found: str) -> TableError:
     expected = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
-    names = ", ".join(files[0].name for files in found) or "none"
-    raise TableError(
-        f"{folder}: found {names} of {expected}; expected exactly one, or numbered parquet shards. "
+    return TableError(
+        f"{folder}: found {found} of {expected}; expected exactly one, or numbered parquet shards. "
         f"Put the table `{name}` there, as PhysioNet ships it."
     )
 

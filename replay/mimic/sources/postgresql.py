@@ -10,12 +10,11 @@ import duckdb
 
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings, quote
-from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, TableSource, choose_schema, is_of_engine
+from sepsis_cql.replay.mimic.sources.base import TableSource, choose_schema, streamed
 
 SCHEMES = ("postgresql://", "postgres://")
 INSTALL = "pip install 'sepsis-cql[postgresql]'"
 ADDRESS = re.compile(r"\w+://(?:[^@/?#]*@)?(?P<host>[\w.-]*(?::\d+)?)(?P<database>/[\w.-]*)?(?:\?[^@]*)?")
-INCOMING = "incoming_rows"
 # one snapshot for all tables, and nothing that could write
 BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -89,15 +88,8 @@ class PostgreSQLTable:
         query = f"SELECT {', '.join(table.columns)} FROM {self._table}{kept}"
         with _explained(self.where), self.connection.cursor() as cursor:
             cursor.execute(query)
-            connection.register(INCOMING, cursor.fetch_record_batch())
-            try:
-                yield INCOMING
-            except duckdb.Error as error:
-                if is_of_engine(error):
-                    raise
-                raise TableError(f"{self.where}: unreadable as MIMIC-IV. {GET_A_FRESH_COPY}") from None
-            finally:
-                connection.unregister(INCOMING)
+            with streamed(connection, cursor.fetch_record_batch(), self.where) as relation:
+                yield relation
 
     @property
     def _table(self) -> str:

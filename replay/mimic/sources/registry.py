@@ -5,13 +5,14 @@ from pathlib import Path
 
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
-from sepsis_cql.replay.mimic.sources import duckdb_file, folder, postgresql
+from sepsis_cql.replay.mimic.sources import bigquery, duckdb_file, folder, meds, postgresql
 from sepsis_cql.replay.mimic.sources.base import Kind, TableSource
 
 # The first kind that a location is meant as; a new one is a file beside this and its name here.
-KINDS: tuple[Kind, ...] = (postgresql, duckdb_file, folder)
+KINDS: tuple[Kind, ...] = (postgresql, bigquery, duckdb_file, meds, folder)
 EXPECTED = (
-    "Expected the MIMIC-IV root that holds `hosp` and `icu`, a DuckDB file, or postgresql://host/database"
+    "Expected the MIMIC-IV root that holds `hosp` and `icu`, a DuckDB file, a MEDS extract, "
+    f"postgresql://host/database, or an address such as {bigquery.EXAMPLE}"
 )
 
 

@@ -5,10 +5,12 @@ import random
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlglot
 
 from ..made_up import TABLES
 
@@ -35,6 +37,7 @@ def create_tables() -> list[str]:
 
 def unpack(root: Path, folder: Path, name: str) -> Path:
     """Decompress a table into `folder`."""
+    folder.mkdir(exist_ok=True)
     target = folder / f"{name}.csv"
     target.write_bytes(gzip.decompress((root / TABLES.tables[name].folder / f"{name}.csv.gz").read_bytes()))
     return target
@@ -90,6 +93,132 @@ def postgres_script(root: Path, folder: Path) -> str:
         for name, table in TABLES.tables.items()
     ]
     return "\n".join([*create_tables(), *loads])
+
+
+def meds_events() -> str:
+    """The query of all events, as MIMIC_IV_MEDS extracts them."""
+    stay = "subject_id, hadm_id, stay_id AS icustay_id"
+    unit = "|| '//' || coalesce(valueuom, 'UNK')"
+    events = [
+        ("subject_id, CAST(NULL AS TIMESTAMP)", "'GENDER//' || gender", "", "patients"),
+        (
+            "subject_id, make_timestamp(anchor_year - anchor_age, 1, 1, 0, 0, 0)",
+            "'MEDS_BIRTH'",
+            "",
+            "patients",
+        ),
+        ("subject_id, CAST(dod AS TIMESTAMP)", "'MEDS_DEATH'", "", "patients WHERE dod IS NOT NULL"),
+        ("subject_id, hadm_id, admittime", "'HOSPITAL_ADMISSION//UNK//UNK'", ", race", "admissions"),
+        ("subject_id, hadm_id, dischtime", "'HOSPITAL_DISCHARGE//HOME'", "", "admissions"),
+        (f"{stay}, intime", "'ICU_ADMISSION//' || first_careunit", "", "icustays"),
+        (f"{stay}, outtime", "'ICU_DISCHARGE//' || last_careunit", "", "icustays"),
+        (
+            f"{stay}, charttime",
+            f"'LAB//' || itemid {unit}",
+            ", valuenum AS numeric_value, value AS text_value",
+            "chartevents",
+        ),
+        (
+            "subject_id, hadm_id, charttime",
+            f"'LAB//' || itemid {unit}",
+            ", valuenum AS numeric_value, value AS text_value",
+            "labevents",
+        ),
+        (
+            f"{stay}, starttime",
+            "'INFUSION_START//' || itemid",
+            ", rate AS numeric_value, rateuom AS unit",
+            "inputevents",
+        ),
+        (
+            f"{stay}, endtime",
+            "'INFUSION_END//' || itemid",
+            ", amount AS numeric_value, amountuom AS unit",
+            "inputevents",
+        ),
+        (
+            "subject_id, starttime",
+            "'SUBJECT_WEIGHT_AT_INFUSION//KG'",
+            ", patientweight AS numeric_value",
+            "inputevents",
+        ),
+        (
+            f"{stay}, charttime",
+            f"'SUBJECT_FLUID_OUTPUT//' || itemid {unit}",
+            ", value AS numeric_value",
+            "outputevents",
+        ),
+        (f"{stay}, starttime", "'PROCEDURE//START//' || itemid", "", "procedureevents"),
+    ]
+    return " UNION ALL BY NAME ".join(
+        f'SELECT {keys} AS "time", {code} AS code{values} FROM {table}'
+        for keys, code, values, table in events
+    )
+
+
+def meds_extract(root: Path, folder: Path) -> Path:
+    """Two shards of events, and beside them the two tables that are not among them."""
+    with duckdb.connect() as connection:
+        for name, table in TABLES.tables.items():
+            columns = ", ".join(f"'{column}': '{kind}'" for column, kind in table.columns.items())
+            file = unpack(root, folder, name)
+            connection.execute(
+                f"CREATE VIEW {name} AS FROM read_csv('{file}', columns = {{{columns}}}, header = true)"
+            )
+        for shard in range(2):
+            (folder / f"data/{shard}").mkdir(parents=True)
+            connection.execute(
+                f"COPY (FROM ({meds_events()}) WHERE subject_id IS NULL OR subject_id % 2 = {shard}) "
+                f"TO '{folder}/data/{shard}/0.parquet'"
+            )
+    (folder / "metadata").mkdir()
+    (folder / "metadata/dataset.json").write_text(
+        '{"dataset_name": "MIMIC-IV", "dataset_version": "2.2:0.1.2", "etl_name": "MIMIC_IV_MEDS"}'
+    )
+    (folder / "hosp").mkdir()
+    for name in ("prescriptions", "microbiologyevents"):
+        shutil.copy(root / "hosp" / f"{name}.csv.gz", folder / "hosp")
+    return folder
+
+
+class BigQuery:
+    """Stands for `google.cloud.bigquery` over a DuckDB file: what the client is asked, it answers from there.
+
+    Attributes:
+        asked: job configuration of every query.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.database = duckdb.connect(str(database), read_only=True)
+        self.asked: list[SimpleNamespace] = []
+        self.QueryJobConfig = SimpleNamespace
+
+    def Client(self, project: str) -> "BigQuery":
+        assert project == "payer"
+        return self
+
+    def get_table(self, reference: str) -> SimpleNamespace:
+        rows = self.database.sql(f"FROM {self._table(reference)}").to_arrow_table()
+        schema = [SimpleNamespace(name=name) for name in rows.column_names]
+        return SimpleNamespace(schema=schema, num_rows=len(rows), modified="2024-10-11 00:00:00+00:00")
+
+    def query(self, text: str, job_config: SimpleNamespace) -> SimpleNamespace:
+        self.asked.append(job_config)
+        text = sqlglot.transpile(self._table(text), read="bigquery", write="duckdb")[0]
+
+        def result() -> SimpleNamespace:
+            assert not getattr(job_config, "dry_run", False)
+            rows = self.database.sql(text).to_arrow_table()
+            return SimpleNamespace(to_arrow_iterable=lambda: iter(rows.to_batches(max_chunksize=100)))
+
+        return SimpleNamespace(total_bytes_processed=3 * 2**30, result=result)
+
+    def close(self) -> None:
+        self.database.close()
+
+    @staticmethod
+    def _table(text: str) -> str:
+        return re.sub(r"`?physionet-data\.mimiciv_2_2_(\w+)\.(\w+)`?", r"mimiciv_\1.\2", text)
 
 
 def folder_twice(root: Path, folder: Path) -> Path:

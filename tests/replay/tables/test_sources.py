@@ -1,7 +1,10 @@
 """MIMIC-IV wherever it is kept: equal rows give equal fingerprints and equal replays."""
 
+import io
 import random
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -157,9 +160,85 @@ def test_an_address_that_does_not_work_is_refused_without_its_password(
 
 
 def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "adbc_driver_postgresql", None)
+    monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", None)
     with pytest.raises(TableError, match=r"needs the driver.*sepsis-cql\[postgresql\]"):
         open_mimic("postgresql://127.0.0.1/mimic")
+
+
+@pytest.fixture
+def bigquery(root, tmp_path, monkeypatch):
+    """BigQuery's client, answered from a DuckDB file whose rows are in another order."""
+    fake = places.BigQuery(places.duckdb_file(root, tmp_path))
+    monkeypatch.setitem(sys.modules, "google", ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.cloud", SimpleNamespace(bigquery=fake))
+    return fake
+
+
+BIGQUERY = "bigquery://payer/physionet-data/mimiciv_2_2"
+
+
+def test_bigquery_gives_the_same_rows_and_bills_no_more_than_agreed(bigquery, fingerprint, root, capsys):
+    with open_mimic(f"{BIGQUERY}?most_gib=36") as mimic:
+        assert mimic.fingerprint == fingerprint
+    assert "36.0 GiB, which Google bills to the project payer" in capsys.readouterr().err
+    trials = [job for job in bigquery.asked if getattr(job, "dry_run", False)]
+    assert len(trials) == 12
+    assert all(job.maximum_bytes_billed == 3 * 2**30 for job in bigquery.asked if job not in trials)
+
+
+@pytest.mark.parametrize("location", [BIGQUERY, f"{BIGQUERY}?most_gib=35"], ids=["no terminal", "too little"])
+def test_bigquery_reads_nothing_that_nobody_agreed_to_pay(bigquery, location, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert run_cli(monkeypatch, "build", "--mimic", location, "--out", tmp_path / "out") == 2
+    assert "most_gib=36" in capsys.readouterr().err
+    assert all(job.dry_run for job in bigquery.asked)
+
+
+@pytest.mark.parametrize(("answer", "is_read"), [("y", True), ("n", False)])
+def test_bigquery_asks_on_a_terminal(bigquery, answer, is_read, monkeypatch):
+    terminal = io.StringIO(f"{answer}\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    if is_read:
+        open_mimic(BIGQUERY).close()
+        return
+    with pytest.raises(TableError, match="nothing was read"):
+        open_mimic(BIGQUERY)
+
+
+def test_bigquery_without_its_client_or_spelled_otherwise_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.cloud", None)
+    with pytest.raises(TableError, match=r"needs the client.*sepsis-cql\[bigquery\]"):
+        open_mimic(BIGQUERY)
+    with pytest.raises(TableError, match="not an address on BigQuery"):
+        open_mimic("bigquery://payer/mimiciv_2_2")
+
+
+def test_a_meds_extract_gives_the_states_of_values_known_when_charted(root, tmp_path):
+    build_replay(root, tmp_path / "folder", build_settings(availability="charttime"))
+    location = places.meds_extract(root, tmp_path)
+    report = build_replay(location, tmp_path / "replay", build_settings(availability="charttime"))
+    for split in SPLITS:
+        name = f"{split}.parquet"
+        assert (tmp_path / "folder" / name).read_bytes() == (tmp_path / "replay" / name).read_bytes()
+    assert (report.source.name, report.source.version) == ("mimic-iv", "2.2")
+    assert any("no times of filing" in warning for warning in report.warnings)
+
+
+def test_a_meds_extract_without_cultures_is_refused_as_lacking_sepsis3(root, tmp_path, monkeypatch, capsys):
+    location = places.meds_extract(root, tmp_path / "meds")
+    (location / "hosp/microbiologyevents.csv.gz").unlink()
+    assert run_cli(monkeypatch, "build", "--mimic", location, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "holds no microbiologyevents, without which there is no Sepsis-3" in error
+    assert "hosp/microbiologyevents.csv.gz" in error and "prescriptions" not in error
+
+
+def test_a_meds_extract_of_another_database_is_refused(tmp_path):
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata/dataset.json").write_text('{"dataset_name": "eICU", "dataset_version": "2.0"}')
+    with pytest.raises(TableError, match=r"found eICU 2\.0, expected an extract of MIMIC-IV 2\.2 or 3\.1"):
+        open_mimic(tmp_path)
 
 
 def test_two_releases_below_a_folder_are_named(root, tmp_path):
