@@ -34,7 +34,7 @@ from sepsis_cql.commands.sweep import EngineName, print_ranking
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.common.errors import SettingsError, StoppedError, TableError
 from sepsis_cql.common.ownership import one_writer
-from sepsis_cql.common.storage import sha256_json, write_json
+from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import parse_changes
 
 
@@ -123,9 +123,11 @@ def reproduce(
     names = [size] if size else ["small"] if data is Data.SYNTHETIC else ["small", "published"]
     study = {name: load_study_settings(name, changed["study"]) for name in names}
     check_mimic(mimic)
+    from sepsis_cql.replay.mimic.sources.registry import name_place
+
     request = Request(
         data=data.value,
-        mimic=mimic and (str(Path(mimic).resolve()) if Path(mimic).exists() else sha256_json(mimic)),
+        mimic=mimic and name_place(mimic),
         size=size,
         study=study,
         changes=sorted(changes or []),

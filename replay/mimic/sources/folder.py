@@ -87,7 +87,9 @@ def find_files(folder: Path, name: str) -> tuple[Path, ...]:
     """
     inside = _list(folder)
     names = {f"{name}{suffix}" for suffix in SUFFIXES}
-    found = [(path,) for path in inside if path.name.casefold() in names and path.is_file()]
+    found: list[tuple[Path, ...]] = [
+        (path,) for path in inside if path.name.casefold() in names and path.is_file()
+    ]
     shards = [path for path in inside if re.fullmatch(SHARD.format(name), path.name, re.I)]
     for path in inside:
         if path.is_dir() and path.name.casefold() in (name, f"{name}.parquet"):

@@ -44,3 +44,11 @@ def open_source(location: str | Path, settings: TablesSettings) -> TableSource:
 def list_inputs(location: str | Path) -> list[Path]:
     """Return what lies on this disk of a place, from which a command's output must stay apart."""
     return [Path(location)] if Path(location).exists() else []
+
+
+def name_place(location: str | Path) -> str:
+    """Return what a record may say of a place: its whole path on this disk, or its address without credentials."""
+    if Path(location).exists():
+        return str(Path(location).resolve())
+    text = str(location)
+    return postgresql.without_credentials(text) if postgresql.is_meant(text) else text

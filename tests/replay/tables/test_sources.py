@@ -11,7 +11,7 @@ import pytest
 from sepsis_cql.commands import app as cli
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.replay.build import build_replay
-from sepsis_cql.replay.mimic.sources.registry import find_kind
+from sepsis_cql.replay.mimic.sources.registry import find_kind, name_place
 from sepsis_cql.replay.mimic.tables import open_mimic
 from sepsis_cql.replay.rows.splits import SPLITS
 
@@ -157,6 +157,14 @@ def test_an_address_that_does_not_work_is_refused_without_its_password(
     error = capsys.readouterr().err
     assert "error:" in error and SECRET not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_names_a_database_without_who_logs_in():
+    assert (
+        name_place(f"postgresql://bob:{SECRET}@db.host:5433/mimic?sslmode=require")
+        == "postgresql://db.host:5433/mimic"
+    )
+    assert name_place(f"postgresql://bob:x/{SECRET}@db.host/mimic") == "postgresql://"
 
 
 def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
