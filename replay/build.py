@@ -14,6 +14,7 @@ from sepsis_cql.replay.mimic.sources.registry import list_inputs
 from sepsis_cql.replay.mimic.tables import MimicTables, open_mimic
 from sepsis_cql.replay.records import DoseGrid, Provenance, Source, Statistics
 from sepsis_cql.replay.report.counts import BuildReport, build_report
+from sepsis_cql.replay.report.dataset_card import CARD, render_dataset_card
 from sepsis_cql.replay.report.page import write_report
 from sepsis_cql.replay.rows.make import Announce, Rows, make_rows
 from sepsis_cql.replay.settings import BuildSettings
@@ -88,6 +89,8 @@ def build_replay(
             write_private_marks(directory)
             write_rows(directory, rows)
             write_report(directory, report)
+            card = render_dataset_card(report, rows.buffers["train"].column_names, settings.replay.step_hours)
+            (directory / CARD).write_text(card, encoding="utf-8")
             write_json(directory / STATISTICS, _statistics(rows, fingerprint).model_dump(mode="json"))
             provenance = _provenance(tables, settings, fingerprint)
             write_json(directory / PROVENANCE, provenance.model_dump(mode="json"))

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.iterable_dataset import ArrowExamplesIterable
 
 from sepsis_cql.common.errors import ReplayError, TableError
 from sepsis_cql.common.storage import sha256_json
@@ -17,11 +19,14 @@ from sepsis_cql.replay.build import build_replay, replay_fingerprint
 from sepsis_cql.replay.directory import ReplayDirectory, write_private_marks
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.sources.registry import open_source
+from sepsis_cql.replay.records import Source
+from sepsis_cql.replay.report.dataset_card import load_terms, version_of
 from sepsis_cql.replay.rows.actions import ACTION_NAMES
 from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import BuildSettings, Features, load_build_settings
 from sepsis_cql.replay.transitions import REWARD_VARIANTS
 
+Shard = tuple[str, str, int]  # directory, split, row group
 DESCRIPTION = """\
 Transitions of septic ICU stays in 4-hour steps: what was known before the step (`state`, clinical units, NaN
 where nothing is known, in the published order of the 62 inputs), the dose given in it (`action`, a 5 x 5
@@ -40,7 +45,7 @@ def replay_features(features: Features) -> datasets.Features:
             "hadm_id": datasets.Value("int64"),
             "stay_id": datasets.Value("int64"),
             "step_index": datasets.Value("int32"),
-            "step_start": datasets.Value("timestamp[us]"),
+            "step_start": datasets.Value("int64"),  # microseconds since 1970: a time has no place in a tensor
             "state": state,
             "action": datasets.ClassLabel(names=list(ACTION_NAMES)),
             "reward": datasets.Value("float32"),
@@ -54,28 +59,85 @@ def replay_features(features: Features) -> datasets.Features:
     )
 
 
-def load_replay(path: Path, reward_variant: str = "sparse") -> datasets.DatasetDict:
-    """Splits of a replay directory, in memory: no copy of the rows lands in a cache elsewhere.
+@overload
+def load_replay(
+    path: Path, reward_variant: str = ..., *, streaming: Literal[False] = ...
+) -> datasets.DatasetDict: ...
+@overload
+def load_replay(
+    path: Path, reward_variant: str = ..., *, streaming: Literal[True]
+) -> datasets.IterableDatasetDict: ...
+def load_replay(
+    path: Path, reward_variant: str = "sparse", *, streaming: bool = False
+) -> datasets.DatasetDict | datasets.IterableDatasetDict:
+    """Splits of a replay directory, in memory or streamed: no copy of the rows lands in a cache elsewhere.
+
+    Every column fits `with_format("torch")`; `view_column` gives one without a copy.
 
     Args:
         path: a directory written by `sepsis-cql build`.
         reward_variant: sparse or sofa_shaped.
+        streaming: read one row group after the other instead of a split at once; one shard a row group.
 
     Raises:
         ReplayError: a file or column is missing.
     """
     replay = ReplayDirectory(Path(path))
-    path, features = replay.path, replay_features(replay.provenance.features)
-    return datasets.DatasetDict(
-        {
-            split: datasets.Dataset(
-                _select(_open(path, split).read(), features, reward_variant, path / f"{split}.parquet"),
-                info=datasets.DatasetInfo(description=DESCRIPTION, features=features),
-                split=datasets.NamedSplit(split),
-                fingerprint=sha256_json([replay.fingerprint, split, reward_variant])[:16],
-            )
-            for split in SPLITS
-        }
+    info = replay_info(replay.provenance.features, replay.source)
+
+    def load(split: str) -> datasets.Dataset:
+        file = _open(replay.path, split)
+        rows = _select(file.read(), info.features, reward_variant, replay.path / f"{split}.parquet")
+        key = sha256_json([replay.fingerprint, split, reward_variant])[:16]
+        return datasets.Dataset(
+            rows.combine_chunks(), info=info, split=datasets.NamedSplit(split), fingerprint=key
+        )
+
+    def stream(split: str) -> datasets.IterableDataset:
+        shards = _shards(replay.path, split)
+        tables = partial(_read_shards, features=info.features, reward_variant=reward_variant)
+        return datasets.IterableDataset(
+            ArrowExamplesIterable(tables, {"shards": shards}), info=info, split=datasets.NamedSplit(split)
+        )
+
+    if streaming:
+        return datasets.IterableDatasetDict({split: stream(split) for split in SPLITS})
+    return datasets.DatasetDict({split: load(split) for split in SPLITS})
+
+
+def view_column(dataset: datasets.Dataset, name: str) -> pa.Array:
+    """Return the numbers of a column as they lie in memory, those of states one row after the other.
+
+    The array follows the DLPack protocol: `torch.from_dlpack(view_column(train, "state")).view(len(train), -1)` copies
+    nothing, and what is written to the tensor is written to the dataset.
+
+    Args:
+        dataset: a split of `load_replay`, with all its rows in their order.
+        name: of a column of numbers; `terminal` and `is_ventilated` are bits.
+
+    Raises:
+        ReplayError: rows were selected or shuffled, so that the column does not lie in memory as it is.
+    """
+    column = dataset.data.table[name]
+    if dataset._indices is not None or column.num_chunks != 1:
+        raise ReplayError(
+            f"{name}: rows were selected, shuffled or put together. Expected a split as load_replay gives it; "
+            "`dataset.with_format('torch')` copies others."
+        )
+    values = column.chunk(0)
+    return values.flatten() if pa.types.is_fixed_size_list(values.type) else values
+
+
+def replay_info(features: Features, source: Source | None = None) -> datasets.DatasetInfo:
+    """Return types, description, licence, citation and version of a replay of these features and this source."""
+    terms = load_terms(source.name if source else "")
+    return datasets.DatasetInfo(
+        description=DESCRIPTION,
+        features=replay_features(features),
+        license=terms.license,
+        citation=terms.citation,
+        homepage=terms.homepage,
+        version=version_of(source) if source else None,
     )
 
 
@@ -105,9 +167,7 @@ class ReplayBuilder(datasets.ArrowBasedBuilder):
     BUILDER_CONFIGS = [ReplayConfig(name=name, reward_variant=name) for name in REWARD_VARIANTS]  # noqa: RUF012
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=DESCRIPTION, features=replay_features(self.config.build_settings().features)
-        )
+        return replay_info(self.config.build_settings().features)
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Build once for all reward variants; one shard a row group, so that processes can share a split."""
@@ -117,24 +177,16 @@ class ReplayBuilder(datasets.ArrowBasedBuilder):
         return [
             datasets.SplitGenerator(
                 name=split,
-                gen_kwargs={
-                    "shards": [
-                        (str(directory), split, group)
-                        for group in range(_open(directory, split).num_row_groups)
-                    ]
-                },
+                gen_kwargs={"shards": _shards(directory, split)},
             )
             for split in SPLITS
         ]
 
-    def _generate_tables(self, shards: list[tuple[str, str, int]]) -> Iterator[tuple[Any, pa.Table]]:
-        for number, (directory, split, group) in enumerate(shards):
-            file = Path(directory) / f"{split}.parquet"
-            table = _open(Path(directory), split).read_row_group(group)
-            yield (
-                datasets.builder.Key(number, group),
-                _select(table, self.info.features, self.config.reward_variant, file),
-            )
+    def _generate_tables(self, shards: list[Shard]) -> Iterator[tuple[Any, pa.Table]]:
+        for number, (_, table) in enumerate(
+            _read_shards(shards, self.info.features, self.config.reward_variant)
+        ):
+            yield datasets.builder.Key(number, shards[number][2]), table
 
 
 def replay_builder(
@@ -179,6 +231,19 @@ def replay_builder(
         dataset_name="sepsis_replay",
         hash=replay_fingerprint(sha256_json(keys), settings)[:16],
     )
+
+
+def _shards(directory: Path, split: str) -> list[Shard]:
+    return [(str(directory), split, group) for group in range(_open(directory, split).num_row_groups)]
+
+
+def _read_shards(
+    shards: list[Shard], features: datasets.Features, reward_variant: str
+) -> Iterator[tuple[str, pa.Table]]:
+    for directory, split, group in shards:
+        file = Path(directory) / f"{split}.parquet"
+        table = _open(Path(directory), split).read_row_group(group)
+        yield f"{split}-{group}", _select(table, features, reward_variant, file)
 
 
 def _open(directory: Path, split: str) -> pq.ParquetFile:

@@ -16,7 +16,14 @@ from .made_up import SIMULATION, MadeUpMimic, at, build, read_steps, subject_ids
 FILES = {
     *(f"{split}.parquet" for split in SPLITS),
     *("stays.parquet", "statistics.json", "provenance.json", "attrition.csv", "attrition.png"),
-    *("build_report.json", "build_report.md", "DATA_USE_NOTICE.txt", ".private-replay", ".sepsis-cql"),
+    *(
+        "build_report.json",
+        "build_report.md",
+        "DATA_USE_NOTICE.txt",
+        "README.md",
+        ".private-replay",
+        ".sepsis-cql",
+    ),
 }
 
 

@@ -5,10 +5,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from sepsis_cql.common.errors import ReplayError
 from sepsis_cql.replay.directory import open_replay
-from sepsis_cql.replay.interop.huggingface import load_replay, replay_builder
+from sepsis_cql.replay.interop import huggingface
+from sepsis_cql.replay.interop.huggingface import load_replay, replay_builder, view_column
 from sepsis_cql.replay.rows.splits import SPLITS
 
 from .made_up import build
@@ -46,11 +48,43 @@ def test_a_replay_directory_loads_typed_and_whole(demo_replay):
         np.testing.assert_array_equal(loaded["reward"], arrays.rewards.astype(np.float32))
 
 
-def test_states_reach_numpy_without_a_copy(demo_replay):
-    column = load_replay(demo_replay)["train"].data.table["state"].combine_chunks()
-    matrix = open_replay(demo_replay).transitions("train").states
-    assert matrix.base is not None  # a view of the Arrow buffer
-    assert column.flatten().to_numpy(zero_copy_only=True).dtype == np.float32
+def test_every_column_fits_torch_and_states_reach_it_without_a_copy(demo_replay):
+    train = load_replay(demo_replay)["train"]
+    batch = train.with_format("torch")[:8]
+    assert all(isinstance(column, torch.Tensor) for column in batch.values())
+    values = view_column(train, "state")
+    states = torch.from_dlpack(values).view(len(train), -1)
+    assert states.data_ptr() == values.buffers()[1].address
+    np.testing.assert_array_equal(states[:8].numpy(), batch["state"].numpy())
+    assert torch.from_dlpack(view_column(train, "action")).dtype == torch.int64
+
+
+def test_a_column_of_selected_rows_is_no_view(demo_replay):
+    with pytest.raises(ReplayError, match="selected, shuffled"):
+        view_column(load_replay(demo_replay)["train"].shuffle(seed=1), "state")
+
+
+def test_a_stream_gives_the_rows_row_group_by_row_group(demo_replay, monkeypatch):
+    monkeypatch.setattr(huggingface.pq.ParquetFile, "read", lambda *_: pytest.fail("read a whole split"))
+    stream = load_replay(demo_replay, "sofa_shaped", streaming=True)["validation"].with_format("torch")
+    monkeypatch.undo()
+    rows = list(stream)
+    whole = load_replay(demo_replay, "sofa_shaped")["validation"].with_format("torch")
+    assert len(rows) == len(whole)
+    assert torch.equal(
+        torch.stack([row["state"] for row in rows]).nan_to_num(-9), whole[:]["state"].nan_to_num(-9)
+    )
+    assert torch.equal(torch.stack([row["reward"] for row in rows]), whole[:]["reward"])
+
+
+def test_a_dataset_and_its_card_say_licence_citation_and_release(demo_replay, mimic, tmp_path):
+    info = load_replay(demo_replay)["train"].info
+    assert "ODbL" in info.license and "10.13026/dp1f-ex47" in info.citation and str(info.version) == "2.2.0"
+    card = (demo_replay / "README.md").read_text()
+    assert "ODbL" in card and "| `fluid_volume` | volume given in the step, mL |" in card
+    build(mimic, tmp_path)
+    card = (tmp_path / "replay/README.md").read_text()
+    assert "PhysioNet Credentialed" in card and "do not share them" in card
 
 
 def test_pandas_reads_a_split_in_one_line(demo_replay):
