@@ -24,13 +24,9 @@ from sepsis_cql.evaluation.estimate import estimate_policy
 from sepsis_cql.evaluation.estimators.fqe import make_fqe_data
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions, new_basis
 from sepsis_cql.evaluation.estimators.lstd import FqeData, episode_pulls, solve
-from sepsis_cql.evaluation.known_truth.calibrate import (
-    CalibrationSettings,
-    CaseSettings,
-    collect,
-    open_environment,
-)
+from sepsis_cql.evaluation.known_truth.calibrate import collect, open_environment
 from sepsis_cql.evaluation.known_truth.environments import Target
+from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.original_protocol import original_metrics
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -48,10 +44,16 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": N_REFITS}})
     chosen = load_shipped(CalibrationSettings, "calibration.yaml", {"truth_episodes": 1000})
-    environment = open_environment(chosen, settings, "synthetic")
-    case = CaseSettings(environment="synthetic", training=N_TRAINING, scored=N_SCORED, behavior="known")
+    case = CaseSettings(
+        environment="synthetic",
+        training=N_TRAINING,
+        scored=N_SCORED,
+        behavior="known",
+        policies={"network": [5.0]},
+    )
+    environment = open_environment(case, chosen, settings)
     data = collect(environment, case, chosen, settings)
-    target = environment.targets(data.train, environment.clinicians)[1]
+    target = environment.targets(data.train, environment.clinicians)[0]
     contenders = tasks(data, target, settings)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(arguments.rounds):

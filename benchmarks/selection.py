@@ -21,9 +21,10 @@ from sepsis_cql.common.provenance import package_versions
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import SHIPPED, load_shipped, parse_changes, read_record
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
-from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings, CaseSettings, collect
-from sepsis_cql.evaluation.known_truth.environments import IcuSepsis
+from sepsis_cql.evaluation.known_truth.calibrate import collect
+from sepsis_cql.evaluation.known_truth.environments import FiniteEnvironment
 from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
+from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.policies.base import QPolicy
 from sepsis_cql.evaluation.policies.load import policy_of_model
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -91,7 +92,7 @@ def main() -> None:
     print(result)
 
 
-class WideIcuSepsis(IcuSepsis):
+class WideIcuSepsis(FiniteEnvironment):
     """ICU-Sepsis with its 47 features in the first of this package's 62 inputs and zeros in the others."""
 
     def sample(self, n_episodes: int, seed: int) -> Transitions:
@@ -124,7 +125,7 @@ class TrueJudge:
         self.replay = ReplayFile(replay)
         self.truths: dict[float, float] = {}
         calibration = load_shipped(CalibrationSettings, "calibration.yaml")
-        environment = WideIcuSepsis([], self._settings.gamma, self._settings.bound)
+        environment = WideIcuSepsis(CASE, self._settings.gamma, self._settings.bound)
         self._data = collect(environment, CASE, calibration, self._settings)
         write_original(self._data.train, replay)
 

@@ -25,7 +25,9 @@ def calibrate(
     ] = "evaluation",
     changes: Changes = None,
 ) -> None:
-    """Measure bias, error, coverage and ranking of every estimator where the truth is known.
+    """Measure estimators and verdict where the truth is known: bias, coverage, ranking, wrong endorsements.
+
+    A run that was stopped goes on where it was, from NAME.repetitions.jsonl in the directory of --out.
 
     --set takes the sections `calibration` and `evaluation`.
     """
@@ -35,7 +37,7 @@ def calibrate(
     if unknown := sorted(set(case or []) - cases):
         raise EvaluationError(f"{config}: found no case {unknown}. Expected one of {sorted(cases)}.")
     # imported here, because torch would slow down every other command
-    from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings
+    from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings
     from sepsis_cql.evaluation.settings import EvaluationSettings
 
     settings = load_settings(CalibrationSettings, files[0], changed["calibration"])
@@ -54,17 +56,19 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
                 name,
                 settings,
                 rules,
+                out,
                 jobs=jobs,
-                report=partial(_show, progress, progress.add_task(name, total=settings.repetitions)),
+                report=partial(_show, progress, progress.add_task(name, total=settings.repetitions_of(name))),
             )
         write_json(out / f"{name}.json", record.model_dump(mode="json"))
         console.print(f"{name}: {out / name}.json")
         for policy in record.policies:
-            quality = policy.estimators[record.recommended]
+            difference, wrong = policy.difference, policy.wrongly_endorsed
             console.print(
-                f"  {policy.name}: true {policy.true_value:.2f}, {record.recommended} bias {quality.bias:+.2f}, "
-                f"coverage {quality.coverage:.3f}, gates hold {policy.passes_gates:.0%}, "
-                f"endorsed {policy.endorsed:.0%}"
+                f"  {policy.name}: true gain {policy.true_gain:+.2f}, bias of the difference {difference.bias:+.2f}, "
+                f"coverage {difference.coverage:.2f}, gates hold {policy.passes_gates:.0%}, "
+                f"endorsed {policy.endorsed.value:.0%}, wrongly {wrong.value:.1%} "
+                f"[{wrong.lower:.1%}, {wrong.upper:.1%}]"
             )
 
 

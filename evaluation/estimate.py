@@ -40,7 +40,7 @@ class PolicyEstimate:
         difference: the recommended one of them; None for the clinicians themselves.
         distance: of the independent value from the recommended one, in standard deviations of their difference over
             the same resamples; None where there are none.
-        worst_missing: mean weighted return, with the missing mass of the weights valued at the worst return.
+        worst_missing: recommended value, with the missing mass of the weights valued at the worst return.
         clinicians_value: mean return of the scored episodes.
         local_excess: share of decisions without local support, beyond the share of the clinicians' own.
         break_even_gamma: see `estimators.sensitivity`.
@@ -100,16 +100,30 @@ def estimate_policy(
         fqe=fits["fqe_cross_fitted"],
         differences=differences,
         distance=_distance(statistics[rules.recommended], statistics[rules.independent], refits),
-        worst_missing=value_missing_at_worst(returns, weights, settings.bound),
+        worst_missing=value_missing_at_worst(
+            _value(statistics[rules.recommended]),
+            weights,
+            settings.bound,
+            rules.missing_standard_errors,
+        ),
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
         break_even_gamma=break_even(returns, weights, float(returns.mean())),
     )
 
 
-def value_missing_at_worst(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
-    """Return the mean weighted return, with the mass that weights lack of a mean of 1 valued at the worst return."""
-    return float((weights * returns).mean() - bound * max(0.0, 1.0 - weights.mean()))
+def value_missing_at_worst(value: float, weights: np.ndarray, bound: float, standard_errors: float) -> float:
+    """Return a value, with the mass that weights lack of a mean of 1 beyond chance valued at the worst return.
+
+    Args:
+        value: of the policy, as the mass that is there says.
+        weights: (n_episodes,).
+        bound: largest absolute return.
+        standard_errors: of the mean weight that are held for chance.
+    """
+    error = weights.std(ddof=1) / np.sqrt(len(weights))
+    known = min(1.0, float(weights.mean() + standard_errors * error))
+    return known * value - (1 - known) * bound
 
 
 def local_excess(probabilities: np.ndarray, data: EvaluationData, rules: GateSettings) -> float:
@@ -212,7 +226,7 @@ def _difference(
     """Value of the policy minus mean return of the clinicians, on the same resampled episodes."""
     returns = data.episodes.returns
     lower = upper = np.nan
-    value = (statistic if isinstance(statistic, float) else statistic.value) - float(returns.mean())
+    value = _value(statistic) - float(returns.mean())
     if isinstance(statistic, FqeResult):  # refit by refit
         observed = statistic.refit_counts @ returns / statistic.refit_counts.sum(axis=1)
         lower, upper = compute_normal_interval(value, statistic.resampled() - observed)
@@ -220,6 +234,10 @@ def _difference(
         clinicians = importance.mean_estimator(returns)
         lower, upper = compute_difference_interval(statistic, clinicians, counts, method=settings.interval)
     return Difference(estimator=name, value=_finite(value), lower=_finite(lower), upper=_finite(upper))
+
+
+def _value(statistic: Statistic) -> float:
+    return statistic if isinstance(statistic, float) else statistic.value
 
 
 def _finite(value: float) -> float | None:

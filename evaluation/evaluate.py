@@ -13,7 +13,6 @@ from sepsis_cql.common.storage import write_json
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.data import REWARD_VARIANT, EvaluationData, load_evaluation_data
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_clinicians, estimate_policy
-from sepsis_cql.evaluation.known_truth.record import measured_lines
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics, original_metrics
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy
 from sepsis_cql.evaluation.policies.behavior import describe_behavior
@@ -95,7 +94,6 @@ def evaluate_policy(
         behavior=None if data is None else _describe_behavior(data, truth, settings),
         diagnostics=diagnostics,
         verdict=_overall(policies),
-        calibration=[] if data is None else measured_lines(),
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )
 

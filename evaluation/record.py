@@ -12,7 +12,6 @@ from pydantic import Field
 from sepsis_cql.common.privacy import Count
 from sepsis_cql.common.strict import Record, read_record
 from sepsis_cql.evaluation.estimators.weights import Weights
-from sepsis_cql.evaluation.known_truth.record import CalibrationLine
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior
 from sepsis_cql.evaluation.report.record import Diagnostics
@@ -117,8 +116,7 @@ class PolicyRecord(Record):
 class Evaluation(Record):
     """Contents of `evaluation.json`; under the published protocol alone there are no policies and no diagnostics.
 
-    `bound` is the largest attainable absolute return, and `calibration` says how the recommended estimator does where
-    the truth is known.
+    `bound` is the largest attainable absolute return.
     """
 
     policy: Policy
@@ -135,7 +133,6 @@ class Evaluation(Record):
     behavior: Behavior | None
     diagnostics: Diagnostics | None
     verdict: Verdict
-    calibration: list[CalibrationLine]
     versions: dict[str, str | None]
 
 

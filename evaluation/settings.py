@@ -86,6 +86,7 @@ class GateSettings(Settings):
     minimum_ess: float = Field(ge=1)
     mean_weight: tuple[float, float]
     fqe_bounding: float = Field(gt=0)
+    missing_standard_errors: float = Field(ge=0)
     independent: str
     family_distance: float = Field(gt=0)
     local_neighbors: int = Field(ge=1)

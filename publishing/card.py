@@ -12,6 +12,7 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import list_captions
+from sepsis_cql.evaluation.known_truth.record import measured_lines
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
 from sepsis_cql.evaluation.study import Study, StudyRun
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
@@ -158,6 +159,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "build": records.build.model_dump(mode="json"),
         "training": records.training.model_dump(mode="json"),
         "evaluation": evaluation,
+        "calibration": measured_lines(),
         "estimators": {
             name: caption
             for name, caption in list_captions("card").items()

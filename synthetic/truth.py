@@ -101,13 +101,7 @@ class Truth:
             for size, child in zip(sizes, sequence.spawn(len(sizes)), strict=True)
         ]
         died, n_steps = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        returns = np.where(died, -self.terminal_reward, self.terminal_reward) * gamma ** (n_steps - 1)
-        return TrueValue(
-            value=float(returns.mean()),
-            standard_error=float(returns.std(ddof=1) / np.sqrt(n_episodes)),
-            mortality=float(died.mean()),
-            n_episodes=n_episodes,
-        )
+        return value_of(died, n_steps, self.terminal_reward, gamma)
 
 
 def open_truth(replay: Replay) -> Truth | None:
@@ -132,16 +126,39 @@ def open_truth(replay: Replay) -> Truth | None:
     )
 
 
+def value_of(died: np.ndarray, n_steps: np.ndarray, terminal_reward: float, gamma: float) -> TrueValue:
+    """Return the value of finished rollouts.
+
+    Args:
+        died: (n,) by day 90.
+        n_steps: (n,) of each episode.
+        terminal_reward: plus for survival, minus for death.
+        gamma: discount a step.
+    """
+    returns = np.where(died, -terminal_reward, terminal_reward) * gamma ** (n_steps - 1)
+    return TrueValue(
+        value=float(returns.mean()),
+        standard_error=float(returns.std(ddof=1) / np.sqrt(len(died))),
+        mortality=float(died.mean()),
+        n_episodes=len(died),
+    )
+
+
 def _rollout(policy: Policy, icu: SimulatedICU, grid: ActionGrid) -> tuple[np.ndarray, np.ndarray]:
     """Death by day 90 and number of steps of each episode."""
     while icu.active.any():
         probabilities = np.asarray(policy.probabilities(icu.states), dtype=np.float64)
-        actions = _draw_actions(probabilities, icu)
+        actions = draw_actions(probabilities, icu)
         icu.step(*icu.clinicians.doses_of(actions, icu.states, grid, icu.rng))
     return icu.died, icu.n_steps
 
 
-def _draw_actions(probabilities: np.ndarray, icu: SimulatedICU) -> np.ndarray:
+def draw_actions(probabilities: np.ndarray, icu: SimulatedICU) -> np.ndarray:
+    """Draw the (n,) actions of a simulation's stays from (n, 25) probabilities.
+
+    Raises:
+        EvaluationError: they are not probabilities.
+    """
     if probabilities.shape != (icu.n, N_ACTIONS) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
         raise EvaluationError(
             f"The policy gave probabilities of shape {probabilities.shape}, expected ({icu.n}, {N_ACTIONS}) "

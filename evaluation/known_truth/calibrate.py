@@ -1,85 +1,45 @@
-"""Estimators held against known truth: bias, error, coverage of intervals, ranking of policies, false endorsements."""
+"""Estimators and verdict held against known truth: data collected and policies evaluated anew, again and again."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
-from typing import Literal
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
-from scipy.stats import norm, spearmanr
+from scipy.stats import norm
 
-from sepsis_cql.common.provenance import package_versions
-from sepsis_cql.common.strict import Settings
+from sepsis_cql.common.provenance import ROOT, code_sha256, git_commit, package_versions
+from sepsis_cql.common.storage import sha256_json
 from sepsis_cql.evaluation.data import EvaluationData, assemble_data, hold_out
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
 from sepsis_cql.evaluation.estimators.fqe import FqeResult
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import Method, compute_interval
-from sepsis_cql.evaluation.known_truth.environments import Environment, IcuSepsis, SimulatedIcu
-from sepsis_cql.evaluation.known_truth.record import Calibration, EstimatorQuality, PolicyQuality, Ranking
+from sepsis_cql.evaluation.known_truth.environments import Environment, FiniteEnvironment, Target
+from sepsis_cql.evaluation.known_truth.record import Calibration
+from sepsis_cql.evaluation.known_truth.repetitions import resume
+from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
+from sepsis_cql.evaluation.known_truth.simulated_icu import SimulatedIcu
+from sepsis_cql.evaluation.known_truth.summary import Numbers, Outcome, rank, summarize
 from sepsis_cql.evaluation.policies.base import FunctionPolicy
 from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
+from sepsis_cql.evaluation.record import Difference
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import check_gates, is_identified, judge
 
 SCORED_SEED = 1_000_000  # keeps scored episodes apart from training episodes
 BETTER = "better than clinicians"
-
-
-class CaseSettings(Settings):
-    """One setting: episodes to fit on, episodes to score on, and whether the behavior policy is estimated."""
-
-    environment: Literal["icu-sepsis", "synthetic"]
-    training: int = Field(ge=100)
-    scored: int = Field(ge=100)
-    behavior: Literal["known", "estimated"]
-
-
-class CalibrationSettings(Settings):
-    """`configs/calibration.yaml`."""
-
-    repetitions: int = Field(ge=2)
-    seed: int
-    resamples: int = Field(ge=50)
-    truth_episodes: int = Field(ge=1000)
-    repeated_truth_episodes: int = Field(ge=1000)
-    intervals: list[Method] = Field(min_length=1)
-    behavior_models: list[str] = Field(min_length=1)
-    temperatures: dict[str, list[float]]
-    cases: dict[str, CaseSettings]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One policy in one repetition.
-
-    Attributes:
-        name: of the policy.
-        true_value: of the policy.
-        estimates: value, lower and upper end by estimator and interval; NaN where undefined.
-        difference: value, lower and upper end of the recommended difference to the clinicians.
-        ess: effective sample size.
-        passes: every gate holds that any statement needs.
-        endorsed: the verdict is "better than clinicians".
-    """
-
-    name: str
-    true_value: float
-    estimates: dict[str, tuple[float, float, float]]
-    difference: tuple[float, float, float]
-    ess: float
-    passes: bool
-    endorsed: bool
+CODE = [ROOT / name for name in ("evaluation", "synthetic")]  # that repetitions depend on
 
 
 def calibrate(
     name: str,
     settings: CalibrationSettings,
     evaluation: EvaluationSettings,
+    out: Path,
     *,
     jobs: int = 1,
     report: Callable[[int], None] = lambda done: None,
@@ -89,93 +49,107 @@ def calibrate(
     Args:
         name: of the case in `settings`.
         settings: of the calibration.
-        evaluation: settings of the estimators and of the verdict.
+        evaluation: settings of the estimators and of the verdict; the calibration's refits take the place of its own.
+        out: directory for the repetitions; a run that was stopped goes on with them.
         jobs: processes.
         report: called with the number of repetitions done.
     """
-    environment = _environment(
-        settings.model_dump_json(), evaluation.model_dump_json(), settings.cases[name].environment
-    )
-    work = partial(_repeat, settings.model_dump_json(), name, evaluation)
-    repetitions = []
-    for outcomes in _map(work, settings.repetitions, jobs):
-        repetitions.append(outcomes)
+    case, n = settings.cases[name], settings.repetitions_of(name)
+    fqe = evaluation.fqe.model_copy(update={"refits": settings.refits})
+    evaluation = evaluation.model_copy(update={"fqe": fqe})
+    keys = settings.model_dump_json(exclude={"cases", "repetitions"}), case.model_dump_json()
+    environment = _environment(*keys, evaluation.model_dump_json())
+    made_with = sha256_json([*keys, evaluation.model_dump_json(), code_sha256(*CODE)])
+    run = partial(_run, partial(_repeat, *keys, evaluation), jobs)
+    repetitions: list[list[Outcome]] = []
+    for repetitions in resume(out / f"{name}.repetitions.jsonl", made_with, n, run):
         report(len(repetitions))
     return Calibration(
         case=name,
-        **settings.cases[name].model_dump(),
-        repetitions=settings.repetitions,
+        setting=case,
+        is_confounded=case.is_confounded,
+        repetitions=n,
         seed=settings.seed,
+        resamples=settings.resamples,
+        refits=settings.refits,
         recommended=evaluation.gates.recommended,
         clinicians_value=environment.clinicians_value,
         policies=[summarize(found, environment.clinicians_value) for found in zip(*repetitions, strict=True)],
         rankings=rank(repetitions),
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
+        commit=git_commit(),
     )
 
 
-def _map(work: Callable[[int], list[Outcome]], n: int, jobs: int) -> Iterator[list[Outcome]]:
-    if jobs == 1:
-        yield from map(work, range(n))
-    else:
-        with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, range(n))
+def _run(
+    work: Callable[[int], list[Outcome]], jobs: int, numbers: list[int]
+) -> Iterator[tuple[int, list[Outcome]]]:
+    """Each repetition with its number, as it is done."""
+    if jobs == 1 or len(numbers) < 2:
+        yield from ((number, work(number)) for number in numbers)
+        return
+    # a fork knows the environment with the true values that this process has found
+    with ProcessPoolExecutor(jobs, get_context("fork"), torch.set_num_threads, (1,)) as pool:
+        waiting = {pool.submit(work, number): number for number in numbers}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
-def open_environment(settings: CalibrationSettings, evaluation: EvaluationSettings, name: str) -> Environment:
+def open_environment(
+    case: CaseSettings, settings: CalibrationSettings, evaluation: EvaluationSettings
+) -> Environment:
     """Return the process with known truth that a case names, with the discount and the bound of the evaluation."""
-    temperatures = settings.temperatures[name]
-    if name == "icu-sepsis":
-        return IcuSepsis(temperatures, evaluation.gamma, evaluation.bound)
-    return SimulatedIcu(
-        temperatures,
-        settings.truth_episodes,
-        settings.repeated_truth_episodes,
-        evaluation.gamma,
-        evaluation.bound,
-    )
+    if case.environment == "synthetic":
+        return SimulatedIcu(case, settings, evaluation.gamma, evaluation.bound)
+    return FiniteEnvironment(case, evaluation.gamma, evaluation.bound)
 
 
 @cache
-def _environment(settings: str, evaluation: str, name: str) -> Environment:
+def _environment(settings: str, case: str, evaluation: str) -> Environment:
     """The same, kept by each process with the true values it has found."""
     return open_environment(
-        CalibrationSettings.model_validate_json(settings),
+        CaseSettings.model_validate_json(case),
+        _settings(settings),
         EvaluationSettings.model_validate_json(evaluation),
-        name,
     )
 
 
-def _repeat(settings: str, name: str, evaluation: EvaluationSettings, repetition: int) -> list[Outcome]:
-    chosen = CalibrationSettings.model_validate_json(settings)
-    case = chosen.cases[name]
-    environment = _environment(settings, evaluation.model_dump_json(), case.environment)
+def _settings(text: str) -> CalibrationSettings:
+    return CalibrationSettings.model_validate_json(text[:-1] + ',"cases":{},"repetitions":2}')
+
+
+def _repeat(settings: str, case: str, evaluation: EvaluationSettings, repetition: int) -> list[Outcome]:
+    chosen, rules = _settings(settings), CaseSettings.model_validate_json(case)
+    environment = _environment(settings, case, evaluation.model_dump_json())
     seed = chosen.seed + repetition
     evaluation = evaluation.model_copy(update={"seed": seed})
-    data = collect(environment, case, chosen, evaluation)
-    clinicians = environment.clinicians if case.behavior == "known" else data.clinicians
-    counts = data.counts(chosen.resamples, seed)
-    outcomes = []
-    for target in environment.targets(data.train, clinicians):
-        policy_estimate = estimate_policy(
-            EvaluatedPolicy(target.policy, "learned", "none"), data, evaluation, chosen.resamples
-        )
-        gates = check_gates(policy_estimate, data.behavior, evaluation)
-        passes = is_identified(gates)
-        difference = policy_estimate.difference
-        assert difference is not None
-        outcomes.append(
-            Outcome(
-                name=target.policy.name,
-                true_value=target.true_value,
-                estimates=_estimates(policy_estimate, counts, chosen.intervals),
-                difference=_numbers(difference.value, difference.lower, difference.upper),
-                ess=policy_estimate.summary.ess,
-                passes=passes,
-                endorsed=judge(policy_estimate, gates, [], evaluation).label == BETTER,
-            )
-        )
-    return outcomes
+    data = collect(environment, rules, chosen, evaluation)
+    clinicians = environment.clinicians if rules.behavior == "known" else data.clinicians
+    targets = environment.targets(data.train, clinicians)
+    return [_evaluate(target, data, chosen, evaluation) for target in targets]
+
+
+def _evaluate(
+    target: Target, data: EvaluationData, chosen: CalibrationSettings, evaluation: EvaluationSettings
+) -> Outcome:
+    """What the evaluation makes of one policy."""
+    policy = EvaluatedPolicy(target.policy, "learned", "none")
+    found = estimate_policy(policy, data, evaluation, chosen.resamples)
+    gates = check_gates(found, data.behavior, evaluation)
+    rules = evaluation.gates
+    return Outcome(
+        name=target.policy.name,
+        true_value=target.true_value,
+        estimates=_estimates(found, data.counts(chosen.resamples, evaluation.seed), chosen.intervals),
+        differences=(
+            _ends(found.differences[rules.recommended]),
+            _ends(found.differences[rules.independent]),
+        ),
+        ess=found.summary.ess,
+        passes=is_identified(gates),
+        endorsed=judge(found, gates, [], evaluation).label == BETTER,
+        gates={gate.name: (gate.value, gate.passed) for gate in gates},
+    )
 
 
 def collect(
@@ -206,7 +180,7 @@ def collect(
 
 def _estimates(
     policy_estimate: PolicyEstimate, counts: np.ndarray, methods: list[Method]
-) -> dict[str, tuple[float, float, float]]:
+) -> dict[str, Numbers]:
     """Every estimator with its own interval, those by weights with each of several, and the published one's."""
     found = {}
     for name, statistic in policy_estimate.statistics.items():
@@ -216,70 +190,15 @@ def _estimates(
         elif isinstance(statistic, FqeResult):
             found[name] = statistic.value, *statistic.interval()
     assert policy_estimate.fqe is not None
-    initial = policy_estimate.fqe.initial_values
+    initial, value = policy_estimate.fqe.initial_values, policy_estimate.fqe.value
     margin = float(norm.ppf(0.975) * initial.std(ddof=1) / np.sqrt(len(initial)))
-    found["fqe_cross_fitted, initial states only"] = (
-        policy_estimate.fqe.value,
-        policy_estimate.fqe.value - margin,
-        policy_estimate.fqe.value + margin,
-    )
+    found["fqe_cross_fitted, initial states only"] = value, value - margin, value + margin
     return found
 
 
-def _numbers(*values: float | None) -> tuple[float, float, float]:
-    value, lower, upper = (float("nan") if value is None else value for value in values)
+def _ends(difference: Difference) -> Numbers:
+    value, lower, upper = (
+        float("nan") if number is None else number
+        for number in (difference.value, difference.lower, difference.upper)
+    )
     return value, lower, upper
-
-
-def summarize(found: tuple[Outcome, ...], clinicians: float) -> PolicyQuality:
-    """Summarize bias, error and coverage of every estimator for one policy over all repetitions."""
-    truth = np.array([one.true_value for one in found])
-    passes = np.array([one.passes for one in found])
-    endorsed = np.array([one.endorsed for one in found])
-    return PolicyQuality(
-        name=found[0].name,
-        true_value=float(truth.mean()),
-        ess=float(np.mean([one.ess for one in found])),
-        passes_gates=float(passes.mean()),
-        endorsed=float(endorsed.mean()),
-        wrongly_endorsed=float((endorsed & (truth <= clinicians)).mean()),
-        estimators={
-            name: _quality(np.array([one.estimates[name] for one in found]), truth, passes)
-            for name in found[0].estimates
-        },
-        difference=_quality(np.array([one.difference for one in found]), truth - clinicians, passes),
-    )
-
-
-def _quality(numbers: np.ndarray, truth: np.ndarray, passes: np.ndarray) -> EstimatorQuality:
-    """Errors of (n, 3) values with their intervals; an undefined one covers nothing."""
-    value, lower, upper = numbers.T
-    error = value - truth
-    covered = (lower <= truth) & (truth <= upper)
-    known = np.isfinite(error)
-    if not known.any():
-        return EstimatorQuality(undefined=1.0, coverage=0.0)
-    return EstimatorQuality(
-        undefined=float(1 - known.mean()),
-        bias=float(error[known].mean()),
-        standard_deviation=float(error[known].std()),
-        rmse=float(np.sqrt((error[known] ** 2).mean())),
-        mean_width=float((upper - lower)[known].mean()),
-        coverage=float(covered.mean()),
-        coverage_where_gates_hold=float(covered[passes].mean()) if passes.any() else None,
-    )
-
-
-def rank(repetitions: list[list[Outcome]]) -> dict[str, Ranking]:
-    """Measure how well each estimator orders the policies of a repetition."""
-    rankings = {}
-    for name in repetitions[0][0].estimates:
-        correlations, regrets = [], []
-        for outcomes in repetitions:
-            truth = np.array([one.true_value for one in outcomes])
-            value = np.array([one.estimates[name][0] for one in outcomes])
-            value = np.where(np.isfinite(value), value, -np.inf)
-            correlations.append(spearmanr(value, truth).statistic if len(set(value)) > 1 else 0.0)
-            regrets.append(truth.max() - truth[value.argmax()])
-        rankings[name] = Ranking(spearman=float(np.mean(correlations)), regret=float(np.mean(regrets)))
-    return rankings

@@ -1,9 +1,10 @@
-"""The shape of a calibration record: how each estimator did against known truth, as strictly checked models."""
+"""The shape of a calibration record: how estimators and verdict did against known truth, as strictly checked models."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 from sepsis_cql.common.strict import Record, read_record
+from sepsis_cql.evaluation.known_truth.settings import CaseSettings
 
 MEASURED = Path(__file__).with_name("measured")  # what `sepsis-cql calibrate --out` wrote, one file a case
 
@@ -28,28 +29,42 @@ class EstimatorQuality(Record):
     coverage_where_gates_hold: float | None = None
 
 
+class Share(Record):
+    """A share of repetitions with its exact 95% interval (Clopper & Pearson 1934)."""
+
+    value: float
+    lower: float
+    upper: float
+
+
 class PolicyQuality(Record):
     """One policy over all repetitions.
 
     Attributes:
         name: of the policy.
         true_value: mean over repetitions, for policies learned anew in each.
+        true_gain: the same less the clinicians' value.
         ess: mean effective sample size.
-        passes_gates: share of repetitions in which every gate holds.
-        endorsed: share in which the verdict is "better than clinicians".
-        wrongly_endorsed: share in which it is, and the policy is not better.
+        passes_gates: share of repetitions in which every gate holds that any statement needs.
+        endorsed: in which the verdict is "better than clinicians".
+        wrongly_endorsed: in which it is, and the policy is not better.
+        refused: share of repetitions in which each gate fails, by its name; those that never fail are left out.
         estimators: by name and interval.
         difference: of the recommended estimator's difference to the clinicians.
+        independent_difference: of the other family's that an endorsement needs.
     """
 
     name: str
     true_value: float
+    true_gain: float
     ess: float
     passes_gates: float
-    endorsed: float
-    wrongly_endorsed: float
+    endorsed: Share
+    wrongly_endorsed: Share
+    refused: dict[str, float]
     estimators: dict[str, EstimatorQuality]
     difference: EstimatorQuality
+    independent_difference: EstimatorQuality
 
 
 class Ranking(Record):
@@ -60,39 +75,50 @@ class Ranking(Record):
 
 
 class Calibration(Record):
-    """One case: the data, the policies, and what the estimators made of them."""
+    """One case: the data, the policies, and what the estimators made of them.
+
+    Attributes:
+        is_confounded: whether clinicians act on what the state lacks and what changes the outcome.
+        commit: of the code that made it, with `-dirty` where files differed from it.
+    """
 
     case: str
-    environment: Literal["icu-sepsis", "synthetic"]
-    training: int
-    scored: int
-    behavior: Literal["known", "estimated"]
+    setting: CaseSettings
+    is_confounded: bool
     repetitions: int
     seed: int
+    resamples: int
+    refits: int
     recommended: str
     clinicians_value: float
     policies: list[PolicyQuality]
     rankings: dict[str, Ranking]
     versions: dict[str, str | None]
+    commit: str | None
 
 
 class CalibrationLine(Record):
-    """How the recommended estimator did on one policy of one case; see `Calibration` and `PolicyQuality`."""
+    """How verdict and recommended estimator did on one policy of one case; see `Calibration` and `PolicyQuality`."""
 
     case: str
     training: int
     scored: int
     behavior: str
+    is_confounded: bool
     repetitions: int
     policy: str
     true_value: float
     clinicians_value: float
+    ess: float
     bias: float | None
     coverage: float
     coverage_where_gates_hold: float | None
+    difference_coverage: float
+    difference_coverage_where_gates_hold: float | None
     passes_gates: float
-    endorsed: float
-    wrongly_endorsed: float
+    endorsed: Share
+    wrongly_endorsed: Share
+    commit: str | None
 
 
 def load_calibration(file: Path) -> Calibration:
@@ -101,22 +127,27 @@ def load_calibration(file: Path) -> Calibration:
 
 
 def measured_lines(directory: Path = MEASURED) -> list[CalibrationLine]:
-    """Return how the recommended estimator did where the truth is known, a line for each policy of each case."""
-    lines = []
-    for record in map(load_calibration, sorted(directory.glob("*.json"))):
-        for policy in record.policies:
-            quality = policy.estimators[record.recommended]
-            lines.append(
-                CalibrationLine(
-                    policy=policy.name,
-                    clinicians_value=record.clinicians_value,
-                    bias=quality.bias,
-                    coverage=quality.coverage,
-                    coverage_where_gates_hold=quality.coverage_where_gates_hold,
-                    **record.model_dump(include={"case", "training", "scored", "behavior", "repetitions"}),
-                    **policy.model_dump(
-                        include={"true_value", "passes_gates", "endorsed", "wrongly_endorsed"}
-                    ),
-                )
-            )
-    return lines
+    """Return how verdict and recommended estimator did where the truth is known, the worst policies first."""
+    lines = [
+        line for record in map(load_calibration, sorted(directory.glob("*.json"))) for line in _lines(record)
+    ]
+    return sorted(lines, key=lambda line: (line.is_confounded, line.true_value - line.clinicians_value))
+
+
+def _lines(record: Calibration) -> Iterable[CalibrationLine]:
+    shared = record.model_dump(include={"case", "is_confounded", "repetitions", "clinicians_value", "commit"})
+    shared |= record.setting.model_dump(include={"training", "scored", "behavior"})
+    for policy in record.policies:
+        quality, difference = policy.estimators[record.recommended], policy.difference
+        yield CalibrationLine(
+            policy=policy.name,
+            bias=quality.bias,
+            coverage=quality.coverage,
+            coverage_where_gates_hold=quality.coverage_where_gates_hold,
+            difference_coverage=difference.coverage,
+            difference_coverage_where_gates_hold=difference.coverage_where_gates_hold,
+            **shared,
+            **policy.model_dump(
+                include={"true_value", "ess", "passes_gates", "endorsed", "wrongly_endorsed"}
+            ),
+        )

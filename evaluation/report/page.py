@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepsis_cql.evaluation.estimators.table import list_captions
+from sepsis_cql.evaluation.known_truth.record import measured_lines
 from sepsis_cql.evaluation.record import Evaluation
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
 
@@ -27,6 +28,7 @@ def render_page(evaluation: Evaluation, figures: list[Path]) -> str:
     template = environment.get_template("report.html.j2")
     return template.render(
         found=evaluation,
+        calibration=measured_lines() if evaluation.policies else [],
         figures=images,
         captions=list_captions(),
         show=_show,

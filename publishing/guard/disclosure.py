@@ -54,7 +54,6 @@ def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
         "behavior": _reduce_behavior(values["behavior"]),
         "diagnostics": _reduce_diagnostics(values["diagnostics"], found),
         "verdict": policies[0]["verdict"] if policies else values["verdict"],
-        "calibration": found.model_dump(mode="json")["calibration"],
     }
     return PublishedEvaluation.model_validate(values)
 
