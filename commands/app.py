@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import sepsis_cql
+from sepsis_cql.commands.audit_claims import audit_claims
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.calibrate import calibrate
 from sepsis_cql.commands.checkpoints import import_checkpoint
@@ -59,6 +60,7 @@ app.command()(train)
 app.command()(sweep)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(audit_claims)
 app.command()(card)
 app.command()(export)
 app.command()(push)

@@ -1,0 +1,76 @@
+"""Published tables whose flaws are known, and one that has none."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sepsis_cql.commands.app import app
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.evaluation.claims import find_flaws, load_claims
+
+TABLES = Path(__file__).with_name("claims")
+
+
+def flaws(name):
+    return find_flaws(load_claims(TABLES / f"{name}.yaml"), 150.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        (
+            "published_card",
+            {"unattainable", "few episodes", "initial states", "no clinicians", "no baseline", "families differ"},
+        ),
+        (
+            "sibling_iql",
+            {
+                "few episodes", "no interval", "few resamples", "families differ", "worse than clinicians",
+                "worse than a baseline",
+            },
+        ),
+        (
+            "sepsis_agent",
+            {"clinicians differ", "unstated size", "no interval", "worse than a baseline", "unstated range"},
+        ),
+        ("factored_actions", {"unstated size"}),
+        ("sound", set()),
+    ],
+)  # fmt: skip
+def test_each_flaw_of_a_published_table_is_named_and_no_other(name, kinds):
+    assert {flaw.kind for flaw in flaws(name)} == kinds
+
+
+def test_flaws_give_the_numbers():
+    sentences = " ".join(flaw.sentence for name in ("published_card", "sepsis_agent") for flaw in flaws(name))
+    assert "15.6899, 15.6166, 15.7556 lies outside the attainable returns of -15 to 15" in sentences
+    assert "10.4089 effective episodes of 2,585" in sentences
+    assert "wis 5.27, wpdis 10.82" in sentences  # the clinicians' DR may differ, by its model
+
+
+def test_the_command_exits_with_1_where_there_is_a_flaw_and_0_where_there_is_none():
+    runner = CliRunner()
+    assert runner.invoke(app, ["audit-claims", str(TABLES / "sound.yaml")]).exit_code == 0
+    result = runner.invoke(app, ["audit-claims", str(TABLES / "published_card.yaml")])
+    assert result.exit_code == 1
+    assert "few episodes" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("source: x\n", "found no `rows`"),
+        ("source: x\nrows: [{policy: a, role: hero, estimator: wis, value: 1}]\n", "role"),
+        (
+            "source: x\nattainable: [1, 0]\nrows: [{policy: a, role: learned, estimator: wis, value: 1}]\n",
+            "lower end",
+        ),
+        ("source: x\nrows: [{policy: a, role: learned, estimator: wis, value: .nan}]\n", "finite"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_field(tmp_path, text, found):
+    file = tmp_path / "table.yaml"
+    file.write_text(text)
+    with pytest.raises(SepsisCQLError, match=found):
+        load_claims(file)
