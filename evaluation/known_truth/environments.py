@@ -6,6 +6,7 @@ ICU-Sepsis and the sepsis simulator are finite processes with exact values. The 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -93,9 +94,12 @@ class FiniteEnvironment:
         for kind, parameters in self._case.policies.items():
             for parameter in parameters:
                 name, table = self._make(kind, parameter, behavior, train)
-                policy = FunctionPolicy(name, lambda states, table=table: table[self._index(states)])
+                policy = FunctionPolicy(name, partial(self._look_up, table))
                 found.append(Target(policy, self._process.true_value(table)))
         return found
+
+    def _look_up(self, table: np.ndarray, states: np.ndarray) -> np.ndarray:
+        return np.asarray(table[self._index(states)])
 
     def _make(
         self, kind: str, parameter: float, behavior: np.ndarray, train: Transitions

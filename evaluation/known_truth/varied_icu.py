@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,9 @@ def _join(parts: list[Transitions]) -> Transitions:
         part.stay_id + sum(other.n_episodes for other in parts[:index]) for index, part in enumerate(parts)
     ]
     names = ("states", "actions", "rewards", "next_states", "terminals", "step_index")
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in names
+    }
     return replace(parts[0], **columns, stay_id=np.concatenate(stay), subject_id=np.concatenate(stay))
 
 
