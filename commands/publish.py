@@ -82,6 +82,10 @@ def push(
     repository: Annotated[str, typer.Argument(metavar="REPO", help="Hub id, OWNER/NAME.")],
     run: Annotated[Path | None, typer.Option(help="Run directory to export first.")] = None,
     export: Annotated[Path | None, typer.Option(help="Directory written by `export`.")] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Replay directory of simulated tables: made anew and pushed as a dataset."),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     pr: Annotated[bool, typer.Option("--pr", help="Open a pull request; the main branch stays.")] = False,
     tag: Annotated[str | None, typer.Option(help="Name for the new revision, such as v1.")] = None,
@@ -89,18 +93,23 @@ def push(
         bool, typer.Option("--dry-run", help="Only list what would go up and why; contacts nobody.")
     ] = False,
 ) -> None:
-    """Put an export on the Hub in one commit, download it again to compare, then tag it.
+    """Put an export, or a simulated replay, on the Hub in one commit, download it again to compare, then tag it.
 
     The login is the Hub's own: `hf auth login`.
     """
     from sepsis_cql.publishing.export import export_run
-    from sepsis_cql.publishing.guard.files import read_export
+    from sepsis_cql.publishing.guard.files import Export, read_export
     from sepsis_cql.publishing.hub import push as push_export
 
-    if (run is None) == (export is None):
-        raise PublishingError("push: give exactly one of --run and --export.")
+    if [run, export, replay].count(None) != 2:
+        raise PublishingError("push: give exactly one of --run, --export and --replay.")
     with nullcontext() if dry_run else one_writer(f"Hub repository {repository}", "push"):
-        checked = read_export(export) if export is not None else export_run(cast("Path", run))
+        if replay is not None:
+            from sepsis_cql.publishing.dataset import make_dataset
+
+            checked: Export = make_dataset(replay)
+        else:
+            checked = read_export(export) if export is not None else export_run(cast("Path", run))
         files = checked.list_files()
         if dry_run:
             for name, size, reason in files:

@@ -84,8 +84,8 @@ def push(
     export.list_files()
     api = api or HfApi()
     with explained(repository):
-        api.create_repo(repository, private=private or None, exist_ok=True)
-        parent = str(api.repo_info(repository, revision="main").sha)
+        api.create_repo(repository, private=private or None, exist_ok=True, repo_type=export.kind)
+        parent = str(api.repo_info(repository, revision="main", repo_type=export.kind).sha)
         obsolete = _obsolete_files(api, repository, parent, export)
         _check_tag_is_free(api, repository, tag, parent, export)
         commit = api.create_commit(
@@ -95,23 +95,26 @@ def push(
             commit_message=_message(export),
             parent_commit=parent,
             create_pr=pull_request,
+            repo_type=export.kind,
         )
         _check_published(api, repository, commit.oid, export)
         if tag:
-            _set_tag(api, repository, tag, commit.oid)
+            _set_tag(api, repository, tag, commit.oid, export.kind)
     return Published(commit.oid, commit.pr_url or commit.commit_url, is_new=commit.oid != parent)
 
 
-def download(repository: str, revision: str | None, directory: Path, api: HfApi | None = None) -> str:
-    """Download a revision into `directory` and return its commit id.
+def download(
+    repository: str, revision: str | None, directory: Path, api: HfApi | None = None, kind: str = "model"
+) -> str:
+    """Download a revision of a model or dataset into `directory` and return its commit id.
 
     Raises:
         PublishingError: the Hub says no.
     """
     api = api or HfApi()
     with explained(repository):
-        commit = str(api.repo_info(repository, revision=revision).sha)
-        api.snapshot_download(repository, revision=commit, local_dir=directory)
+        commit = str(api.repo_info(repository, revision=revision, repo_type=kind).sha)
+        api.snapshot_download(repository, revision=commit, local_dir=directory, repo_type=kind)
     _drop_client_files(directory)
     return commit
 
@@ -156,12 +159,14 @@ def _explanation(error: BaseException) -> str:
 
 def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) -> list[str]:
     """Files of the earlier export that the new one lacks; files nobody here exported are an error."""
-    remote = set(api.list_repo_files(repository, revision=parent))
+    remote = set(api.list_repo_files(repository, revision=parent, repo_type=export.kind))
     ours = set(export.files)
     earlier: set[str] = set()
     if MANIFEST in remote:
         with tempfile.TemporaryDirectory() as folder:
-            file = api.hf_hub_download(repository, MANIFEST, revision=parent, local_dir=folder)
+            file = api.hf_hub_download(
+                repository, MANIFEST, revision=parent, local_dir=folder, repo_type=export.kind
+            )
             earlier = {MANIFEST, *parse_manifest(Path(file).read_bytes(), f"{repository}/{MANIFEST}").files}
     if foreign := sorted(remote - earlier - MADE_BY_THE_HUB):
         raise PublishingError(
@@ -173,15 +178,15 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) ->
 
 def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, export: Export) -> None:
     """Refuse before anything is written; the tag may name the parent where that holds the same export."""
-    target = _tags(api, repository).get(tag) if tag else None
+    target = _tags(api, repository, export.kind).get(tag) if tag else None
     if target and not (target == parent and _holds_same_manifest(api, repository, parent, export)):
         raise PublishingError(_tag_is_taken(repository, tag, target))
 
 
-def _set_tag(api: HfApi, repository: str, tag: str, commit: str) -> None:
-    target = _tags(api, repository).get(tag)
+def _set_tag(api: HfApi, repository: str, tag: str, commit: str, kind: str) -> None:
+    target = _tags(api, repository, kind).get(tag)
     if target is None:
-        api.create_tag(repository, tag=tag, revision=commit)
+        api.create_tag(repository, tag=tag, revision=commit, repo_type=kind)
     elif target != commit:
         raise PublishingError(_tag_is_taken(repository, tag, target))
 
@@ -195,7 +200,9 @@ def _tag_is_taken(repository: str, tag: str | None, target: str) -> str:
 def _holds_same_manifest(api: HfApi, repository: str, revision: str, export: Export) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            remote = api.hf_hub_download(repository, MANIFEST, revision=revision, local_dir=folder)
+            remote = api.hf_hub_download(
+                repository, MANIFEST, revision=revision, local_dir=folder, repo_type=export.kind
+            )
         except EntryNotFoundError:
             return False
         return Path(remote).read_bytes() == export.files[MANIFEST]
@@ -203,7 +210,7 @@ def _holds_same_manifest(api: HfApi, repository: str, revision: str, export: Exp
 
 def _check_published(api: HfApi, repository: str, commit: str, export: Export) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        download(repository, commit, Path(folder), api)
+        download(repository, commit, Path(folder), api, export.kind)
         names = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
         same = {
             name
@@ -225,10 +232,10 @@ def _drop_client_files(directory: Path) -> None:
     (directory / ".gitattributes").unlink(missing_ok=True)
 
 
-def _tags(api: HfApi, repository: str) -> dict[str, str]:
-    return {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
+def _tags(api: HfApi, repository: str, kind: str) -> dict[str, str]:
+    return {ref.name: ref.target_commit for ref in api.list_repo_refs(repository, repo_type=kind).tags}
 
 
 def _message(export: Export) -> str:
-    checkpoint = next((name for name in export.files if name.endswith(".pt")), "package")
+    checkpoint = next((name for name in export.files if name.endswith(".pt")), export.kind)
     return f"Publish {Path(checkpoint).stem}"

@@ -42,6 +42,11 @@ class Export:
 
     files: Mapping[str, bytes]
 
+    @property
+    def kind(self) -> str:
+        """What the Hub calls a repository of it."""
+        return "model"
+
     def list_files(self) -> list[tuple[str, int, str]]:
         """Return path, size in bytes and the reason it may be published, of each file.
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_" + "localtesttoken" * 2
 READ_ONLY_TOKEN = "hf_" + "readonlytoken" * 2
-LFS_SUFFIXES = (".safetensors", ".pt", ".png")
+LFS_SUFFIXES = (".safetensors", ".pt", ".png", ".parquet")
 
 
 @dataclass
@@ -190,6 +190,7 @@ def create_repository(handler: Handler) -> None:
     handler._may_write()
     request = json.loads(handler.body)
     name = f"{request.get('organization') or 'someone'}/{request['name']}"
+    name = f"datasets/{name}" if request.get("type") == "dataset" else name
     url = f"{handler.server.url}/{name}"
     if name in handler.server.repositories:
         handler._json({"error": "You already created this model repo", "url": url}, 409)
@@ -345,7 +346,8 @@ def resolve(handler: Handler, name: str, revision: str, path: str) -> None:
 for _method in ("HEAD", "POST", "PUT"):
     setattr(Handler, f"do_{_method}", lambda self, method=_method: self._serve(method))
 
-MODEL = r"/api/models/([^/]+/[^/]+)"
+# a dataset is kept under datasets/NAME, as its pages are called
+MODEL = r"/api/(?:models/)?((?:datasets/)?[^/]+/[^/]+)"
 ROUTES = [
     ("POST", r"/api/repos/create", create_repository),
     ("POST", r"/api/validate-yaml", validate_yaml),
@@ -356,9 +358,9 @@ ROUTES = [
     ("POST", MODEL + r"/preupload/(.+)", preupload),
     ("POST", MODEL + r"/commit/(.+)", commit),
     ("POST", MODEL + r"/tag/(.+)", tag),
-    ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", lfs_batch),
+    ("POST", r"/((?:datasets/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch", lfs_batch),
     ("PUT", r"/lfs-objects/([0-9a-f]{64})", lfs_upload),
     ("POST", r"/lfs-objects/([0-9a-f]{64})/verify", lfs_verify),
-    ("GET", r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", resolve),
-    ("HEAD", r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", resolve),
+    ("GET", r"/((?:datasets/)?[^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", resolve),
+    ("HEAD", r"/((?:datasets/)?[^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", resolve),
 ]

@@ -125,8 +125,8 @@ def test_run_is_exported_before_it_is_pushed(export, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "exactly one of --run and --export"),
-        (["--run", "run", "--export", "export"], "exactly one of --run and --export"),
+        ([], "exactly one of --run, --export and --replay"),
+        (["--run", "run", "--export", "export"], "exactly one of --run, --export and --replay"),
         (["--export", "nowhere"], "nowhere: not a directory"),
     ],
 )
