@@ -1,6 +1,40 @@
-"""Run the `sepsis-cql` command as `python -m sepsis_cql`."""
+"""Run the `sepsis-cql` command, which Ctrl-C ends with one line from its first import on."""
 
-from sepsis_cql.commands.app import main
+import _thread
+import os
+import sys
+from typing import Any
+
+STOPPED = "interrupted. Nothing half-written is left.\n"
+
+
+def main() -> None:
+    """Import and run the command; Ctrl-C, also while modules are imported, is one line and exit code 130."""
+    sys.unraisablehook = _interrupt_again
+    try:
+        from sepsis_cql.commands.app import main as run
+    except BaseException as error:
+        if not _is_interrupted(error):
+            raise
+        os.write(2, STOPPED.encode())
+        os._exit(130)
+    run()
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error of an import, which a compiled module can turn into one of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeat a Ctrl-C that fell into a destructor or a callback, where Python would print and forget it."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(unraisable)
+
 
 if __name__ == "__main__":
     main()

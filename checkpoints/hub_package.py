@@ -1,5 +1,6 @@
 """Model packages: written with the code that loads them, read without running any code they hold."""
 
+import errno
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from sepsis_cql.common.errors import CheckpointError
-from sepsis_cql.common.storage import read_json
+from sepsis_cql.common.storage import errno_of, read_json
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
@@ -163,6 +164,8 @@ def _locate(path_or_id: str | Path, revision: str | None) -> Path:
             )
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
+        if errno_of(error) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+            raise
         raise CheckpointError(
             f"{path_or_id}: neither a directory here nor a model the Hub gave ({error}). Check the path, or "
             "the id, revision and login."

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import sepsis_cql
+from sepsis_cql.commands.audit import audit
 from sepsis_cql.commands.audit_claims import audit_claims
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.calibrate import calibrate
@@ -60,6 +61,7 @@ app.command()(train)
 app.command()(sweep)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(audit)
 app.command()(audit_claims)
 app.command()(card)
 app.command()(export)

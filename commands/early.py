@@ -42,7 +42,7 @@ def check_selection(file: Path | None) -> None:
 def check_policy(spec: str) -> None:
     """Refuse a --policy that is neither here nor spelled like a module's function or a revision on the Hub."""
     path = Path(spec)
-    if path.exists():
+    if spec and path.exists():
         return
     if path.suffix in (".pt", ".d3"):
         raise EvaluationError(f"{spec}: not found. Expected a file that training wrote.")

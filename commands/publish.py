@@ -42,7 +42,7 @@ def card(
         with one_writer(out, "card"):
             file = write_card(out)
     else:
-        parts = run / "replay", run / "training", run / "evaluation"
+        parts = run / "replay", run / "training", run / "evaluation", run / "audit"
         with new_directory(out, "card", force=force, inputs=parts) as directory:
             write_package(run, directory)
         file = out / "README.md"

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from sepsis_cql.commands.audit import audit
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
@@ -111,7 +112,7 @@ def reproduce(
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     force: Force = False,
 ) -> None:
-    """Walk the whole study: tables, build, both stages of the protocol, frozen choice, test split once, card, export.
+    """Walk the whole study: tables, build, both stages of the protocol, frozen choice, test split once, audit, card, export.
 
     The same command goes on where it was stopped. --set takes the sections `study`, `synthetic`, `replay`, `sweep`,
     `training`, `runtime` and `evaluation`.
@@ -188,6 +189,9 @@ def _walk(
             )
     with stages.stage("compare the choices"):
         print_choices(_describe(out, size, sweep, scorer, runs))
+    if not (out / "audit").exists():
+        with stages.stage("audit"):
+            audit(run=out)
     with stages.stage("card"):
         card(run=out, out=out / "card", force=True)
     with stages.stage("export"):

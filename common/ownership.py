@@ -18,14 +18,21 @@ MARK = ".sepsis-cql"
 TEMPORARY = ".sepsis-cql-tmp-"  # how the name of everything unfinished begins
 STAGES = (
     "synthesize", "download", "build", "concepts", "train", "sweep", "evaluate", "calibrate", "card", "export",
-    "export-pt", "import-checkpoint", "reproduce",
+    "export-pt", "import-checkpoint", "reproduce", "audit",
 )  # fmt: skip
 
 
 def user_directory(name: str) -> Path:
     """Return a directory of this user's own state, readable by nobody else: below SEPSIS_CQL_HOME or XDG_STATE_HOME."""
-    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    directory = Path(os.environ.get(HOME) or Path(state, "sepsis-cql"), name)
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    except RuntimeError:  # a user without a home, as in some containers
+        state = None
+    if not (state or os.environ.get(HOME)):
+        raise SepsisCQLError(
+            f"This user has no home directory, expected one for locks and the ledger. Set {HOME} to a directory."
+        )
+    directory = Path(os.environ.get(HOME) or Path(state or "", "sepsis-cql"), name)
     directory.parent.mkdir(parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
     return directory

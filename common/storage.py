@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -167,13 +168,23 @@ def explain_failure(error: BaseException) -> str | None:
         return f"The database engine ran out of memory ({str(error).splitlines()[0]}). Allow more with --memory-limit."
     number = errno_of(error)
     if number not in ADVICE:
-        return None
+        return _explain_engine(error)
     named = getattr(error, "filename", None) or next(iter(re.findall(r'"(/[^"]+)"', str(error))), None)
     name = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else "A file"
     name = name.split(f"/{TEMPORARY}")[0]  # the directory of something unfinished
     return (
         f"{name}: cannot be written or opened ({os.strerror(number)}). {ADVICE[number]}, or choose another place, then "
         "run the command again; what was there before is as it was."
+    )
+
+
+def _explain_engine(error: BaseException) -> str | None:
+    """Return a sentence for an error of the database engine, whose own text can quote a cell of a table."""
+    if not type(error).__module__.startswith(("duckdb", "_duckdb")):
+        return None
+    return (
+        f"The database engine refused the tables ({type(error).__name__}); its message is not shown, because it can "
+        "quote patients' values. Compare the files with the release's SHA256SUMS.txt."
     )
 
 
@@ -220,20 +231,34 @@ def read_json(path: Path, *, expected: str) -> Any:
         expected: what it is and which command makes it, for the error message.
 
     Raises:
-        SepsisCQLError: the file is absent, larger than any of ours, or is not JSON.
+        SepsisCQLError: the file is absent, larger than any of ours, or is not JSON with unique keys and finite numbers.
     """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise SepsisCQLError(f"{path}: found no regular file. Expected {expected}.")
         if (size := Path(path).stat().st_size) > LARGEST_JSON:
             raise SepsisCQLError(
                 f"{path}: found {size} bytes, at most {LARGEST_JSON} are plausible. Expected {expected}."
             )
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise SepsisCQLError(f"{path}: not found. Expected {expected}.") from error
     except RecursionError:
         raise SepsisCQLError(f"{path}: nested too deeply. Expected {expected}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of JSON, of UTF-8, a number of thousands of digits
         raise SepsisCQLError(f"{path}: not valid JSON ({error}). Expected {expected}.") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key is repeated")
+    return values
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def sha256_file(path: Path) -> str:

@@ -91,6 +91,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
         SettingsError: the file is absent or is not a YAML mapping.
     """
     try:
+        if file.exists() and not file.is_file():
+            raise SettingsError(f"{file}: found no regular file, expected one of settings.")
         if (size := file.stat().st_size) > LARGEST_YAML:
             raise SettingsError(f"{file}: found {size} bytes, expected at most {LARGEST_YAML} of settings.")
         values = parse_yaml(file.read_text(encoding="utf-8"))
@@ -108,7 +110,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Reads values that are written out: aliases can grow a short file without end."""
+    """Reads values that are written out, once each: aliases can grow a short file without end."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node, refused where it only points to another."""
@@ -116,9 +118,16 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError("found an alias, expected every value written out")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node, refused where a key stands twice."""
+        values = super().construct_mapping(node, deep)
+        if len(values) != len(node.value):
+            raise yaml.YAMLError("found a key twice in one mapping, expected it once")
+        return values
+
 
 def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML document without aliases."""
+    """Return the value of a YAML document without aliases and repeated keys."""
     return yaml.load(text, _PlainLoader)  # a SafeLoader
 
 

@@ -10,6 +10,7 @@ from sepsis_cql.common.storage import sha256_json
 from sepsis_cql.evaluation.data import REWARD_VARIANT
 from sepsis_cql.evaluation.policies.load import LoadedPolicy
 from sepsis_cql.replay.directory import Replay
+from sepsis_cql.replay.records import CREDENTIALED
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.training.sweep.ledger import count_test_uses, default_ledger, open_test_split
 from sepsis_cql.training.sweep.selection import require_selected
@@ -61,7 +62,10 @@ def note_test_split(
     check_validation(replay)
     ledger = ledger or default_ledger()
     split = sha256_split(replay.transitions("test", REWARD_VARIANT))
-    open_test_split(ledger, policy_sha256, split, again, why)
+    is_remembered = (
+        replay.source.name in CREDENTIALED
+    )  # who repeats a simulated run looks at nothing held back
+    open_test_split(ledger, policy_sha256, split, again, why, is_remembered=is_remembered)
     return count_test_uses(ledger, split)
 
 

@@ -12,10 +12,12 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import list_captions
-from sepsis_cql.evaluation.known_truth.record import measured_lines
+from sepsis_cql.evaluation.known_truth.record import MEASURED, measured_lines
+from sepsis_cql.evaluation.record import Evaluation
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
 from sepsis_cql.evaluation.study import Study, StudyRun
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
+from sepsis_cql.publishing.membership.record import audit_errors
 from sepsis_cql.publishing.numbers import (
     eval_results,
     metric_rows,
@@ -65,6 +67,8 @@ class CardSettings(Settings):
     tags: list[str]
     author: Author
     sources: dict[str, Source]
+    publication: str
+    calibration: list[str]
     limitations: list[str]
     bibtex: str
     references: list[Reference]
@@ -151,6 +155,7 @@ def _render(name: str, facts: dict[str, Any]) -> str:
 
 def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
     settings, evaluation = load_shipped(CardSettings, "card.yaml"), records.evaluation
+    _check_calibration(settings.calibration, evaluation)
     return {
         "records": records,
         "card": settings,
@@ -173,6 +178,8 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "choices": _choices(records.study),
         "n_screened": sum(1 in run.stages for run in records.study.runs) if records.study else 0,
         "metrics": metric_rows(evaluation),
+        "audit": records.membership,
+        "audit_errors": audit_errors(),
     }
 
 
@@ -187,6 +194,20 @@ def _choices(study: Study | None) -> dict[str, StudyRun]:
     return {
         captions[rule]: study.runs[index] for rule, index in indices.items() if study and index is not None
     }
+
+
+def _check_calibration(cases: list[str], evaluation: Evaluation) -> None:
+    """Refuse a card of sound estimates without the tables that say how far to trust them."""
+    found, known = ({line.case for line in lines} for lines in (evaluation.calibration, measured_lines()))
+    if missing := [case for case in cases if case not in known]:
+        raise PublishingError(
+            f"{MEASURED}: known-truth tables {missing} not found, which configs/card.yaml lists. Run `sepsis-cql "
+            "calibrate`, or install the package again."
+        )
+    if evaluation.policies and (missing := [case for case in cases if case not in found]):
+        raise PublishingError(
+            f"the evaluation lacks the known-truth tables {missing}, which configs/card.yaml lists. Evaluate again."
+        )
 
 
 def _metadata(facts: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
 from sepsis_cql.publishing.guard.strict_json import dump_record, read_document
 from sepsis_cql.publishing.guard.study import PublishedStudy, reduce_study
+from sepsis_cql.publishing.membership.record import AUDIT, MembershipAudit, refusal
 from sepsis_cql.replay.records import Provenance
 from sepsis_cql.replay.report.counts import BuildReport
 from sepsis_cql.replay.settings import Features
@@ -43,6 +44,7 @@ RECORDS = {
     "training": f"{FOLDER}/{TRAINING}",
     "evaluation": f"{FOLDER}/{EVALUATION}",
     "study": f"{FOLDER}/{STUDY}",
+    "membership": f"{FOLDER}/{AUDIT}",
 }
 METADATA = {"format": "pt"}  # of the weights: all that transformers writes and asks for
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam: averages of gradients on patients
@@ -52,12 +54,13 @@ Moments = list[dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Records:
-    """What a card is rendered from; a run of its own belongs to no study."""
+    """What a card is rendered from; a run of its own belongs to no study, and weights of open records need no audit."""
 
     build: PublishedBuild
     training: PublishedTraining
     evaluation: PublishedEvaluation
     study: PublishedStudy | None = None
+    membership: MembershipAudit | None = None
 
     @property
     def checkpoint(self) -> str:
@@ -71,7 +74,7 @@ class Sources:
     """What an export is made from.
 
     Attributes:
-        records: of build, training, evaluation and study.
+        records: of build, training, evaluation, study and audit.
         tensors: weights and normalizer of the network.
         moments: Adam's, a mapping for each parameter; None unless they were asked for.
     """
@@ -82,7 +85,13 @@ class Sources:
 
 
 def read_run(
-    replay: Path, training: Path, evaluation: Path, study: Path | None = None, *, with_moments: bool = False
+    replay: Path,
+    training: Path,
+    evaluation: Path,
+    study: Path | None = None,
+    audit: Path | None = None,
+    *,
+    with_moments: bool = False,
 ) -> Sources:
     """Read the sources of a run, reduced to what may be published.
 
@@ -91,22 +100,28 @@ def read_run(
         training: directory written by `train`.
         evaluation: directory written by `evaluate`.
         study: directory with the record of the study that chose the run; None for a run of its own.
+        audit: directory written by `audit`, or nothing.
         with_moments: take Adam's moments along.
 
     Raises:
-        PublishingError: a record holds what has no place in a published one, or they are not of one run.
+        PublishingError: a record holds what has no place in a published one, they are not of one run, or the weights
+            may give away whom they were trained on.
     """
     report = read_record(BuildReport, replay / BUILD, expected="the report `sepsis-cql build` writes")
     provenance = read_record(
         Provenance, replay / PROVENANCE, expected="the provenance `sepsis-cql build` writes"
     )
     run, found = read_run_record(training), load_evaluation(evaluation)
+    audited = None
+    if audit is not None and (audit / AUDIT).exists():
+        audited = read_record(MembershipAudit, audit / AUDIT, expected="the record `sepsis-cql audit` writes")
     try:
         records = Records(
             reduce_build(report, provenance),
             reduce_training(run),
             reduce_evaluation(found),
             None if study is None else reduce_study(load_study(study)),
+            audited,
         )
     except ValidationError as error:
         fields = sorted({".".join(map(str, item["loc"][:2])) for item in error.errors(include_input=False)})
@@ -119,7 +134,10 @@ def read_run(
     moments = _read_moments(training, records) if with_moments else None
     sources = Sources(records, tensors, moments)
     if problems := list(disagreements(sources)):
-        raise PublishingError(f"{training.parent}: {'; '.join(problems)}. Train and evaluate on one replay.")
+        raise PublishingError(
+            f"{training.parent}: {'; '.join(problems)}. Train, evaluate and audit on one replay."
+        )
+    _check_membership(records)
     return sources
 
 
@@ -127,7 +145,7 @@ def read_records(files: Mapping[str, bytes]) -> Records:
     """Read the records of a package.
 
     Raises:
-        PublishingError: one is absent or not as we write it.
+        PublishingError: one is absent or not as we write it, or the audit forbids that the package is published.
     """
     build = _read(files, "build", PublishedBuild)
     training = _read(files, "training", PublishedTraining)
@@ -137,7 +155,10 @@ def read_records(files: Mapping[str, bytes]) -> Records:
     study = _read(files, "study", PublishedStudy) if RECORDS["study"] in files else None
     if study is not None and reduce_study(study) != study:
         raise PublishingError(f"{RECORDS['study']}: shows more than is published of a study")
-    return Records(build, training, evaluation, study)
+    audited = _read(files, "membership", MembershipAudit) if RECORDS["membership"] in files else None
+    records = Records(build, training, evaluation, study, audited)
+    _check_membership(records)
+    return records
 
 
 def read_sources(files: Mapping[str, bytes]) -> Sources:
@@ -179,6 +200,9 @@ def disagreements(sources: Sources) -> Iterator[str]:
             or chosen.score.epoch != training.epochs
         ):
             yield "the study chose another run than the one that is published"
+    audited = sources.records.membership
+    if audited and (audited.weights_sha256, audited.replay_fingerprint) != (weights, build.fingerprint):
+        yield "the membership audit is of other weights or another replay"
     if getattr(build.splits, evaluation.split) != evaluation.n_patients:
         yield "build and evaluation count different patients"
 
@@ -192,6 +216,11 @@ def feature_rows() -> list[tuple[str, str]]:
     """Name and unit of each clinical feature, for the card."""
     features = load_shipped(Features, "features.yaml").features
     return [(name, feature.unit) for name, feature in features.items()]
+
+
+def _check_membership(records: Records) -> None:
+    if why := refusal(records.membership, records.build.source.name):
+        raise PublishingError(f"{WEIGHTS}: {why}.")
 
 
 def _read(files: Mapping[str, bytes], name: str, model: type[Any]) -> Any:

@@ -55,8 +55,9 @@ def write_checkpoint(run: Path, out: Path, *, force: bool = False, with_moments:
 
 def _read(run: Path, with_moments: bool) -> Sources:
     study = run if (run / STUDY).is_file() else None
-    return read_run(*_parts(run), study, with_moments=with_moments)
+    replay, training, evaluation, audit = _parts(run)
+    return read_run(replay, training, evaluation, study, audit, with_moments=with_moments)
 
 
-def _parts(run: Path) -> tuple[Path, Path, Path]:
-    return run / "replay", run / "training", run / "evaluation"
+def _parts(run: Path) -> tuple[Path, Path, Path, Path]:
+    return run / "replay", run / "training", run / "evaluation", run / "audit"

@@ -1,5 +1,6 @@
 """An export to the Hugging Face Hub and back: one commit, checked by downloading it, then a tag."""
 
+import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ ADVICE = {
 }
 AGAIN = "The repository is as before or holds the whole commit; run the same command again later."
 BAD_CARD = "Invalid metadata in README.md"  # how the client begins this one message
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 DOWNLOAD_CACHE = ".cache"  # what the client leaves in a download directory
 
 
@@ -137,7 +139,18 @@ def explained(repository: str) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise PublishingError(f"{repository}: HF_HUB_OFFLINE is set. Unset it to reach the Hub.") from error
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        if (refusal := _refusal_of_disk(error)) is not None:
+            raise refusal from None
         raise PublishingError(f"{repository}: {_explanation(error)}") from error
+
+
+def _refusal_of_disk(error: BaseException | None) -> OSError | None:
+    """The system's refusal of a write on this machine at the root of `error`; None where the Hub is behind it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _explanation(error: BaseException) -> str:

@@ -1,14 +1,18 @@
 """What a replay directory says about itself: the shapes of `provenance.json` and `statistics.json`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sepsis_cql.common.strict import Record
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+CREDENTIALED = frozenset(["mimic-iv"])  # sources of patients whose records are not open
 
 
 class Source(Record):
@@ -47,11 +51,24 @@ class Normalizer(Record):
     """
 
     names: list[str]
-    clip_low: list[float]
-    clip_high: list[float]
-    fill: list[float]
-    mean: list[float]
-    scale: list[float]
+    clip_low: list[Finite]
+    clip_high: list[Finite]
+    fill: list[Finite]
+    mean: list[Finite]
+    scale: list[Finite]
+
+    @model_validator(mode="after")
+    def _is_of_one_length(self) -> Self:
+        columns = self.clip_low, self.clip_high, self.fill, self.mean, self.scale
+        if {len(column) for column in columns} != {len(self.names)} or len(set(self.names)) != len(
+            self.names
+        ):
+            raise ValueError("columns of other lengths than its different names")
+        if min(self.scale, default=1.0) <= 0:
+            raise ValueError("a scale that is not positive")
+        if any(low > high for low, high in zip(self.clip_low, self.clip_high, strict=True)):
+            raise ValueError("a clip_low above its clip_high")
+        return self
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Return (n, n_states) float32 network inputs of states in clinical units with NaN for "unknown"."""
@@ -62,10 +79,17 @@ class Normalizer(Record):
 class DoseGrid(Record):
     """Upper edges of the dose bins 1 to 3 of each drug, with their units."""
 
-    vasopressor_edges: list[float]
+    vasopressor_edges: list[Finite]
     vasopressor_unit: Literal["mcg/kg/min"] = "mcg/kg/min"
-    fluid_edges: list[float]
+    fluid_edges: list[Finite]
     fluid_unit: Literal["mL"] = "mL"
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        for edges in (self.vasopressor_edges, self.fluid_edges):
+            if len(edges) != 3 or sorted(edges) != edges:
+                raise ValueError("not three edges in ascending order")
+        return self
 
 
 class Statistics(Record):

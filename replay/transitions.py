@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sepsis_cql.common.errors import ReplayError
+from sepsis_cql.common.storage import errno_of
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 from sepsis_cql.replay.rows.buffers import state_matrix
 
@@ -105,6 +106,10 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
             (data.step_index == steps).all()
         ),
         "a stay that appears twice": len(np.unique(data.stay_id)) == data.n_episodes,
+        "a stay of two patients": bool((data.subject_id[1:] == data.subject_id[:-1])[~last[:-1]].all()),
+        "a next_state that is not the state of the following step": np.array_equal(
+            data.next_states[:-1][~last[:-1]], data.states[1:][~last[:-1]], equal_nan=True
+        ),
     }
     problems = [problem for problem, holds in checks.items() if not holds]
     if problems:
@@ -115,11 +120,22 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
 def _read_table(file: Path) -> pa.Table:
     try:
         table = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ReplayError(f"{file}: not a readable parquet file ({error}).") from error
+    except pa.ArrowException as error:
+        raise ReplayError(f"{file}: not a readable parquet file ({type(error).__name__}).") from error
+    except OSError as error:
+        if errno_of(error):
+            raise
+        raise ReplayError(f"{file}: not a readable parquet file ({type(error).__name__}).") from error
     required = {"stay_id", "step_index", "action"}
-    if missing := sorted(required - set(table.column_names)):
-        raise ReplayError(f"{file}: columns {missing} missing; found {table.column_names[:8]} ...")
+    names = table.column_names
+    if missing := sorted(required - set(names)):
+        raise ReplayError(f"{file}: columns {missing} missing; found {names[:8]} ...")
+    if repeated := sorted({name for name in names if names.count(name) > 1})[:8]:
+        raise ReplayError(
+            f"{file}: columns {repeated} stand there twice, expected once. Rebuild the replay buffer."
+        )
+    for key in ("stay_id", "step_index"):
+        table = table.set_column(names.index(key), key, pa.array(_column(table, key, np.int64, file)))
     return table.sort_by([("stay_id", "ascending"), ("step_index", "ascending")])
 
 
@@ -131,21 +147,23 @@ def _from_build(table: pa.Table, file: Path, reward_variant: str) -> Transitions
     names = (table.schema.metadata or {}).get(b"state_names")
     if names is None:
         raise ReplayError(f"{file}: has no state_names in its metadata. Rebuild with `sepsis-cql build`.")
+    state_names = names.decode(errors="replace").split(",")
     return Transitions(
-        states=state_matrix(table["state"]),
+        states=_states(table, "state", len(state_names), file),
         actions=_column(table, "action", np.int64, file),
         rewards=_column(table, reward, np.float64, file),
-        next_states=state_matrix(table["next_state"]),
+        next_states=_states(table, "next_state", len(state_names), file),
         terminals=_column(table, "terminal", np.bool_, file),
         **{key: _column(table, key, np.int64, file) for key in KEYS},
-        state_names=tuple(names.decode().split(",")),
+        state_names=tuple(state_names),
         normalized=False,
     )
 
 
 def _from_original(table: pa.Table, file: Path) -> Transitions:
     names = sorted(name[2:] for name in table.column_names if name.startswith("s_"))
-    required = {"reward", "done", *(f"ns_{name}" for name in names)}
+    following = {name[3:] for name in table.column_names if name.startswith("ns_")}
+    required = {"reward", "done", *(f"ns_{name}" for name in names), *(f"s_{name}" for name in following)}
     if not names or (missing := sorted(required - set(table.column_names))):
         found = missing if names else "no s_<name> column"
         raise ReplayError(
@@ -166,15 +184,28 @@ def _from_original(table: pa.Table, file: Path) -> Transitions:
     )
 
 
+def _states(table: pa.Table, name: str, width: int, file: Path) -> np.ndarray:
+    """(n, width) float32 of a column of lists."""
+    kind = table[name].type
+    is_list = pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)
+    if not is_list or kind.list_size != width or table[name].null_count:
+        raise ReplayError(
+            f"{file}: column {name} is {kind} with {table[name].null_count} nulls, expected lists of the {width} "
+            "states that its metadata name, and none null. Rebuild the replay buffer."
+        )
+    return state_matrix(table[name])
+
+
 def _column(table: pa.Table, name: str, dtype: type, file: Path) -> np.ndarray:
     column = table[name]
     if column.null_count:
         raise ReplayError(f"{file}: column {name} has {column.null_count} nulls (expected 0).")
     try:
         return pc.cast(column, pa.from_numpy_dtype(dtype)).to_numpy()
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise ReplayError(
-            f"{file}: column {name} is {column.type}, expected {dtype.__name__} ({error})."
+            f"{file}: column {name} is {column.type}, expected values of {dtype.__name__} ({type(error).__name__}). "
+            "Rebuild the replay buffer."
         ) from error
 
 

@@ -1,5 +1,6 @@
 """The card at the root of the repository, and the package it describes."""
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from huggingface_hub import ModelCard
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.storage import sha256_file
-from sepsis_cql.publishing.card import check_card, load_facts
+from sepsis_cql.publishing.card import check_card, load_facts, render_card
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +49,19 @@ def test_card_check_fails_on_a_changed_number(package, file, old, new):
     (package / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(SepsisCQLError, match=r"README\.md|results\.md|config\.json"):
         check_card(package)
+
+
+def test_card_is_refused_without_the_tables_that_say_how_far_to_trust_it(monkeypatch):
+    monkeypatch.setattr("sepsis_cql.publishing.card.measured_lines", lambda: [])
+    with pytest.raises(SepsisCQLError, match=r"known-truth tables .*icu-sepsis-large.* not found"):
+        check_card(ROOT)
+
+
+def test_card_is_refused_for_an_evaluation_without_those_tables():
+    records = load_facts(ROOT)["records"]
+    bare = records.evaluation.model_copy(update={"calibration": records.evaluation.calibration[-1:]})
+    with pytest.raises(SepsisCQLError, match="the evaluation lacks the known-truth tables"):
+        render_card(dataclasses.replace(records, evaluation=bare), [])
 
 
 def test_metadata_is_valid_and_names_one_model():

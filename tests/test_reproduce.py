@@ -59,8 +59,10 @@ def test_every_stage_leaves_its_directory(run):
         "training/package/model.safetensors",
         "evaluation/evaluation.json",
         "evaluation/final_test_evaluation.json",
+        "audit/membership.json",
         "card/README.md",
         "export/manifest.json",
+        "export/model/evidence/membership.json",
         "selection.json",
         "study.json",
     ]

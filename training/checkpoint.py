@@ -81,7 +81,15 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not a training checkpoint of sepsis-cql. Remove it from the run's folder."
         )
-    facts = json.loads(metadata[KEY])
+    try:
+        facts = json.loads(metadata[KEY])
+        known = [facts[name] for name in ("format", "epoch", "global_step", "identity", "sha256")]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        known = []
+    if not known or not all(isinstance(facts[name], int) for name in ("epoch", "global_step")):
+        raise CheckpointError(
+            f"{path}: damaged (its facts are not those we write). Remove it to resume from the one before it."
+        )
     if facts["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {facts['format']}, expected {FORMAT}. Start the run again.")
     if facts["sha256"] != _digest(tensors):

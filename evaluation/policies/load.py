@@ -201,8 +201,10 @@ def _load_function(spec: str) -> LoadedPolicy:
         sys.path.insert(0, "")  # as `python -m` does, so that a module beside the user is found
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise EvaluationError(f"{spec}: cannot be imported ({error}). Expected module:function.") from error
+    except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+        raise EvaluationError(
+            f"{spec}: cannot be imported ({type(error).__name__}: {error}). Expected module:function."
+        ) from error
     if not callable(function):
         raise EvaluationError(f"{spec}: is a {type(function).__name__}, expected a function of states.")
     return policy_of_function(function, spec)
@@ -218,7 +220,12 @@ def _load_d3rlpy(path: Path) -> LoadedPolicy:
         ) from error
     if not path.is_file():
         raise EvaluationError(f"{path}: not found. Expected a model saved by d3rlpy's `save`.")
-    learner = d3rlpy.load_learnable(str(path))
+    try:
+        learner = d3rlpy.load_learnable(str(path))
+    except Exception as error:  # whatever unpickling raises
+        raise EvaluationError(
+            f"{path}: d3rlpy cannot read it ({type(error).__name__}). Expected a model saved by its `save`."
+        ) from error
 
     def values(states: np.ndarray) -> np.ndarray:
         taken = [np.full(len(states), action) for action in range(N_ACTIONS)]

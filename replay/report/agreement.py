@@ -1,11 +1,14 @@
 """How far our derived tables agree with reference tables of the official concepts, row by row."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from sepsis_cql.common.errors import TableError
+from sepsis_cql.common.storage import errno_of
 from sepsis_cql.replay.mimic.raw_files import parquet
 from sepsis_cql.replay.report.official import OfficialConcept, load_official_concepts
 
@@ -64,7 +67,10 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
                 f"Expected the columns of the official concept `{name}`."
             )
     patients = " UNION ".join(_patients(connection, file, columns[name]) for name, file in files.items())
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE reference_patients AS {patients}")
+    with _without_cells(
+        f"{reference}: a column subject_id or stay_id has another type than the official concepts"
+    ):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE reference_patients AS {patients}")
     return [
         _compare(connection, name, concept, files[name])
         for name, concept in load_official_concepts().items()
@@ -118,12 +124,20 @@ def _compare(
         ours = (
             f"(FROM {name} WHERE stay_id IN (SELECT stay_id FROM icustays WHERE subject_id IN ({patients})))"
         )
-    try:
+    with _without_cells(f"{file}: a column has another type than the official concept `{name}`"):
         return compare_relations(connection, name, concept, ours, parquet(connection, file))
-    except duckdb.ConversionException as error:
+
+
+@contextmanager
+def _without_cells(problem: str) -> Iterator[None]:
+    """Say what is wrong in our words: the engine's can quote a cell of a patients' table."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.OutOfMemoryException | duckdb.InterruptException) or errno_of(error):
+            raise
         raise TableError(
-            f"{file}: a column has another type than the official concept `{name}` "
-            f"({str(error).splitlines()[0]}). Write it again from the official concepts."
+            f"{problem} ({type(error).__name__}). Write it again from the official concepts."
         ) from None
 
 
@@ -140,10 +154,8 @@ def _reference_files(reference: Path) -> dict[str, Path]:
 
 
 def _column_kinds(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
-    try:
+    with _without_cells(f"{relation}: not a readable parquet file"):
         return {row[0]: row[1] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
-    except duckdb.InvalidInputException as error:
-        raise TableError(f"{relation}: not a readable parquet file ({str(error).splitlines()[0]}).") from None
 
 
 def _patients(connection: duckdb.DuckDBPyConnection, file: Path, columns: dict[str, str]) -> str:

@@ -15,6 +15,7 @@ from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.test_split import check_validation, note_test_split, sha256_split
+from sepsis_cql.replay.records import Source
 from sepsis_cql.tests.training.made_up import make_transitions
 from sepsis_cql.training.sweep.ledger import (
     HEAD,
@@ -26,6 +27,7 @@ from sepsis_cql.training.sweep.ledger import (
     read_ledger,
 )
 
+MIMIC = Source(name="mimic-iv", version="3.1")
 A, B, SPLIT = "a" * 64, "b" * 64, "c" * 64
 
 
@@ -167,6 +169,7 @@ class MadeUpReplay:
     test: object
     path: Path = Path("replay")
     provenance: object = "made up"
+    source: Source = MIMIC
 
     def transitions(self, split, reward):
         return getattr(self, split)
@@ -224,6 +227,27 @@ def test_a_replay_built_anew_is_the_same_test_split(tmp_path):
     with pytest.raises(TrainingError, match="already used for 1 policy"):
         note_test_split(B, replay, again=False, why=None)
     assert count_test_uses(default_ledger(), sha256_split(replay.test)) == 1
+
+
+def test_a_ledger_that_was_removed_or_begun_elsewhere_is_noticed(tmp_path, home):
+    replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1))
+    note_test_split(A, replay, again=False, why=None)
+    note_test_split(B, replay, again=True, why="a better reward")
+    for name in (LEDGER, HEAD):
+        (home / "ledger" / name).rename(tmp_path / name)
+    for ledger in (None, tmp_path / "new"):
+        with pytest.raises(TrainingError, match="found 0 uses of this test split, expected the 2"):
+            note_test_split(B, replay, again=False, why=None, ledger=ledger)
+    assert note_test_split(B, replay, again=False, why=None, ledger=tmp_path) == 2
+    other = replace(replay, test=make_transitions(seed=3))
+    assert note_test_split(B, other, again=False, why=None, ledger=tmp_path / "new") == 1
+
+
+def test_a_simulated_run_may_begin_a_ledger_of_its_own(tmp_path):
+    replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1))
+    simulated = replace(replay, source=Source(name="synthetic", version="1"))
+    for place in ("one", "two"):
+        assert note_test_split(A, simulated, again=False, why=None, ledger=tmp_path / place) == 1
 
 
 def test_a_package_is_known_by_its_tensors_and_not_by_its_file(tmp_path):

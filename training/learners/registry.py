@@ -62,7 +62,7 @@ def parse_settings(values: Any) -> TrainingSettings:
     if isinstance(values, TrainingSettings):
         return values
     algorithm = values.get("algorithm") if isinstance(values, dict) else None
-    if algorithm not in LEARNERS:
+    if not isinstance(algorithm, str) or algorithm not in LEARNERS:
         raise ValueError(f"algorithm: found {algorithm!r}, expected one of {sorted(LEARNERS)}.")
     return LEARNERS[algorithm].settings.model_validate(values, strict=False)
 

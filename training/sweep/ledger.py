@@ -2,7 +2,9 @@
 
 It lies in a directory of the user's own, so that building a replay anew forgets nothing. Each entry holds the hash of
 the one before it, and `test_splits.head` that of the last one: an entry that was edited, moved or cut off is noticed.
-It keeps honest people honest; whoever removes both files starts from nothing.
+For credentialed records this user's own directory besides remembers, for each test split, how many uses the fullest
+ledger had: a ledger whose two files were removed, or another one that begins anew, is noticed. It keeps honest people
+honest; whoever removes that directory too, or goes to another machine, starts from nothing.
 """
 
 import json
@@ -14,8 +16,8 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.common.ownership import one_writer, user_directory
-from sepsis_cql.common.storage import new_file, sha256_json
-from sepsis_cql.common.strict import Record
+from sepsis_cql.common.storage import new_file, sha256_json, write_json
+from sepsis_cql.common.strict import Record, read_record
 
 LEDGER, HEAD = "test_splits.jsonl", "test_splits.head"
 NOTHING = "0" * 64  # before the first entry
@@ -51,13 +53,26 @@ class LedgerEntry(Record):
         return sha256_json(self.model_dump())
 
 
+class Memory(Record):
+    """How often a test split was used, by the fullest ledger of it, and where that lies."""
+
+    ledger: str
+    uses: int = Field(ge=1)
+
+
 def default_ledger() -> Path:
     """Return the directory of this user's ledger."""
     return user_directory("ledger")
 
 
 def open_test_split(
-    ledger: Path, policy_sha256: str, split_sha256: str, again: bool = False, why: str | None = None
+    ledger: Path,
+    policy_sha256: str,
+    split_sha256: str,
+    again: bool = False,
+    why: str | None = None,
+    *,
+    is_remembered: bool = False,
 ) -> LedgerEntry:
     """Enter a policy into the ledger before it is scored on a test split.
 
@@ -69,6 +84,7 @@ def open_test_split(
         split_sha256: of the content of the test split.
         again: whether a further policy is meant to see the test split.
         why: the reason.
+        is_remembered: whether the uses of this split are also counted apart from the ledger.
 
     Raises:
         TrainingError: another policy has seen this test split, and `again` or `why` is missing; or the ledger is not
@@ -77,6 +93,8 @@ def open_test_split(
     ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
     with one_writer(ledger / LEDGER, "evaluate --split test", wait_seconds=WAIT_SECONDS):
         entries = read_ledger(ledger)
+        if is_remembered:
+            _compare_with_memory(ledger, entries, split_sha256)
         known = [entry.policy_sha256 for entry in entries if entry.split_sha256 == split_sha256]
         reason = (why or "").strip()
         is_further = bool(known) and policy_sha256 not in known
@@ -89,6 +107,9 @@ def open_test_split(
             )
         entry = _new_entry(entries, policy_sha256, split_sha256, reason if is_further else None)
         _write(ledger, [*entries, entry])
+        if is_remembered:
+            memory = Memory(ledger=str(ledger.absolute()), uses=len(known) + 1)
+            write_json(_memory_file(split_sha256), memory.model_dump())
     return entry
 
 
@@ -119,6 +140,24 @@ def read_ledger(ledger: Path) -> list[LedgerEntry]:
 def count_test_uses(ledger: Path, split_sha256: str) -> int:
     """Count the different policies scored on a test split."""
     return len({entry.policy_sha256 for entry in read_ledger(ledger) if entry.split_sha256 == split_sha256})
+
+
+def _memory_file(split_sha256: str) -> Path:
+    return user_directory("seen-test-splits") / f"{split_sha256}.json"
+
+
+def _compare_with_memory(ledger: Path, entries: list[LedgerEntry], split_sha256: str) -> None:
+    """Refuse a ledger with fewer uses of a test split than are remembered."""
+    file = _memory_file(split_sha256)
+    if not file.exists():
+        return
+    known = read_record(Memory, file, expected="what this program remembers of a test split; do not edit it")
+    found = sum(entry.split_sha256 == split_sha256 for entry in entries)
+    if found < known.uses:
+        raise TrainingError(
+            f"{ledger / LEDGER}: found {found} uses of this test split, expected the {known.uses} of the ledger in "
+            f"{known.ledger}. Restore both files there from a copy, or use that ledger; a new one is no way round it."
+        )
 
 
 def _parse(file: Path) -> list[LedgerEntry]:

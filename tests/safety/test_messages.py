@@ -1,0 +1,46 @@
+"""Messages never show a cell of a patients' table, whatever the database engine would say."""
+
+import duckdb
+import pytest
+
+from sepsis_cql.common import storage
+from sepsis_cql.common.errors import TableError
+from sepsis_cql.replay.report.agreement import compare_concepts
+from sepsis_cql.replay.report.official import load_official_concepts
+
+CELL = "Jane Doe 10000032"
+
+
+@pytest.mark.parametrize("name", ["age", "icustay_times", "sofa", "vitalsign"])
+def test_reference_tables_of_another_type_are_refused_without_a_cell(tmp_path, name):
+    columns = load_official_concepts()[name].columns
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE icustays (subject_id INTEGER, stay_id INTEGER)")
+    connection.execute(f"CREATE TABLE {name} ({', '.join(f'{column} DOUBLE' for column in columns)})")
+    cells = ", ".join(f"'{CELL}' AS {column}" for column in columns)
+    connection.execute(f"COPY (SELECT {cells}) TO '{tmp_path / name}.parquet' (FORMAT parquet)")
+    with pytest.raises(TableError, match=rf"{name}\.parquet") as refused:
+        compare_concepts(connection, tmp_path)
+    assert CELL not in str(refused.value)
+
+
+def test_a_reference_that_is_no_parquet_file_is_refused_without_its_text(tmp_path):
+    (tmp_path / "age.parquet").write_text(CELL)
+    with pytest.raises(TableError, match=r"age\.parquet.*not a readable parquet file") as refused:
+        compare_concepts(duckdb.connect(), tmp_path)
+    assert CELL not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [f"SELECT CAST('{CELL}' AS INTEGER)", f"SELECT CAST('{CELL}' AS TIMESTAMP)", f"SELECT error('{CELL}')"],
+)
+def test_an_error_of_the_engine_that_nobody_expected_is_a_sentence_without_a_cell(
+    command, monkeypatch, statement
+):
+    monkeypatch.setattr("sepsis_cql.commands.app.app", lambda: duckdb.connect().execute(statement).fetchall())
+    with pytest.raises(duckdb.Error, match="Jane Doe") as raised:
+        duckdb.connect().execute(statement).fetchall()
+    assert CELL not in storage.explain_failure(raised.value)
+    code, printed = command("build")
+    assert code == 2 and "engine refused" in printed and CELL not in printed

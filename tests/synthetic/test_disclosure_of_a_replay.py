@@ -1,0 +1,200 @@
+"""Every published table of a small simulated replay, recomputed from the others: no small count comes back."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import yaml
+
+from sepsis_cql.common.privacy import round_count, round_share
+from sepsis_cql.common.strict import SHIPPED, read_record
+from sepsis_cql.evaluation.evaluate import evaluate_policy
+from sepsis_cql.evaluation.policies.load import policy_of_function
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.publishing.guard.build import reduce_build
+from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.records import Provenance
+from sepsis_cql.replay.report.counts import BuildReport
+
+
+class Attacker:
+    """What follows about each count from what is shown of it and from which counts add up to which."""
+
+    def __init__(self):
+        self.truth, self.low, self.high, self.sums = {}, {}, {}, []
+
+    def sees(self, name, truth, shown):
+        """A count shown in tens, or as "<10"; None shows only that there is one."""
+        self.truth[name] = truth
+        whole = shown if isinstance(shown, int) else 0
+        ranges = {None: (0, 10**6), "<10": (1, 9)}
+        self.low[name], self.high[name] = ranges.get(shown, (max(0, whole - 5), whole + 4))
+
+    def knows(self, total, parts):
+        """That `parts` add up to `total`."""
+        assert self.truth[total] == sum(self.truth[part] for part in parts)
+        self.sums.append((total, list(parts)))
+
+    def works_out(self):
+        """Narrow every range by every sum until nothing changes."""
+        before = None
+        while before != (before := (dict(self.low), dict(self.high))):
+            for total, parts in self.sums:
+                lows, highs = (sum(ends[part] for part in parts) for ends in (self.low, self.high))
+                self._narrow(total, lows, highs)
+                for part in parts:
+                    self._narrow(
+                        part,
+                        self.low[total] - (sum(self.high[other] for other in parts) - self.high[part]),
+                        self.high[total] - (sum(self.low[other] for other in parts) - self.low[part]),
+                    )
+
+    def pinned(self):
+        """Small counts that are known exactly; none of the true ones may have been lost on the way."""
+        for name, truth in self.truth.items():
+            assert self.low[name] <= truth <= self.high[name], name
+        return [
+            name for name, truth in self.truth.items() if 0 < truth < 10 and self.low[name] == self.high[name]
+        ]
+
+    def _narrow(self, name, low, high):
+        self.low[name], self.high[name] = max(self.low[name], low), min(self.high[name], high)
+
+
+@pytest.fixture(scope="module")
+def build(trip):
+    return read_record(BuildReport, trip.replay / "build_report.json", expected="a report")
+
+
+@pytest.fixture(scope="module")
+def published_build(build, trip):
+    provenance = read_record(Provenance, trip.replay / "provenance.json", expected="a provenance")
+    return reduce_build(build, provenance)
+
+
+@pytest.fixture(scope="module")
+def evaluation(trip):
+    """An evaluation of a policy that mixes all doses, on the few episodes of validation."""
+    values = yaml.safe_load((SHIPPED / "evaluation.yaml").read_text())
+    values["fqe"] |= {"refits": 2, "features": 8, "components": 2}
+    values |= {"clinician_shares": [0.5], "tilt_temperatures": [], "resamples": 20}
+    settings = EvaluationSettings.model_validate(values, strict=False)
+    loaded = policy_of_function(lambda states: np.full((len(states), 25), 0.04), "made up")
+    found = evaluate_policy(loaded, open_replay(trip.replay), "validation", "sound", settings)
+    facts = found.policy.model_copy(update={"name": "made up", "kind": "package", "weights_sha256": "0" * 64})
+    return found.model_copy(update={"policy": facts})
+
+
+def test_tables_of_a_build_give_no_small_count_back(build, published_build):
+    attacker, shown = Attacker(), published_build
+    for name in ("stays", "septic_stays", "episodes", "transitions", "deaths"):
+        attacker.sees(name, getattr(build.cohort, name), getattr(shown.cohort, name))
+    attacker.sees("survivors", build.cohort.episodes - build.cohort.deaths, None)
+    attacker.knows("episodes", ["deaths", "survivors"])
+    previous = "stays"
+    for number, (row, seen) in enumerate(zip(build.attrition[1:], shown.attrition, strict=True)):
+        attacker.sees(f"removed {number}", row.stays_removed, seen.removed)
+        attacker.sees(f"remaining {number}", row.stays_remaining, seen.remaining)
+        attacker.knows(previous, [f"removed {number}", f"remaining {number}"])
+        previous = f"remaining {number}"
+    attacker.knows(previous, ["episodes"])
+    for split, size in build.splits.items():
+        attacker.sees(split, size.patients, getattr(shown.splits, split))
+    attacker.knows("episodes", build.splits)
+    grid = build.action_grid.counts["train"]
+    for row, column in np.ndindex(5, 5):
+        attacker.sees(f"dose {row} {column}", grid[row][column], shown.action_grid.counts[row][column])
+    attacker.sees("steps", build.splits["train"].transitions, round_count(build.splits["train"].transitions))
+    attacker.knows("steps", [f"dose {row} {column}" for row, column in np.ndindex(5, 5)])
+    small = [name for name, truth in attacker.truth.items() if 0 < truth < 10]
+    assert len(small) >= 5, "too few small counts to attack"
+    attacker.works_out()
+    assert attacker.pinned() == []
+
+
+def shares_of(evaluation):
+    """Yield every share of an evaluation with the number it is a share of."""
+    shown, steps, episodes = evaluation.diagnostics, evaluation.n_transitions, evaluation.n_episodes
+    for name in ("clinician_actions", "policy_actions"):
+        yield from ((f"{name} {i}", share, steps) for i, share in enumerate(getattr(shown, name)))
+    yield "agreement", shown.agreement, steps
+    yield from ((f"support {row.threshold}", row.share, steps) for row in shown.unsupported_share)
+    yield from ((f"weights {i}", share, episodes) for i, share in enumerate(shown.weights.shares))
+    yield "weight 0", shown.weights.zero_share, episodes
+    for drug in ("vasopressor", "fluid"):
+        for cell in getattr(shown.dose_difference, drug):
+            yield f"{drug} {cell.difference}", cell.mortality, cell.n_episodes
+    for policy in evaluation.policies:
+        yield f"zero weight, {policy.name}", policy.weights.zero_weight_share, episodes
+
+
+def test_shares_times_their_whole_give_no_small_count_back(evaluation):
+    exact = {name: (share, whole) for name, share, whole in shares_of(evaluation)}
+    shown = {name: (share, whole) for name, share, whole in shares_of(reduce_evaluation(evaluation))}
+    attacked = 0
+    for name, (share, whole) in shown.items():
+        name = name.replace("package", "made up")
+        if share is None or name not in exact or not isinstance(exact[name][1], int):
+            continue
+        truth = round(exact[name][0] * exact[name][1])
+        wholes = range(max(1, whole - 5), whole + 5)
+        fitting = {part for n in wholes for part in range(n + 1) if round_share(part / n, n) == share}
+        assert truth in fitting
+        if 0 < truth < 10:
+            attacked += 1
+            assert len(fitting) > 1, name
+    assert attacked >= 5, "too few small counts to attack"
+
+
+def test_doses_of_an_evaluation_add_up_to_no_small_count(evaluation):
+    shown, attacker = reduce_evaluation(evaluation), Attacker()
+    steps = evaluation.n_transitions
+    attacker.sees("steps", steps, shown.n_transitions)
+    for i, (share, exact) in enumerate(
+        zip(shown.diagnostics.clinician_actions, evaluation.diagnostics.clinician_actions, strict=True)
+    ):
+        attacker.sees(f"dose {i}", round(exact * steps), round_count(round(share * shown.n_transitions)))
+    attacker.knows("steps", [f"dose {i}" for i in range(25)])
+    attacker.works_out()
+    assert attacker.pinned() == []
+
+
+def numbers_in(value):
+    """Yield every number of a nested document."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def test_nothing_published_is_a_number_of_one_patient(evaluation, published_build, trip):
+    shown = reduce_evaluation(evaluation)
+    edges = {"vasopressor_edges", "fluid_edges"}  # quartiles of the doses
+    documents = shown.model_dump_json(), published_build.model_dump_json(exclude={"action_grid": edges})
+    published = {number for text in documents for number in numbers_in(json.loads(text))}
+    own = [share for share in evaluation.diagnostics.weights.largest_shares if share > 0]
+    own += [policy.weights.largest_weight_share for policy in evaluation.policies]
+    own += [estimate.truncated_at for policy in evaluation.policies for estimate in policy.estimates.values()]
+    states = np.stack(trip.steps["state"])
+    own += [*np.nanmax(states, axis=0), *np.nanmin(states, axis=0)]
+    telling = {float(f"{value:.5g}") for value in own if value is not None and not float(value).is_integer()}
+    assert len(telling) > 50
+    assert {value for value in published if value in telling and not math.isclose(value, 1.0)} == set()
+    for policy in shown.policies:
+        for name in ("wis", "wdr"):
+            if policy.weights.ess < 10 and name in policy.estimates:
+                assert policy.estimates[name].value is None
+
+
+def test_what_the_attacker_does_works():
+    attacker = Attacker()
+    for name, truth, shown in (("all", 60, 60), ("one", 57, None), ("two", 3, "<10")):
+        attacker.sees(name, truth, shown)
+    attacker.knows("all", ["one", "two"])
+    attacker.low["all"] = attacker.high["all"] = 60
+    attacker.low["one"] = attacker.high["one"] = 57  # an exact margin gives the small cell away
+    attacker.works_out()
+    assert attacker.pinned() == ["two"]
