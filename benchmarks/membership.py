@@ -27,7 +27,7 @@ from sepsis_cql.training.learners.registry import load_training_settings
 from sepsis_cql.training.run import Run, train_runs
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
 
-ORDINARY = {"epochs": 40, "hidden_sizes": [64, 64], "batch_size": 1024}
+ORDINARY = {"alpha": 3.0, "learning_rate": 0.0003, "epochs": 40, "hidden_sizes": [64, 64], "batch_size": 1024}
 MEMORIZING = ORDINARY | {"epochs": 100, "learning_rate": 0.003, "batch_size": 256}
 COLUMNS = ("states", "actions", "rewards", "next_states", "terminals", "subject_id", "step_index")
 
@@ -72,7 +72,7 @@ def repeat(
     """Train on the first group; audit with it and, for an ordinary network, with the second group as members."""
     rule = audit_settings().model_copy(update={"seed": seed})
     settings = load_training_settings(
-        SHIPPED / "cql_synthetic.yaml", changes | {"seed": seed, "checkpoint_epochs": changes["epochs"]}
+        SHIPPED / "cql.yaml", changes | {"seed": seed, "checkpoint_epochs": changes["epochs"]}
     )
     audits = {}
     with tempfile.TemporaryDirectory() as folder:

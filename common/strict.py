@@ -24,7 +24,9 @@ class Record(BaseModel):
 
 
 class Settings(Record):
-    """Base of what a user sets: frozen, and a misspelt key fails with its name."""
+    """Base of what a user sets: frozen, of finite numbers, and a misspelt key fails with its name."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 RecordT = TypeVar("RecordT", bound=Record)

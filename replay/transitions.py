@@ -97,8 +97,9 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
     checks = {
         f"{n_actions_outside} actions outside 0-{N_ACTIONS - 1}": n_actions_outside == 0,
         "rewards that are NaN or infinite": bool(np.isfinite(data.rewards).all()),
-        "infinite states": not bool(np.isinf(data.states).any()),
-        "NaN in normalized states": not (data.normalized and bool(np.isnan(data.states).any())),
+        "infinite states": not any(np.isinf(states).any() for states in (data.states, data.next_states)),
+        "NaN in normalized states": not data.normalized
+        or not any(np.isnan(states).any() for states in (data.states, data.next_states)),
         "terminal flags that do not mark exactly the last step of each stay": bool(
             (data.terminals == last).all()
         ),

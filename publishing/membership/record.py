@@ -76,9 +76,9 @@ class MembershipAudit(Record):
         return self
 
     @property
-    def strongest(self) -> str | None:
+    def strongest(self) -> AttackName | None:
         """The attack with the largest area; None where none was made."""
-        return max(self.attacks, key=lambda name: self.attacks[name].auroc, default=None)
+        return max(self.attacks, key=lambda name: self.attacks[name].auroc) if self.attacks else None
 
     @property
     def memorizes(self) -> bool:

@@ -30,6 +30,8 @@ class TablesSettings(Settings):
     """The whole of `configs/tables.yaml`."""
 
     tables: dict[str, TableSettings]
+    keys: dict[str, str]
+    years: tuple[int, int]
     lab_labels: dict[int, str]
     demo_patients_sha256: str
     foreign_files: dict[str, list[str]]

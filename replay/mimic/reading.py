@@ -9,6 +9,7 @@ import duckdb
 
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.common.storage import read_json, sha256_json, write_json
+from sepsis_cql.replay.mimic.checks import WHOLE, check_zones, whole
 from sepsis_cql.replay.mimic.raw_files import TableSettings, parquet, quote
 from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, SourceTable
 
@@ -66,6 +67,7 @@ def convert(
     columns = ", ".join(f"{_typed(name, kind)} AS {name}" for name, kind in table.columns.items())
     kept = f"WHERE itemid IN ({', '.join(map(str, table.itemids))})" if table.items else ""
     with source.relation(connection, header, table) as relation:
+        check_zones(connection, relation, source.where, table)
         connection.execute(
             f"COPY (SELECT {columns} FROM {relation} {kept}) TO {quote(target)} (FORMAT parquet)"
         )
@@ -100,6 +102,8 @@ def fingerprint_rows(connection: duckdb.DuckDBPyConnection, relation: str, table
 
 def _typed(name: str, kind: str) -> str:
     """The column in its type; empty text is NULL, as it is in the files, where databases tell the two apart."""
+    if kind in WHOLE:
+        return whole(name, kind)
     return f"nullif(CAST(\"{name}\" AS VARCHAR), '')" if kind == "VARCHAR" else f'CAST("{name}" AS {kind})'
 
 

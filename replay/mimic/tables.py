@@ -15,6 +15,7 @@ from sepsis_cql.common.errors import SettingsError, TableError
 from sepsis_cql.common.ownership import private_files, scratch_directory
 from sepsis_cql.common.storage import errno_of, sha256_json
 from sepsis_cql.common.strict import load_shipped, read_record
+from sepsis_cql.replay.mimic.checks import check_rows
 from sepsis_cql.replay.mimic.raw_files import TablesSettings, parquet
 from sepsis_cql.replay.mimic.reading import TableRead, check_columns, open_table
 from sepsis_cql.replay.mimic.sources.base import TableSource
@@ -158,11 +159,11 @@ def _load(
                 connection, source.tables[name], headers[name], table, scratch / "converted", cached
             )
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {parquet(connection, cached)}")
+            check_rows(connection, name, source.tables[name].where, settings)
 
     open_tables(CHECKED_FIRST)
     row_counts = {name: table.rows for name, table in read.items()}
     kind, version, synthetic = _identify(connection, source, row_counts["patients"], settings)
-    _check_stays(connection, source.tables["icustays"].where)
     if synthetic is None and source.release is None:
         _check_lab_items(connection, source.tables["d_labitems"].where, settings)
     open_tables(name for name in source.tables if name not in CHECKED_FIRST)
@@ -199,17 +200,6 @@ def _identify(
         return "mimic-iv", release, None
     latest = connection.execute("SELECT max(anchor_year_group) FROM patients").fetchall()[0][0]
     return "mimic-iv", "3.1" if str(latest) >= "2020" else "2.2", None
-
-
-def _check_stays(connection: duckdb.DuckDBPyConnection, where: str) -> None:
-    n_rows, n_stays, n_subjects = connection.execute(
-        "SELECT count(*), count(DISTINCT stay_id), count(subject_id) FROM icustays"
-    ).fetchall()[0]
-    if n_stays < n_rows or n_subjects < n_rows:
-        raise TableError(
-            f"{where}: column stay_id has {n_stays} different values in {n_rows} rows, expected {n_rows}; "
-            f"subject_id is given in {n_subjects}. Remove repeated or incomplete stays."
-        )
 
 
 def _check_lab_items(connection: duckdb.DuckDBPyConnection, where: str, settings: TablesSettings) -> None:

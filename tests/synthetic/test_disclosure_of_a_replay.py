@@ -79,6 +79,7 @@ def evaluation(trip):
     """An evaluation of a policy that mixes all doses, on the few episodes of validation."""
     values = yaml.safe_load((SHIPPED / "evaluation.yaml").read_text())
     values["fqe"] |= {"refits": 2, "features": 8, "components": 2}
+    values["behavior"] |= {"models": ["multinomial logistic"]}
     values |= {"clinician_shares": [0.5], "tilt_temperatures": [], "resamples": 20}
     settings = EvaluationSettings.model_validate(values, strict=False)
     loaded = policy_of_function(lambda states: np.full((len(states), 25), 0.04), "made up")
@@ -181,7 +182,7 @@ def test_nothing_published_is_a_number_of_one_patient(evaluation, published_buil
     states = np.stack(trip.steps["state"])
     own += [*np.nanmax(states, axis=0), *np.nanmin(states, axis=0)]
     telling = {float(f"{value:.5g}") for value in own if value is not None and not float(value).is_integer()}
-    assert len(telling) > 50
+    assert len(telling) > 40
     assert {value for value in published if value in telling and not math.isclose(value, 1.0)} == set()
     for policy in shown.policies:
         for name in ("wis", "wdr"):

@@ -97,7 +97,11 @@ class Sweep:
             write_json(file, identity | {"git_commit": git_commit()})
             return
         found = read_json(file, expected="the settings of the sweep to resume")
-        found.pop("git_commit")
+        if not isinstance(found, dict):
+            raise TrainingError(
+                f"{file}: found {type(found).__name__}, expected the settings of the sweep to resume."
+            )
+        found.pop("git_commit", None)
         if differences := list_differences(found, identity):
             raise TrainingError(
                 f"{self._out}: holds another sweep: {'; '.join(differences)}. Repeat its settings, or start anew "

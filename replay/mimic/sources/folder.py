@@ -9,17 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import duckdb
 
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.common.storage import sha256_file, sha256_json
+from sepsis_cql.replay.mimic.checks import WHOLE, ZONE
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings, escape, quote
 from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, TableSource, is_of_engine
 
 SUFFIXES = (".csv.gz", ".csv", ".parquet")
 FOLDERS = {"hosp", "icu"}
+LOOKED_AT = 1000  # rows of a csv file in which zones of times are looked for
 DEPTH = 3  # folders between the one given and the one with `hosp` and `icu`, such as `mimiciv/3.1`
 SHARD = r"{}[-_.]?(?:part[-_.]?)?\d+(?:-of-\d+)?\.parquet"
 SYNTHETIC_MARK = "SYNTHETIC.json"
@@ -175,8 +178,10 @@ class FileTable:
         return [row[0].casefold() for row in rows]
 
     def _csv(self, connection: duckdb.DuckDBPyConnection, header: list[str], table: TableSettings) -> str:
-        kinds = ", ".join(f"{quote(name)}: {quote(table.columns.get(name, 'VARCHAR'))}" for name in header)
+        read_as = {name: "DOUBLE" if kind in WHOLE else kind for name, kind in table.columns.items()}
+        kinds = ", ".join(f"{quote(name)}: {quote(read_as.get(name, 'VARCHAR'))}" for name in header)
         file = self.files[0]
+        _refuse_zones(file, header, table)
         return (
             f"read_csv({escape(connection, file)}, hive_partitioning = false, "
             f"columns = {{{kinds}}}, header = true, auto_detect = false, delim = ',', quote = '\"', "
@@ -208,6 +213,21 @@ def _csv_header(file: Path) -> list[str]:
         raise TableError(f"{file}: truncated or corrupt ({error}). {GET_A_FRESH_COPY}") from None
 
 
+def _refuse_zones(file: Path, header: list[str], table: TableSettings) -> None:
+    """Refuse a file whose first rows have times with a zone, which the engine would drop without a word."""
+    times = [index for index, name in enumerate(header) if table.columns.get(name) == "TIMESTAMP"]
+    opener = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:
+            for row in islice(csv.reader(stream), 1, LOOKED_AT):
+                if zoned := [header[i] for i in times if i < len(row) and ZONE.search(row[i])]:
+                    raise TableError(
+                        f"{file}: column {', '.join(zoned)} has a time zone, expected local times. {GET_A_FRESH_COPY}"
+                    )
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error):
+        return  # the engine says what is wrong with the file
+
+
 def _check_gzip(file: Path) -> None:
     """Inflate the file, which makes zlib compare each member's checksum and length."""
     inflate = zlib.decompressobj(wbits=31)
@@ -231,6 +251,8 @@ def _explain(where: str, table: TableSettings, message: str) -> str:
     if column := re.search(r'[Cc]olumn "?(\w+)"? is being converted|converting column "(\w+)"', message):
         name = column[1] or column[2]
         return f"{where}: column {name} holds a value that is no {table.columns[name]}. {GET_A_FRESH_COPY}"
+    if wrong := re.search(r"column \w+ holds a value that is no [A-Z]+", message):
+        return f"{where}: {wrong[0]}. {GET_A_FRESH_COPY}"
     if counts := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message):
         return f"{where}: found {counts[2]} columns, expected {counts[1]}. {GET_A_FRESH_COPY}"
-    return f"{where}: unreadable as MIMIC-IV ({message.splitlines()[0]}). {GET_A_FRESH_COPY}"
+    return f"{where}: unreadable as MIMIC-IV. {GET_A_FRESH_COPY}"

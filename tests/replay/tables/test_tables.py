@@ -101,7 +101,11 @@ CHANGED_ROWS = {
         lambda rows: [{k: v for k, v in row.items() if k != "value"} for row in rows],
         ["column value not found", "charttime"],
     ),
-    "duplicate stay": ("icu/icustays", lambda rows: 2 * rows, ["stay_id", "1 different values in 2 rows"]),
+    "duplicate stay": (
+        "icu/icustays",
+        lambda rows: 2 * rows,
+        ["1 rows in which stay_id repeats or is missing"],
+    ),
     "release 3.0": (
         "hosp/d_labitems",
         _first(label="Bleeding Time"),
