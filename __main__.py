@@ -1,8 +1,9 @@
 """Run the `sepsis-cql` command, which Ctrl-C ends with one line from its first import on."""
 
-import _thread
 import os
+import signal
 import sys
+import threading
 from typing import Any
 
 STOPPED = "interrupted. Nothing half-written is left.\n"
@@ -31,7 +32,9 @@ def _is_interrupted(error: BaseException | None) -> bool:
 def _interrupt_again(unraisable: Any) -> None:
     """Repeat a Ctrl-C that fell into a destructor or a callback, where Python would print and forget it."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        _thread.interrupt_main()
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))  # once this has returned
+        again.daemon = True
+        again.start()
     else:
         sys.__unraisablehook__(unraisable)
 

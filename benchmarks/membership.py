@@ -12,12 +12,14 @@ import dataclasses
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.privacy import round_count
 from sepsis_cql.common.strict import SHIPPED
+from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.publishing.membership.audit import attack, describe_audit
 from sepsis_cql.publishing.membership.record import MembershipAudit, audit_settings
 from sepsis_cql.replay.directory import open_replay
@@ -60,7 +62,7 @@ def draw_groups(pool: list[Transitions], patients: int, seed: int) -> list[Trans
     groups = []
     for members in np.split(chosen, 3):
         is_in = np.isin(columns["subject_id"], members)
-        own = {name: column[is_in] for name, column in columns.items()}
+        own: dict[str, Any] = {name: column[is_in] for name, column in columns.items()}
         stays = np.concatenate([part.stay_id for part in pool])[is_in]
         groups.append(dataclasses.replace(pool[0], **own, stay_id=stays))
     return groups
@@ -85,7 +87,7 @@ def repeat(
     return audits
 
 
-def train(data: TrainingData, members: Transitions, settings: TrainingSettings, out: Path):
+def train(data: TrainingData, members: Transitions, settings: TrainingSettings, out: Path) -> SepsisCQLModel:
     """Train a network on one group."""
     learned = dataclasses.replace(data, transitions=members, rewards={"sparse": members.rewards})
     train_runs(

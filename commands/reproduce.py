@@ -112,7 +112,7 @@ def reproduce(
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     force: Force = False,
 ) -> None:
-    """Walk the whole study: tables, build, both stages of the protocol, frozen choice, test split once, audit, card, export.
+    """Walk the whole study: tables, build, both stages of the protocol, frozen choice, test split, audit, card, export.
 
     The same command goes on where it was stopped. --set takes the sections `study`, `synthetic`, `replay`, `sweep`,
     `training`, `runtime` and `evaluation`.

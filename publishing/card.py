@@ -118,7 +118,7 @@ def render_pages(records: Records, figures: list[str]) -> dict[str, bytes]:
     """Return README.md and docs/results.md by path.
 
     Args:
-        records: of build, training, evaluation and study.
+        records: of build, training, evaluation, study and audit.
         figures: names of the pictures in `model/figures`, without suffix.
     """
     facts = _collect(records, figures)

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.storage import sha256_file
-from sepsis_cql.publishing.card import check_card, load_facts, render_card
+from sepsis_cql.publishing.card import check_card, load_facts, render_pages
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,7 +61,7 @@ def test_card_is_refused_for_an_evaluation_without_those_tables():
     records = load_facts(ROOT)["records"]
     bare = records.evaluation.model_copy(update={"calibration": records.evaluation.calibration[-1:]})
     with pytest.raises(SepsisCQLError, match="the evaluation lacks the known-truth tables"):
-        render_card(dataclasses.replace(records, evaluation=bare), [])
+        render_pages(dataclasses.replace(records, evaluation=bare), [])
 
 
 def test_metadata_is_valid_and_names_one_model():

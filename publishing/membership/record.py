@@ -78,7 +78,7 @@ class MembershipAudit(Record):
     @property
     def strongest(self) -> AttackName | None:
         """The attack with the largest area; None where none was made."""
-        return max(self.attacks, key=lambda name: self.attacks[name].auroc) if self.attacks else None
+        return max(self.attacks.items(), key=lambda row: row[1].auroc)[0] if self.attacks else None
 
     @property
     def memorizes(self) -> bool:

@@ -24,6 +24,7 @@ main()
 """
 IN_A_DESTRUCTOR = """
 import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sepsis_cql.__main__ import main
 from sepsis_cql.commands import app
 class Press:
@@ -31,7 +32,7 @@ class Press:
         raise KeyboardInterrupt
 def work():
     Press()
-    time.sleep(60)
+    time.sleep(10)
 app.app = work
 main()
 """
