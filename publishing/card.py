@@ -12,8 +12,7 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import list_captions
-from sepsis_cql.evaluation.known_truth.record import MEASURED, measured_lines
-from sepsis_cql.evaluation.record import Evaluation
+from sepsis_cql.evaluation.known_truth.record import MEASURED, CalibrationLine, measured_lines
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
 from sepsis_cql.evaluation.study import Study, StudyRun
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
@@ -155,7 +154,8 @@ def _render(name: str, facts: dict[str, Any]) -> str:
 
 def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
     settings, evaluation = load_shipped(CardSettings, "card.yaml"), records.evaluation
-    _check_calibration(settings.calibration, evaluation)
+    calibration = measured_lines()
+    _check_calibration(settings.calibration, calibration)
     return {
         "records": records,
         "card": settings,
@@ -164,7 +164,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "build": records.build.model_dump(mode="json"),
         "training": records.training.model_dump(mode="json"),
         "evaluation": evaluation,
-        "calibration": measured_lines(),
+        "calibration": calibration,
         "estimators": {
             name: caption
             for name, caption in list_captions("card").items()
@@ -196,17 +196,18 @@ def _choices(study: Study | None) -> dict[str, StudyRun]:
     }
 
 
-def _check_calibration(cases: list[str], evaluation: Evaluation) -> None:
-    """Refuse a card of sound estimates without the tables that say how far to trust them."""
-    found, known = ({line.case for line in lines} for lines in (evaluation.calibration, measured_lines()))
-    if missing := [case for case in cases if case not in known]:
+def _check_calibration(listed: list[str], lines: list[CalibrationLine]) -> None:
+    """Refuse a card without the tables that say how far to trust it, or with others than it lists."""
+    found = {line.case for line in lines}
+    if missing := sorted(set(listed) - found):
         raise PublishingError(
             f"{MEASURED}: known-truth tables {missing} not found, which configs/card.yaml lists. Run `sepsis-cql "
             "calibrate`, or install the package again."
         )
-    if evaluation.policies and (missing := [case for case in cases if case not in found]):
+    if unlisted := sorted(found - set(listed)):
         raise PublishingError(
-            f"the evaluation lacks the known-truth tables {missing}, which configs/card.yaml lists. Evaluate again."
+            f"{MEASURED}: found known-truth tables {unlisted}, which configs/card.yaml does not list. List them there: "
+            "a card is then refused when they are lost."
         )
 
 

@@ -1,6 +1,5 @@
 """The card at the root of the repository, and the package it describes."""
 
-import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -11,7 +10,9 @@ from huggingface_hub import ModelCard
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.storage import sha256_file
-from sepsis_cql.publishing.card import check_card, load_facts, render_pages
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.known_truth.record import CalibrationLine
+from sepsis_cql.publishing.card import CardSettings, check_card, load_facts
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,17 +52,27 @@ def test_card_check_fails_on_a_changed_number(package, file, old, new):
         check_card(package)
 
 
-def test_card_is_refused_without_the_tables_that_say_how_far_to_trust_it(monkeypatch):
-    monkeypatch.setattr("sepsis_cql.publishing.card.measured_lines", lambda: [])
-    with pytest.raises(SepsisCQLError, match=r"known-truth tables .*icu-sepsis-large.* not found"):
+@pytest.mark.parametrize(
+    ("listed", "measured", "expected"),
+    [
+        (["one", "two"], ["two"], r"known-truth tables \['one'\] not found"),
+        (["one"], [], r"known-truth tables \['one'\] not found"),
+        ([], ["one"], r"found known-truth tables \['one'\], which configs/card.yaml does not list"),
+        (["one"], ["one", "one"], None),
+    ],
+)
+def test_card_is_refused_without_the_tables_that_say_how_far_to_trust_it(
+    monkeypatch, listed, measured, expected
+):
+    settings = load_shipped(CardSettings, "card.yaml").model_copy(update={"calibration": listed})
+    lines = [CalibrationLine.model_construct(case=case) for case in measured]
+    monkeypatch.setattr("sepsis_cql.publishing.card.load_shipped", lambda model, name: settings)
+    monkeypatch.setattr("sepsis_cql.publishing.card.measured_lines", lambda: lines)
+    if expected is None:
+        assert load_facts(ROOT)["calibration"] == lines
+        return
+    with pytest.raises(SepsisCQLError, match=expected):
         check_card(ROOT)
-
-
-def test_card_is_refused_for_an_evaluation_without_those_tables():
-    records = load_facts(ROOT)["records"]
-    bare = records.evaluation.model_copy(update={"calibration": records.evaluation.calibration[-1:]})
-    with pytest.raises(SepsisCQLError, match="the evaluation lacks the known-truth tables"):
-        render_pages(dataclasses.replace(records, evaluation=bare), [])
 
 
 def test_metadata_is_valid_and_names_one_model():

@@ -16,7 +16,6 @@ from sepsis_cql.checkpoints.original_pt import read_original_checkpoint
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.strict import SHIPPED, load_settings, read_record
-from sepsis_cql.evaluation.known_truth.record import MEASURED, load_calibration
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import load_evaluation
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -122,15 +121,12 @@ def test_damaged_records_of_a_run_are_refused(copy, name):
     assert wrongly_taken("records", door, copy / name, mutants, may_be_right=may) == []
 
 
-def test_damaged_simulations_evaluations_and_calibrations_are_refused(tmp_path):
+def test_damaged_simulations_and_evaluations_are_refused(tmp_path):
     (tmp_path / "SYNTHETIC.json").write_text(json.dumps(SIMULATION))
     shutil.copyfile(ROOT / "model/evidence/evaluation.json", tmp_path / "evaluation.json")
-    case = next(MEASURED.glob("*.json"))
-    shutil.copyfile(case, tmp_path / case.name)
     doors = {
         "SYNTHETIC.json": lambda: read_record(Simulation, tmp_path / "SYNTHETIC.json", expected="a mark"),
         "evaluation.json": lambda: load_evaluation(tmp_path),
-        case.name: lambda: load_calibration(tmp_path / case.name),
     }
     for name, door in doors.items():
         mutants = documents_of((tmp_path / name).read_text())
