@@ -191,7 +191,10 @@ def _read_config(file: Path) -> SepsisCQLConfig:
     own = {field.name for field in fields(SepsisCQLConfig)}
     found_type = values.get("model_type") if isinstance(values, dict) else type(values).__name__
     if found_type != SepsisCQLConfig.model_type:
-        raise CheckpointError(f"{file}: model_type is {found_type!r}, expected 'sepsis_cql'.")
+        raise CheckpointError(
+            f"{file}: model_type is {found_type!r}, expected 'sepsis_cql'. `sepsis-cql import-checkpoint` makes a "
+            "package of another study's actor."
+        )
     if unknown := sorted(set(values) - own - LIBRARY_KEYS):
         raise CheckpointError(f"{file}: fields {unknown} unknown. Remove them, or correct their spelling.")
     if missing := sorted(set(SepsisCQLConfig.__annotations__) - set(values) - LATER_FIELDS):

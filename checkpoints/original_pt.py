@@ -15,6 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from sepsis_cql.checkpoints.hub_package import SIZE_LIMIT, check_weights, read_small_file
+from sepsis_cql.checkpoints.iql_actor import actor_model, flatten_networks, names_an_actor
 from sepsis_cql.common.errors import CheckpointError
 from sepsis_cql.common.storage import new_file, read_json, write_json
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
@@ -100,9 +101,10 @@ def parse_checkpoint(content: bytes, file: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{file}: {key} is {type(values[key]).__name__}, expected {expected.__name__}."
             )
-    if not all(isinstance(value, Tensor) for value in values["model_state_dict"].values()):
+    state = flatten_networks(values["model_state_dict"])
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{file}: model_state_dict holds something other than tensors.")
-    return dict(values)
+    return {**values, "model_state_dict": state}
 
 
 def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:
@@ -112,6 +114,8 @@ def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:
         CheckpointError: parameters are not those of a 62-input, 25-action network, or not finite.
     """
     state = checkpoint.model_state_dict
+    if names_an_actor(list(state)):
+        return actor_model(state, checkpoint.file)
     weights = [f"net.{2 * layer}.weight" for layer in range(len(state))]
     widths = [len(state[name]) for name in weights if name in state and state[name].ndim]
     config = _config(checkpoint, hidden_sizes=widths[:-1] or [256, 256])

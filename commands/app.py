@@ -15,6 +15,7 @@ from sepsis_cql.commands.audit_claims import audit_claims
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.calibrate import calibrate
 from sepsis_cql.commands.checkpoints import import_checkpoint
+from sepsis_cql.commands.compare import compare
 from sepsis_cql.commands.concepts import agree, concepts
 from sepsis_cql.commands.doctor import doctor
 from sepsis_cql.commands.evaluate import evaluate
@@ -60,6 +61,7 @@ app.command()(agree)
 app.command()(train)
 app.command()(sweep)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(calibrate)
 app.command()(audit)
 app.command()(audit_claims)

@@ -17,8 +17,8 @@ HOME = "SEPSIS_CQL_HOME"  # names another directory for locks and the ledger of 
 MARK = ".sepsis-cql"
 TEMPORARY = ".sepsis-cql-tmp-"  # how the name of everything unfinished begins
 STAGES = (
-    "synthesize", "download", "build", "concepts", "train", "sweep", "evaluate", "calibrate", "card", "export",
-    "export-pt", "import-checkpoint", "reproduce", "audit",
+    "synthesize", "download", "build", "concepts", "train", "sweep", "evaluate", "calibrate", "compare", "card",
+    "export", "export-pt", "import-checkpoint", "reproduce", "audit",
 )  # fmt: skip
 
 

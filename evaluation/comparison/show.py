@@ -1,0 +1,154 @@
+"""A comparison as a table, as sentences and as a figure, from its record alone."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sepsis_cql.evaluation.comparison.record import Comparison, LearnerResult, SeedResult
+from sepsis_cql.evaluation.estimators.table import ESTIMATORS
+
+BETTER = "better than clinicians"
+Number = Callable[[SeedResult], float | None]
+COLUMNS = (
+    "learner",
+    "configuration",
+    "judged as",
+    "sound value",
+    "difference",
+    "ESS",
+    "verdicts",
+    "truth",
+    "truth as it acts",
+    "max Q",
+    "published WIS",
+)
+
+
+def render_table(found: Comparison) -> str:
+    """Return a Markdown table with a line for each learner: mean and standard deviation over seeds."""
+    numbers = _numbers(found)
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    for one in found.learners:
+        settings = ", ".join(f"{name} {_setting(value)}" for name, value in one.configuration.items())
+        versions = Counter(result.softening for result in one.seeds)
+        cells = {name: _spread(one, number) for name, number in numbers.items()}
+        verdicts = Counter[str](result.verdict.label for result in one.seeds)
+        lines.append(
+            f"| {one.name} | {settings} | {_counted(versions)} | {cells['value']} | {cells['difference']} | "
+            f"{cells['ess']} | {_counted(verdicts)} | {cells['truth']} | {cells['acts']} | {cells['max Q']} | "
+            f"{cells['WIS']} |"
+        )
+    observed = found.clinicians.value
+    truth = found.clinicians_true_value
+    of_truth = "" if truth is None else f"{truth.value:.2f}"
+    lines.append(
+        f"| clinicians | | | {'' if observed is None else f'{observed:.2f}'} | | | | {of_truth} | | | |"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def say_findings(found: Comparison) -> list[str]:
+    """Return what the comparison shows, in sentences: who leads by what, and who is better than the clinicians."""
+    numbers, sentences = _numbers(found), []
+    leads = {
+        "value": "by the sound estimate of the version that validation chose",
+        "truth": "by the true value of that version",
+        "acts": "by the true value of the policy as it acts",
+        "max Q": 'by what the published protocol calls FQE, the largest value a network claims',
+        "WIS": "by the published WIS",
+    }  # fmt: skip
+    for name, text in leads.items():
+        means = {one.name: mean for one in found.learners if (mean := _mean(one, numbers[name])) is not None}
+        if means:
+            first = max(means, key=lambda name: means[name])
+            sentences.append(f"{text[0].upper()}{text[1:]} {first} leads: {means[first]:.2f}.")
+    endorsed = [one.name for one in found.learners if any(r.verdict.label == BETTER for r in one.seeds)]
+    sentences.append(
+        f"By the rules of the verdict these are better than the clinicians with at least one seed: "
+        f"{', '.join(endorsed)}."
+        if endorsed
+        else "By the rules of the verdict none is better than the clinicians."
+    )
+    if (truth := found.clinicians_true_value) is not None:
+        worse = [
+            one.name for one in found.learners if (mean := _mean(one, numbers["acts"])) and mean < truth.value
+        ]
+        sentences.append(
+            f"The clinicians are truly worth {truth.value:.2f}; as they act, "
+            f"{f'{len(worse)} of {len(found.learners)} policies are worth less' if worse else 'all are worth more'}"
+            f"{': ' + ', '.join(worse) if worse else ''}."
+        )
+    return sentences
+
+
+def draw_comparison(found: Comparison, file: Path) -> None:
+    """Draw the sound, the published and the true value of every learner as a PNG, a point for each seed."""
+    numbers = _numbers(found)
+    shown = {
+        f"{ESTIMATORS[found.recommended].caption} of the chosen version": ("value", "o"),
+        "true value of the chosen version": ("truth", "|"),
+        "true value as it acts": ("acts", "x"),
+        "published: largest Q": ("max Q", "^"),
+        "published: WIS": ("WIS", "v"),
+    }
+    figure = Figure(figsize=(8, 1.2 + 0.36 * len(found.learners)), layout="constrained")
+    axes = figure.add_subplot()
+    for offset, (label, (name, marker)) in enumerate(shown.items()):
+        points = [
+            (value, row + 0.6 * (offset / (len(shown) - 1) - 0.5))
+            for row, one in enumerate(found.learners)
+            for value in map(numbers[name], one.seeds)
+            if value is not None
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker, color=f"C{offset}", markersize=4, label=label)
+    if found.clinicians.value is not None:
+        axes.axvline(found.clinicians.value, color="gray", linestyle=":", label="clinicians, observed")
+    axes.set_yticks(range(len(found.learners)), [one.name for one in found.learners], fontsize=7)
+    axes.set(xlabel="value", xlim=(-1.2 * found.bound, 1.6 * found.bound))
+    axes.invert_yaxis()
+    axes.legend(fontsize=6, loc="lower right")
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+
+
+def _numbers(found: Comparison) -> dict[str, Number]:
+    return {
+        "value": lambda result: result.estimates[found.recommended].value,
+        "difference": lambda result: result.difference,
+        "ess": lambda result: result.ess,
+        "truth": lambda result: None if result.true_value is None else result.true_value.value,
+        "acts": lambda result: (
+            None if result.true_value_as_it_acts is None else result.true_value_as_it_acts.value
+        ),
+        "max Q": lambda result: result.published_fqe,
+        "WIS": lambda result: result.published_wis,
+    }
+
+
+def _mean(one: LearnerResult, number: Number) -> float | None:
+    values = [value for value in map(number, one.seeds) if value is not None]
+    return statistics.fmean(values) if len(values) == len(one.seeds) else None
+
+
+def _spread(one: LearnerResult, number: Number) -> str:
+    """Mean of the seeds with their standard deviation; empty where one has no value."""
+    if (mean := _mean(one, number)) is None:
+        return ""
+    if len(one.seeds) < 2:
+        return f"{mean:.2f}"
+    return f"{mean:.2f} ± {statistics.stdev(float(number(result) or 0.0) for result in one.seeds):.2f}"
+
+
+def _counted(counts: Counter[str]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{text} ({count})" for text, count in counts.most_common())
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "-".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

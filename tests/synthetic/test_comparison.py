@@ -1,0 +1,127 @@
+"""A comparison gives every learner the same budget, chooses on validation and says what may be said."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from sepsis_cql.commands.app import app
+from sepsis_cql.common.errors import SepsisCQLError, SettingsError
+from sepsis_cql.common.strict import SHIPPED, load_settings, read_record
+from sepsis_cql.evaluation.comparison.record import Comparison, ComparisonSettings
+from sepsis_cql.evaluation.comparison.show import render_table, say_findings
+from sepsis_cql.training.learners.registry import LEARNERS
+from sepsis_cql.training.sweep.ledger import read_ledger
+
+SMALL = """
+seeds: [1, 2]
+schedule: {epochs: 2, batch_size: 64, hidden_sizes: [8]}
+epsilon: 0.5
+support_threshold: 0.01
+grids:
+  cql: {target_update_epochs: [1], alpha: [0.1, 3.0]}
+  behavior_cloning: {learning_rate: [0.001, 0.01]}
+"""
+CHANGES = (
+    "fqe={refits: 3, features: 4, components: 2}",
+    "validation={refits: 3, resamples: 5}",
+    "resamples=20",
+    "truth_episodes=100",
+    "tilt_temperatures=[5.0]",
+    "clinician_shares=[0.5]",
+)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["compare", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def made(trip, tmp_path_factory):
+    """A comparison on the test split, and its ledger."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "small.yaml").write_text(SMALL)
+    values = yaml.safe_load((SHIPPED / "evaluation.yaml").read_text())
+    for change in CHANGES:
+        name, _, value = change.partition("=")
+        read = yaml.safe_load(value)
+        values[name] = values[name] | read if isinstance(read, dict) else read
+    values["behavior"]["models"] = ["multinomial logistic"]
+    (folder / "rules.yaml").write_text(yaml.safe_dump(values))
+    common = [
+        "--replay",
+        trip.replay,
+        "--config",
+        folder / "small.yaml",
+        "--evaluation",
+        folder / "rules.yaml",
+    ]
+    common += ["--out", folder / "out", "--split", "test", "--why", "a test", "--ledger", folder / "ledger"]
+    output = run(*common)
+    return folder, common, output
+
+
+def test_every_seed_of_every_learner_and_what_is_made_of_them_is_judged_on_the_test_split(made):
+    folder, _, output = made
+    found = read_record(Comparison, folder / "out" / "comparison.json", expected="")
+    seeds = {one.name: [result.seed for result in one.seeds] for one in found.learners}
+    assert seeds == {
+        "cql": [1, 2],
+        "cql, ensemble of seeds": [None],
+        "cql, defer to clinicians": [None],
+        "behavior_cloning": [1, 2],
+    }
+    assert {one.n_configurations for one in found.learners if one.configuration} == {2}
+    assert found.split == "test"
+    assert found.clinicians_true_value is not None
+    for one in found.learners:
+        for result in one.seeds:
+            assert result.true_value is not None
+            assert result.true_value_as_it_acts is not None
+            assert (result.published_fqe is None) == (one.name not in ("cql", "cql, ensemble of seeds"))
+            assert result.verdict.label != "better than clinicians"  # of so few episodes
+    assert render_table(found) in (folder / "out" / "comparison.md").read_text()
+    assert all(line in output for line in say_findings(found))
+    assert (folder / "out" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    policies = {entry.policy_sha256 for entry in read_ledger(folder / "ledger")}
+    assert len(policies) == 5  # four networks, and what was made of two of them
+
+
+def test_validation_chose_the_configuration_and_a_resumed_comparison_is_the_same(made):
+    folder, common, _ = made
+    before = (folder / "out" / "comparison.json").read_text()
+    stage = json.loads((folder / "out" / "cql" / "stage1_evaluation.json").read_text())
+    chosen = json.loads(before)["learners"][0]["configuration"]
+    assert chosen["alpha"] == stage["top_configs"][0]["cql_alpha"]
+    run(*common, "--resume")
+    assert (folder / "out" / "comparison.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--learners", "cql,sac"], r"--learners: found \['sac'\]"),
+        (["--learners", "cql,cql"], "expected different names"),
+        (["--seeds", "9"], "--seeds: found 9, expected at most the 5"),
+        (["--split", "test"], "no reason was given"),
+        (
+            ["--set", "comparison.grids.cql.alpha=[1.0]"],
+            "grids: found .*'cql': 1.* as many for every learner",
+        ),
+    ],
+)
+def test_what_would_not_be_a_comparison_is_refused(trip, tmp_path, options, message):
+    with pytest.raises(SepsisCQLError, match=message):
+        run("--replay", trip.replay, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_grids_name_every_learner_and_give_each_as_many_configurations():
+    settings = load_settings(ComparisonSettings, SHIPPED / "comparison.yaml", {})
+    assert set(settings.grids) == set(LEARNERS)
+    with pytest.raises(SettingsError, match="as many for every learner"):
+        load_settings(ComparisonSettings, SHIPPED / "comparison.yaml", {"grids": {"cql": {"alpha": [1.0]}}})
