@@ -39,5 +39,6 @@ TABLES = $(if $(DATA),--data $(DATA)) $(if $(MIMIC),--mimic $(MIMIC))
 reproduce: install  ## the study in small: synthetic ICU to exported package (DATA=demo, MIMIC=folder for real tables)
 	$(BIN)/sepsis-cql reproduce $(TABLES) --size small --out $(OUT) $(FORCE)
 
+study: OUT = outputs/study
 study: install  ## the study at the published size; what was stopped goes on (FORCE=--force starts anew)
-	$(BIN)/sepsis-cql reproduce $(TABLES) --size published --out $(if $(filter outputs/reproduce,$(OUT)),outputs/study,$(OUT)) $(FORCE)
+	$(BIN)/sepsis-cql reproduce $(TABLES) --size published --out $(OUT) $(FORCE)

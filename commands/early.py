@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from sepsis_cql.common.errors import EvaluationError, ReplayError, SepsisCQLError, TableError
+from sepsis_cql.common.errors import EvaluationError, ReplayError, SepsisCQLError, TableError, TrainingError
 from sepsis_cql.common.ownership import read_mark
 
 
@@ -20,6 +20,12 @@ def check_mimic(location: str | None) -> None:
     from sepsis_cql.replay.mimic.sources.registry import find_kind  # loads the database engine
 
     find_kind(location)
+
+
+def check_engine(engine: str) -> None:
+    """Refuse --engine ray where Ray is not installed."""
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise TrainingError("--engine ray: Ray is not installed. Install the extra: `sepsis-cql[ray]`.")
 
 
 def check_replay(path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sepsis_cql.commands.audit import audit
 from sepsis_cql.commands.build import build
-from sepsis_cql.commands.early import check_mimic
+from sepsis_cql.commands.early import check_engine, check_mimic
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
 from sepsis_cql.commands.options import Changes, Force, Ledger, console, list_files
 from sepsis_cql.commands.publish import card, export
@@ -124,6 +124,7 @@ def reproduce(
     names = [size] if size else ["small"] if data is Data.SYNTHETIC else ["small", "published"]
     study = {name: load_study_settings(name, changed["study"]) for name in names}
     check_mimic(mimic)
+    check_engine(engine)
     from sepsis_cql.replay.mimic.sources.registry import name_place
 
     request = Request(

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sepsis_cql.commands.early import check_replay, check_resume
+from sepsis_cql.commands.early import check_engine, check_replay, check_resume
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
 from sepsis_cql.commands.train import describe, new_progress_bar
 from sepsis_cql.common.errors import StoppedError
@@ -76,6 +76,7 @@ def sweep(
     if runtime is not None:
         find_settings(runtime, "device")
     check_replay(replay)
+    check_engine(engine)
     check_resume(out, "sweep", resume=resume)
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.test_split import check_validation

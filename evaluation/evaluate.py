@@ -215,7 +215,7 @@ def _describe_behavior(
     if isinstance(data.model, FunctionPolicy):
         return None
     described = describe_behavior(data.model, data.behavior, data.scored.actions, settings.behavior)
-    if truth is None:
+    if truth is None or truth.is_confounded:
         return described
     true = np.maximum(truth.behavior.probabilities(data.scored.states), 1e-12)
     divergence = float((true * np.log(true / data.behavior)).sum(axis=1).mean())

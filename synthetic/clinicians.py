@@ -65,17 +65,21 @@ class Clinicians:
         self.columns = {name: features.state_names.index(name) for name in KNOWN}
         self.normal = {name: features.features[name].normal for name in self.columns}
 
-    def laws(self, states: np.ndarray) -> tuple[DoseLaw, DoseLaw]:
+    def laws(self, states: np.ndarray, shift: np.ndarray | float = 0.0) -> tuple[DoseLaw, DoseLaw]:
         """Distributions of vasopressor (mcg/kg/min) and fluid (mL) doses; independent given the state.
 
         Args:
             states: (n, 62) in clinical units, NaN where nothing is known.
+            shift: (n,) what hidden causes add to the log odds of giving either drug.
         """
-        return self._law(self.settings.vasopressor, states), self._law(self.settings.fluid, states)
+        settings = self.settings
+        return self._law(settings.vasopressor, states, shift), self._law(settings.fluid, states, shift)
 
-    def draw(self, states: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, states: np.ndarray, rng: np.random.Generator, shift: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(n,) vasopressor and (n,) fluid doses."""
-        vasopressor, fluid = self.laws(states)
+        vasopressor, fluid = self.laws(states, shift)
         return vasopressor.draw(rng), fluid.draw(rng)
 
     def probabilities(self, states: np.ndarray, grid: ActionGrid) -> np.ndarray:
@@ -97,14 +101,14 @@ class Clinicians:
             fluid.draw_within(actions % N_BINS, grid.fluid_edges, rng),
         )
 
-    def _law(self, habit: DrugHabit, states: np.ndarray) -> DoseLaw:
+    def _law(self, habit: DrugHabit, states: np.ndarray, shift: np.ndarray | float) -> DoseLaw:
         reference = self.settings.references
         pressure = np.clip(reference.pressure - self._known("map", states), -25, 25)
         lactate = np.clip(self._known("lactate", states) - reference.lactate, -2, 8)
         urine = np.clip(1 - self._known("urine_output_4h", states) / reference.urine, -1, 1)
         logit = habit.base + habit.pressure * pressure + habit.lactate * lactate + habit.urine * urine
         earlier = self._known("cum_vasopressor_dose_nor_equiv", states)
-        logit = logit + habit.continued * earlier / (earlier + reference.earlier_vasopressor)
+        logit = logit + habit.continued * earlier / (earlier + reference.earlier_vasopressor) + shift
         given = np.clip(1 / (1 + np.exp(-logit)), habit.at_least, 1 - habit.at_least)
         doses = dose_menu(habit)
         center = np.log(habit.dose) + habit.dose_pressure * pressure + habit.dose_lactate * lactate

@@ -237,6 +237,29 @@ class Urine(Settings):
     charted: float
 
 
+class Comfort(Settings):
+    """Stays whose goal is comfort: their share, and what it adds to the log odds of treatment and of death."""
+
+    share: float = Field(default=0.0, ge=0, le=1)
+    treatment: float = 0.0
+    death: float = 0.0
+
+
+class HiddenSettings(Settings):
+    """What stands in no state: log odds of either drug by hidden severity, goal of care, care unit and years."""
+
+    severity: float = 0.0
+    comfort: Comfort = Field(default_factory=Comfort)
+    units: list[float] = Field(default_factory=list, max_length=5)
+    eras: list[float] = Field(default_factory=list, max_length=5)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the clinicians' doses follow from the state alone."""
+        shifts = (self.severity, self.comfort.share * self.comfort.treatment, *self.units, *self.eras)
+        return not any(shifts)
+
+
 class RenderingSettings(Settings):
     """Shares of patients and stays with each peculiarity of the tables."""
 
@@ -271,6 +294,7 @@ class SyntheticSettings(Settings):
     reading_missing: float
     minutes_before_grid: tuple[int, int]
     rendering: RenderingSettings
+    hidden: HiddenSettings = Field(default_factory=HiddenSettings)
 
 
 def load_synthetic_settings() -> SyntheticSettings:

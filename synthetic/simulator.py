@@ -10,11 +10,12 @@ from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.synthetic.chart import POUND, Chart
 from sepsis_cql.synthetic.clinicians import Clinicians
+from sepsis_cql.synthetic.hidden import draw_hidden
 from sepsis_cql.synthetic.observations import Charting, Window
 from sepsis_cql.synthetic.physiology import Patients, admit, healthy, progress, strike
 from sepsis_cql.synthetic.settings import Logit, SyntheticSettings
 
-Dose = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Dose = Callable[["SimulatedICU"], tuple[np.ndarray, np.ndarray]]
 WEIGHED_EVERY = 6  # steps between daily weights
 STAYED, DIED, LEFT = range(3)  # how an episode ended: still in the ICU, dead there, discharged
 
@@ -34,6 +35,9 @@ class SimulatedICU:
         self.features = load_shipped(Features, "features.yaml")
         self.clinicians = Clinicians(settings.clinicians, self.features)
         self.rng = np.random.default_rng(seed)
+        self.hidden = draw_hidden(
+            settings.hidden, n, self.rng.spawn(1)[0]
+        )  # whose chance is apart from all other
         facts = settings.physiology.infection
         self.patients: Patients = admit(
             n, settings.patients, facts.clearance, settings.minutes_before_grid,
@@ -56,6 +60,10 @@ class SimulatedICU:
         self.chart.add(self.arrival)
         self.window: Window = self._chart_window(first=True)
         self.states: np.ndarray = self._state()
+
+    def draw_clinicians(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) vasopressor and (n,) fluid doses that the clinicians give now, by all that they know."""
+        return self.clinicians.draw(self.states, self.rng, self.hidden.shift(self.latent))
 
     @property
     def last_step(self) -> np.ndarray:
@@ -92,18 +100,18 @@ class SimulatedICU:
         since_onset = self.step_index - 1 - self.patients.onset_step
         septic = since_onset >= 0
         outcome = self.settings.outcome
-        dies = was_active & septic & self._happens(outcome.icu_death)
+        dies = was_active & septic & self._happens(outcome.icu_death, self.hidden.death)
         can_leave = since_onset >= outcome.discharge.earliest
         leaves = was_active & ~dies & can_leave & self._happens(outcome.discharge)
         ends = dies | leaves | (was_active & (self.step_index - 1 >= self.last_step))
         self.ending = np.where(dies, DIED, np.where(leaves, LEFT, self.ending))
-        self.died = self.died | dies | (ends & ~dies & self._happens(outcome.late_death))
+        self.died = self.died | dies | (ends & ~dies & self._happens(outcome.late_death, self.hidden.death))
         self.active = was_active & ~ends
         return ends
 
-    def _happens(self, event: Logit) -> np.ndarray:
+    def _happens(self, event: Logit, more: np.ndarray | float = 0.0) -> np.ndarray:
         decades = (self.patients.age - 65) / 10
-        logit = event.base + event.organs * self.latent.organs + event.decade * decades
+        logit = event.base + event.organs * self.latent.organs + event.decade * decades + more
         return self.rng.random(self.n) < 1 / (1 + np.exp(-logit))
 
     def _chart_window(self, *, first: bool = False) -> Window:
@@ -166,15 +174,15 @@ def simulate(icu: SimulatedICU, choose: Dose | None = None) -> Episodes:
 
     Args:
         icu: freshly made.
-        choose: doses by (n, 62) states; the clinicians' without it.
+        choose: doses of all stays now; the clinicians' without it.
     """
-    choose = choose or (lambda states: icu.clinicians.draw(states, icu.rng))
+    choose = choose or SimulatedICU.draw_clinicians
     windows, states, weights, doses = [icu.window], [], [], []
     while icu.active.any():
         states.append(icu.states)
         weights.append(icu.weight)
         active = icu.active
-        doses.append([np.where(active, dose, 0) for dose in choose(icu.states)])
+        doses.append([np.where(active, dose, 0) for dose in choose(icu)])
         icu.step(*doses[-1])
         windows.append(icu.window)
     vasopressor, fluid = (np.stack(parts) for parts in zip(*doses, strict=True))

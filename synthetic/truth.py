@@ -12,7 +12,7 @@ from sepsis_cql.replay.rows.actions import N_ACTIONS, ActionGrid
 from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.synthetic.clinicians import Clinicians
 from sepsis_cql.synthetic.settings import SyntheticSettings
-from sepsis_cql.synthetic.simulator import SimulatedICU
+from sepsis_cql.synthetic.simulator import Dose, SimulatedICU
 
 BATCH = 5000  # episodes that advance together
 NO_MATTER = {
@@ -79,6 +79,22 @@ class Truth:
         clinicians = Clinicians(self.settings.clinicians, load_shipped(Features, "features.yaml"))
         return TrueBehavior(clinicians, self.grid)
 
+    @property
+    def is_confounded(self) -> bool:
+        """Whether the clinicians' doses depend on what no state shows, so that `behavior` is only their habit."""
+        return not self.settings.hidden.is_off
+
+    def doses(self, policy: Policy) -> Dose:
+        """Return how a policy doses the stays of a simulation; the clinicians know what no state shows."""
+        if isinstance(policy, TrueBehavior) and self.is_confounded:
+            return SimulatedICU.draw_clinicians
+
+        def choose(icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
+            probabilities = np.asarray(policy.probabilities(icu.states), dtype=np.float64)
+            return icu.clinicians.doses_of(draw_actions(probabilities, icu), icu.states, self.grid, icu.rng)
+
+        return choose
+
     def value(self, policy: Policy, n_episodes: int, seed: int, *, gamma: float) -> TrueValue:
         """Estimate the value of a policy by rollouts.
 
@@ -97,7 +113,7 @@ class Truth:
         sequence = np.random.SeedSequence([seed, 20_261_124])
         sizes = [min(BATCH, n_episodes - done) for done in range(0, n_episodes, BATCH)]
         batches = [
-            _rollout(policy, SimulatedICU(self.settings, size, child), self.grid)
+            _rollout(self.doses(policy), SimulatedICU(self.settings, size, child))
             for size, child in zip(sizes, sequence.spawn(len(sizes)), strict=True)
         ]
         died, n_steps = (np.concatenate(parts) for parts in zip(*batches, strict=True))
@@ -144,12 +160,10 @@ def value_of(died: np.ndarray, n_steps: np.ndarray, terminal_reward: float, gamm
     )
 
 
-def _rollout(policy: Policy, icu: SimulatedICU, grid: ActionGrid) -> tuple[np.ndarray, np.ndarray]:
+def _rollout(choose: Dose, icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
     """Death by day 90 and number of steps of each episode."""
     while icu.active.any():
-        probabilities = np.asarray(policy.probabilities(icu.states), dtype=np.float64)
-        actions = draw_actions(probabilities, icu)
-        icu.step(*icu.clinicians.doses_of(actions, icu.states, grid, icu.rng))
+        icu.step(*choose(icu))
     return icu.died, icu.n_steps
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -79,6 +80,12 @@ def test_the_package_runs_as_a_module_and_knows_its_version(tmp_path):
         ("build --mimic nosuch --out x", "nosuch: not a directory"),
         ("concepts --mimic nosuch --out x", "nosuch: not a directory"),
         ("reproduce --mimic nosuch --out x", "nosuch: not a directory"),
+        ("reproduce --size nosuch --out x", "study_nosuch: not the name of shipped settings"),
+        pytest.param(
+            "reproduce --engine ray --out x",
+            "--engine ray: Ray is not installed",
+            marks=pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed"),
+        ),
     ],
 )
 def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path, arguments, message):

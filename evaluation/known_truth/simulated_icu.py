@@ -118,7 +118,7 @@ class SimulatedIcu:
         """A finished simulation with (steps, n, 62) states and (steps, n) actions, under the case's clinicians."""
         icu = SimulatedICU(self._settings, n, seed)
         is_plain = self._case.hidden_pull == 0 and self._case.sharpness == 1
-        episodes = simulate(icu, None if is_plain else partial(self._choose, icu))
+        episodes = simulate(icu, None if is_plain else self._choose)
         return icu, episodes.states, self._grid.bin_actions(episodes.vasopressor, episodes.fluid)
 
     def _value_as_treated(self, n_episodes: int) -> float:
@@ -130,8 +130,8 @@ class SimulatedIcu:
         )
         return value_of(died, n_steps, self._bound, self._gamma).value
 
-    def _choose(self, icu: SimulatedICU, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, deviation = ORGANS
+    def _choose(self, icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
+        (mean, deviation), states = ORGANS, icu.states
         severity = np.clip((icu.latent.organs - mean) / deviation, -2, 2)
         practice = change_practice(
             self._behavior.probabilities(states), self._case.sharpness, self._case.hidden_pull * severity

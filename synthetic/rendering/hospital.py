@@ -32,7 +32,7 @@ def patients(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "gender": rng.choice(np.array(["F", "M"], object), n),
         "anchor_age": age - earlier,
         "anchor_year": _year(roster.admittime[rows]) - earlier,
-        "anchor_year_group": rng.choice(YEAR_GROUPS, n),
+        "anchor_year_group": _named(YEAR_GROUPS, roster.era[rows], rng.choice(YEAR_GROUPS, n)),
         "dod": roster.dod[rows],
     }
 
@@ -63,7 +63,7 @@ def admissions(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray
 def icustays(roster: Roster, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """ICU stays, one in six transferred between units, and the transfers of their admissions."""
     n = len(roster)
-    first = rng.choice(UNITS, n)
+    first = _named(UNITS, roster.unit, rng.choice(UNITS, n))
     moved = rng.random(n) < 1 / 6
     last = np.where(moved, rng.choice(UNITS, n), first)
     half = (roster.intime + roster.outtime) // 2
@@ -142,6 +142,11 @@ def with_keys(
     if stay_id:
         ids["stay_id"] = roster.stay_id[stay]
     return ids | sorted_columns
+
+
+def _named(names: np.ndarray, index: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Names by index, `otherwise` where it is -1."""
+    return np.where(index < 0, otherwise, names[index])
 
 
 def _prescriptions(roster: Roster, antibiotic: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from sepsis_cql.synthetic.rendering.roster import COHORT, Roster, count_stays, m
 from sepsis_cql.synthetic.rendering.tables import TableFormats, write_table
 from sepsis_cql.synthetic.rendering.treatments import Treatments
 from sepsis_cql.synthetic.settings import SyntheticSettings
-from sepsis_cql.synthetic.simulator import Episodes, SimulatedICU, simulate
+from sepsis_cql.synthetic.simulator import Dose, Episodes, SimulatedICU, simulate
 
 FEWEST = 40  # patients, so that each split gets some
 NOTICE = (
@@ -60,6 +60,7 @@ def synthesize(
     *,
     force: bool = False,
     inputs: Sequence[Path | str] = (),
+    choose: Dose | None = None,
 ) -> Synthetic:
     """Simulate `n_patients` patients and write them under `out` as csv.gz tables of MIMIC-IV 3.1.
 
@@ -70,6 +71,7 @@ def synthesize(
         settings: of the simulator.
         force: replace what this made before.
         inputs: files of settings, which are never replaced.
+        choose: doses, as for `simulate`; the clinicians' without it.
 
     Raises:
         SettingsError: too few patients.
@@ -80,7 +82,7 @@ def synthesize(
         )
     simulated, quirks = np.random.SeedSequence(seed).spawn(2)
     _, n_earlier, n_later = count_stays(n_patients, settings.rendering)
-    episodes = simulate(SimulatedICU(settings, n_patients + n_earlier + n_later, simulated))
+    episodes = simulate(SimulatedICU(settings, n_patients + n_earlier + n_later, simulated), choose)
     rng = np.random.default_rng(quirks)
     roster = make_roster(episodes, n_patients, settings.rendering, rng)
     formats = load_shipped(TableFormats, "synthetic_tables.yaml")

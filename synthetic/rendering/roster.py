@@ -33,6 +33,7 @@ class Roster:
         dod: date of the patient's death, in days since 1970, or `NEVER`.
         age: years at hospital admission; 91 for the oldest.
         n_steps: steps charted.
+        unit, era: index of the care unit and of the group of years, -1 where any will do.
     """
 
     kind: np.ndarray
@@ -49,6 +50,8 @@ class Roster:
     dod: np.ndarray
     age: np.ndarray
     n_steps: np.ndarray
+    unit: np.ndarray
+    era: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -108,6 +111,8 @@ def make_roster(
         dod=_of_patient(dod, patient, n_patients),
         age=np.where(kind == "minor", rng.integers(15, 18, m), icu.patients.age).astype(np.int64),
         n_steps=n_steps,
+        unit=icu.hidden.unit,
+        era=icu.hidden.era,
     )
 
 
