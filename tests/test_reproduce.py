@@ -48,6 +48,7 @@ def command(mimic):
         "training.epochs=4",
         "evaluation.validation.refits=5",
         "evaluation.fqe.refits=20",
+        "evaluation.resamples=200",
     ]
     return ["reproduce", "--mimic", str(mimic), *(f"--set={change}" for change in changes)]
 
