@@ -123,6 +123,7 @@ def reproduce(
     changed["study"] |= {name: value for name, value in own.items() if value is not None}
     names = [size] if size else ["small"] if data is Data.SYNTHETIC else ["small", "published"]
     study = {name: load_study_settings(name, changed["study"]) for name in names}
+    own_file = size if size and size.endswith((".yaml", ".yml")) else None
     check_mimic(mimic)
     check_engine(engine)
     from sepsis_cql.replay.mimic.sources.registry import name_place
@@ -136,7 +137,7 @@ def reproduce(
         code=sha256_of_code(),
     )
     with one_writer(out, "reproduce"):
-        open_request(out, request, force=force, inputs=list_files(mimic, ledger, size))
+        open_request(out, request, force=force, inputs=list_files(mimic, ledger, own_file))
         try:
             _walk(out, data, mimic, study, changes, changed, TestUse(ledger, again, why), engine)
         except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from sepsis_cql.commands.options import console
 from sepsis_cql.commands.sweep import EngineName, SweepFiles, new_sweep
 from sepsis_cql.common.errors import SepsisCQLError
-from sepsis_cql.common.ownership import one_writer, read_mark
+from sepsis_cql.common.ownership import check_new_directory, one_writer, read_mark
 from sepsis_cql.common.provenance import ROOT, code_sha256
 from sepsis_cql.common.storage import open_directory, replaced_directory, write_json
 from sepsis_cql.common.strict import (
@@ -105,6 +105,8 @@ def open_request(out: Path, request: Request, *, force: bool, inputs: Sequence[P
         SepsisCQLError: it holds something else, or a study begun otherwise.
     """
     is_begun = read_mark(out) == "reproduce"
+    if not is_begun:
+        check_new_directory(out, "reproduce", force=force, inputs=inputs)
     open_directory(out, "reproduce", resume=is_begun and not force, force=force, inputs=inputs)
     file = out / REQUEST
     if not file.exists():
