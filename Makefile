@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
 
-.PHONY: help install check format test bench reproduce study
+.PHONY: help install check format test bench reproduce study ship
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,3 +42,12 @@ reproduce: install  ## the study in small: synthetic ICU to exported package (DA
 study: OUT = outputs/study
 study: install  ## the study at the published size; what was stopped goes on (FORCE=--force starts anew)
 	$(BIN)/sepsis-cql reproduce $(TABLES) --size published --out $(OUT) $(FORCE)
+
+ship: install  ## put package, evidence and card of a finished study (OUT) at the root of this checkout
+	test -f $(OUT)/export/manifest.json
+	$(BIN)/sepsis-cql card --run $(OUT) --out $(OUT)/card --force
+	rm -rf model && cp -r $(OUT)/card/model model
+	rm -f evaluation/*.json && cp $(OUT)/card/evaluation/*.json evaluation
+	cp $(OUT)/card/docs/results.md docs
+	cp $(addprefix $(OUT)/card/,README.md config.json model.safetensors preprocessor_config.json) .
+	$(BIN)/sepsis-cql card --check
