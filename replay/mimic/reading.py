@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import duckdb
 
 from sepsis_cql.common.errors import TableError
-from sepsis_cql.common.storage import read_json, sha256_json, write_json
+from sepsis_cql.common.storage import read_json, write_json
 from sepsis_cql.replay.mimic.checks import WHOLE, check_zones, whole
-from sepsis_cql.replay.mimic.raw_files import TableSettings, parquet, quote
+from sepsis_cql.replay.mimic.raw_files import TableSettings, quote
+from sepsis_cql.replay.mimic.row_fingerprint import fingerprint_rows
 from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, SourceTable
 
 
@@ -45,7 +46,7 @@ def open_table(
     record = cached.with_suffix(".json")
     if not cached.exists():
         rows = convert(connection, source, header, table, converted)
-        fingerprint = fingerprint_rows(connection, parquet(connection, converted), table)
+        fingerprint = fingerprint_rows(converted)
         write_json(record, TableRead(rows, fingerprint)._asdict())
         converted.replace(cached)
     found = read_json(record, expected=f"what was read of {source.where}; delete {cached} too")
@@ -79,25 +80,6 @@ def convert(
             f"{source.where}: found no row under the header, expected at least one. {GET_A_FRESH_COPY}"
         )
     return n_rows
-
-
-def fingerprint_rows(connection: duckdb.DuckDBPyConnection, relation: str, table: TableSettings) -> str:
-    """Return a SHA-256 of the values of a table's rows, whatever their order and wherever they are kept.
-
-    It is taken of the number of rows and the sums of the two halves of each row's MD5: a multiset hash.
-
-    Args:
-        connection: where the relation can be queried.
-        relation: of the columns of `table`.
-        table: the columns and their types.
-    """
-    values = ", ".join(f"coalesce(CAST({name} AS VARCHAR), chr(0))" for name in table.columns)
-    count, high, low = connection.execute(
-        "SELECT count(*), sum(CAST(number >> 64 AS UBIGINT)), "
-        "sum(CAST(number & CAST(18446744073709551615 AS UHUGEINT) AS UBIGINT)) "
-        f"FROM (SELECT md5_number(concat_ws(chr(31), {values})) AS number FROM {relation})"
-    ).fetchall()[0]
-    return sha256_json([table.columns, count, str(high), str(low)])
 
 
 def _typed(name: str, kind: str) -> str:
