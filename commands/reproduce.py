@@ -36,7 +36,7 @@ from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.common.errors import SettingsError, StoppedError, TableError
 from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import write_json
-from sepsis_cql.common.strict import parse_changes
+from sepsis_cql.common.strict import parse_changes, write_changes
 
 
 class Data(StrEnum):
@@ -253,6 +253,7 @@ def _of(changes: list[str] | None, *sections: str) -> list[str]:
 
 def _make_tables(data: Data, out: Path, study: StudySettings, changes: list[str]) -> None:
     if data is Data.SYNTHETIC:
+        changes = [*write_changes("synthetic", study.synthetic), *changes]  # the later ones win
         synthesize(out=out, patients=study.patients, seed=study.seed, changes=changes)
         return
     from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings

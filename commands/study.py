@@ -50,12 +50,13 @@ class StudySettings(Settings):
     Attributes:
         patients, seed: of the synthetic ICU.
         reference: a run that is trained and shown whatever is chosen: the grid's settings and a seed; None for none.
-        sweep, training: changes to `sweep.yaml` and to the learner's settings.
+        synthetic, sweep, training: changes to `synthetic.yaml`, `sweep.yaml` and the learner's settings.
     """
 
     patients: int = Field(ge=1)
     seed: int = Field(ge=0)
     reference: dict[str, Any] | None
+    synthetic: dict[str, Any]
     sweep: dict[str, Any]
     training: dict[str, Any]
 

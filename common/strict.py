@@ -1,5 +1,6 @@
 """YAML and JSON to frozen, strictly checked models: what a user sets, and what a stage records."""
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -159,6 +160,15 @@ def parse_changes(lines: Iterable[str], sections: Iterable[str]) -> dict[str, di
             value = {field: value}
         changes[section] = merge(changes[section], value)
     return changes
+
+
+def write_changes(section: str, values: dict[str, Any]) -> list[str]:
+    """Return nested changes as the lines that `parse_changes` reads."""
+    lines = []
+    for name, value in values.items():
+        path = f"{section}.{name}"
+        lines += write_changes(path, value) if isinstance(value, dict) else [f"{path}={json.dumps(value)}"]
+    return lines
 
 
 def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
