@@ -1,7 +1,7 @@
 """What every policy is evaluated against: scored episodes, training transitions and the clinicians' policy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from sepsis_cql.evaluation.estimators.episodes import Episodes, pad_episodes
 from sepsis_cql.evaluation.estimators.fqe_basis import CPU
 from sepsis_cql.evaluation.estimators.intervals import resample_counts
 from sepsis_cql.evaluation.local_support import count_local_actions
-from sepsis_cql.evaluation.policies.base import FunctionPolicy
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, checked_probabilities
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.directory import Replay
@@ -72,9 +72,14 @@ class EvaluationData:
 
 
 def load_evaluation_data(
-    replay: Replay, split: str, settings: EvaluationSettings, device: torch.device = CPU
+    replay: Replay,
+    split: str,
+    settings: EvaluationSettings,
+    device: torch.device = CPU,
+    *,
+    behavior: FunctionPolicy | None = None,
 ) -> EvaluationData:
-    """Read a replay directory and fit the behavior policy.
+    """Read a replay directory and fit the behavior policy, unless one is given.
 
     Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
     scored episodes never fit it.
@@ -93,6 +98,17 @@ def load_evaluation_data(
         )
     train, scored = (replay.transitions(name, REWARD_VARIANT) for name in ("train", split))
     normalizer = replay.statistics.normalizer
+    if behavior is not None:
+        data = assemble_data(
+            train,
+            scored,
+            normalizer,
+            behavior,
+            settings.gamma,
+            known=lambda states: _positive(behavior, states),
+            device=device,
+        )
+        return replace(data, normalizer=lambda states: states)  # it takes them as the replay holds them
     inputs = normalizer(train.states)
     if split == "test":
         held = replay.transitions("validation", REWARD_VARIANT)
@@ -142,6 +158,17 @@ def assemble_data(
         normalizer=normalizer,
         device=device,
     )
+
+
+def _positive(behavior: FunctionPolicy, states: np.ndarray) -> np.ndarray:
+    """(n, 25) probabilities of a behavior policy, refused where one is 0: it stands below every weight."""
+    probabilities = checked_probabilities(behavior, states)
+    if n := int((probabilities <= 0).any(axis=1).sum()):
+        raise EvaluationError(
+            f"{behavior.name}: in {n} of {len(states)} states a dose has probability 0, expected a positive one for "
+            "all 25. Mix in a little of the overall frequencies."
+        )
+    return probabilities
 
 
 def hold_out(subject_id: np.ndarray, share: float, seed: int) -> np.ndarray:

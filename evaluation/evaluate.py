@@ -44,6 +44,7 @@ def evaluate_policy(
     *,
     truth: Truth | None = None,
     test_split_uses: int | None = None,
+    behavior: FunctionPolicy | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> record.Evaluation:
     """Evaluate a policy on one split.
@@ -57,6 +58,7 @@ def evaluate_policy(
         settings: of both protocols.
         truth: the simulated ICU the replay came from; None for patients.
         test_split_uses: policies that the ledger says have been scored on this test split.
+        behavior: the clinicians' probabilities at states as the replay holds them; fitted if None.
         report: called with what is done next.
 
     Raises:
@@ -72,7 +74,7 @@ def evaluate_policy(
     policies: list[record.PolicyRecord] = []
     diagnostics = None
     if protocol != "published":
-        data = load_evaluation_data(replay, split, settings)
+        data = load_evaluation_data(replay, split, settings, behavior=behavior)
         estimates = _estimate_all(policy, data, settings, report)
         policies = describe_policies(
             estimates, data, truth, settings, is_selection=split == SELECTION_SPLIT, report=report
@@ -94,6 +96,7 @@ def evaluate_policy(
         behavior=None if data is None else _describe_behavior(data, truth, settings),
         diagnostics=diagnostics,
         verdict=_overall(policies),
+        action_grid=None if replay.statistics is None else replay.statistics.action_grid,
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )
 

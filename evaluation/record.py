@@ -15,7 +15,7 @@ from sepsis_cql.evaluation.estimators.weights import Weights
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior
 from sepsis_cql.evaluation.report.record import Diagnostics
-from sepsis_cql.replay.records import Source
+from sepsis_cql.replay.records import DoseGrid, Source
 
 RECORD = "evaluation.json"
 Label = Literal["better than clinicians", "not better than clinicians", "cannot be identified"]
@@ -116,7 +116,8 @@ class PolicyRecord(Record):
 class Evaluation(Record):
     """Contents of `evaluation.json`; under the published protocol alone there are no policies and no diagnostics.
 
-    `bound` is the largest attainable absolute return.
+    `bound` is the largest attainable absolute return; `action_grid` holds the dose edges of the 25 actions, which older
+    records lack.
     """
 
     policy: Policy
@@ -134,6 +135,7 @@ class Evaluation(Record):
     diagnostics: Diagnostics | None
     verdict: Verdict
     versions: dict[str, str | None]
+    action_grid: DoseGrid | None = Field(default=None, exclude_if=lambda grid: grid is None)
 
 
 def load_evaluation(directory: Path) -> Evaluation:

@@ -12,16 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
-from sepsis_cql.evaluation.policies.load import policy_of_function
-from sepsis_cql.evaluation.settings import EvaluationSettings
+import sepsis_cql
 from sepsis_cql.replay.build import build_replay
-from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.settings import load_build_settings
 from sepsis_cql.synthetic.rendering.render import synthesize
 from sepsis_cql.synthetic.settings import load_synthetic_settings
-from sepsis_cql.synthetic.truth import open_truth
 
 QUICK = {
     "resamples": 100,
@@ -35,7 +30,7 @@ with tempfile.TemporaryDirectory() as folder:
     tables, directory, out = (Path(folder) / name for name in ("tables", "replay", "evaluation"))
     synthesize(tables, 300, 1, load_synthetic_settings())
     build_replay(tables, directory, load_build_settings())
-    replay = open_replay(directory)
+    replay = sepsis_cql.open_replay(directory)
     pressure = replay.transitions("validation", "sparse").state_names.index("map")
 
     def treat_low_pressure(states: np.ndarray) -> np.ndarray:
@@ -46,23 +41,16 @@ with tempfile.TemporaryDirectory() as folder:
         probabilities[~low, 0] += 0.6
         return probabilities
 
-    found = evaluate_policy(
-        policy_of_function(treat_low_pressure, "treat low pressure"),
-        replay,
-        split="validation",
-        protocol="sound",
-        settings=load_shipped(EvaluationSettings, "evaluation.yaml", QUICK),
-        truth=open_truth(replay),
-    )
-    out.mkdir()
-    write_evaluation(found, out)  # evaluation.json, figures and report.html
+    policy = sepsis_cql.load_policy(treat_low_pressure, name="treat low pressure")
+    # out receives evaluation.json, figures and report.html
+    found = sepsis_cql.evaluate(policy, replay, changes=QUICK, out=out)
 
-    for policy in found.policies:
-        estimate = policy.estimates.get("fqe_cross_fitted") or policy.estimates["observed"]
-        truth = "unknown" if policy.true_value is None else f"{policy.true_value.value:.1f}"
+    for one in found.policies:
+        estimate = one.estimates.get("fqe_cross_fitted") or one.estimates["observed"]
+        truth = "unknown" if one.true_value is None else f"{one.true_value.value:.1f}"
         print(
-            f"{policy.name}: {estimate.value:.1f} [{estimate.lower:.1f}, {estimate.upper:.1f}], true value "
-            f"{truth}, effective sample size {policy.weights.ess:.0f} of {found.n_episodes}"
+            f"{one.name}: {estimate.value:.1f} [{estimate.lower:.1f}, {estimate.upper:.1f}], true value "
+            f"{truth}, effective sample size {one.weights.ess:.0f} of {found.n_episodes}"
         )
     print(f"Verdict: {found.verdict.label}")
     for reason in found.verdict.reasons:

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.checkpoints.hub_package import CONFIG
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_file
@@ -174,6 +175,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "figures": sorted(f"{name}.png" for name in figures),
         "checkpoints": [f"{records.checkpoint}.pt"],
         "features": feature_rows(),
+        "patient": [(k, None if v is None else f"{v:g}") for k, v in example_patient().items()],
         "study": records.study,
         "choices": _choices(records.study),
         "n_screened": sum(1 in run.stages for run in records.study.runs) if records.study else 0,

@@ -203,6 +203,10 @@ def disagreements(sources: Sources) -> Iterator[str]:
     audited = sources.records.membership
     if audited and (audited.weights_sha256, audited.replay_fingerprint) != (weights, build.fingerprint):
         yield "the membership audit is of other weights or another replay"
+    if (grid := evaluation.action_grid) and grid.model_dump() != build.action_grid.model_dump(
+        include=set(type(grid).model_fields)
+    ):
+        yield "build and evaluation have different doses"
     if getattr(build.splits, evaluation.split) != evaluation.n_patients:
         yield "build and evaluation count different patients"
 

@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from sepsis_cql.training.sweep.selection import sha256_policy
 
 BATCH = 65536  # states valued at a time
 States = Callable[[np.ndarray], np.ndarray]
+Spec = str | PathLike[str] | States | SepsisCQLModel  # what `load_policy` takes
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,29 @@ class LoadedPolicy:
         return FunctionPolicy(self.facts.name, lambda states: function(convert(states)))
 
 
-def load_policy(spec: str) -> LoadedPolicy:
+def load_policy(spec: Spec, *, name: str | None = None, gives_values: bool = False) -> LoadedPolicy:
     """Load a policy.
 
     Args:
         spec: a package directory, a Hub id as `name/repository@revision`, a published `.pt`, a `.d3` model of
             d3rlpy, or `module:function` taking (n, 62) states and returning (n, 25) probabilities or (n,) actions.
+            In Python also such a function itself, or a `SepsisCQLModel`. States come in clinical units with NaN
+            where nothing is known, in the order of the replay's state names.
+        name: what reports call a function or model in memory.
+        gives_values: whether a function returns (n, 25) action values; the greedy policy of them is evaluated, and
+            versions of it nearer to the clinicians.
 
     Raises:
         EvaluationError: it is none of these, or cannot be imported.
         CheckpointError: its weights are damaged or foreign.
     """
+    if isinstance(spec, SepsisCQLModel):
+        return policy_of_model(spec, name or "policy")
+    if callable(spec):
+        return policy_of_function(
+            spec, name or str(getattr(spec, "__name__", "policy")), gives_values=gives_values
+        )
+    spec = fspath(spec)
     path = Path(spec)
     if path.is_dir():
         return _from_model(load_package(path), path.resolve().name, "package", sha256_file(path / WEIGHTS))
@@ -105,13 +119,13 @@ def load_policy(spec: str) -> LoadedPolicy:
         raise EvaluationError(f"{spec}: found a file, expected a `.pt`, a `.d3` or a package directory.")
     if ":" in spec:
         return _load_function(spec)
-    name, _, revision = spec.partition("@")
-    if name.count("/") != 1 or not revision:
+    hub_id, _, revision = spec.partition("@")
+    if hub_id.count("/") != 1 or not revision:
         raise EvaluationError(
             f"{spec}: not found. Expected a package directory, a `.pt`, a `.d3`, module:function, or a Hub id "
             "with its revision, such as name/repository@main."
         )
-    model = load_package(name, revision)
+    model = load_package(hub_id, revision)
     return _from_model(model, spec, "package", sha256_policy(model))
 
 
@@ -168,11 +182,16 @@ def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy
     return _from_model(model, name, "package", None)
 
 
-def policy_of_function(function: States, name: str) -> LoadedPolicy:
-    """Wrap a function from (n, n_states) states, as the replay holds them, to probabilities or actions."""
+def policy_of_function(function: States, name: str, *, gives_values: bool = False) -> LoadedPolicy:
+    """Wrap a function from (n, n_states) states, as the replay holds them, to probabilities, actions or values."""
     facts = record.Policy(name=name, kind="function", weights_sha256=None)
     return LoadedPolicy(
-        facts, None, function, None, takes_normalized=False, identify=lambda: _sha256_source(function, name)
+        facts,
+        function if gives_values else None,
+        None if gives_values else function,
+        None,
+        takes_normalized=False,
+        identify=lambda: _sha256_source(function, name),
     )
 
 

@@ -20,6 +20,7 @@ from sepsis_cql.evaluation.report.record import (
     SupportShare,
     ValueCalibration,
     WeightHistogram,
+    rank_group,
 )
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import unsupported_share
@@ -71,10 +72,10 @@ def diagnose(
 
 def _means_by(groups: np.ndarray, values: np.ndarray, patients: np.ndarray, smallest: int) -> list[GroupMean]:
     table = pd.DataFrame({"group": groups, "value": values, "patient": patients})
-    rows = table.groupby("group", sort=True).agg(value=("value", "mean"), n=("patient", "nunique"))
+    rows = table.groupby("group", sort=False).agg(value=("value", "mean"), n=("patient", "nunique"))
     return [
         GroupMean(group=str(group), value=float(row["value"]), n_patients=int(row["n"]))
-        for group, row in rows.iterrows()
+        for group, row in sorted(rows.iterrows(), key=lambda item: rank_group(str(item[0])))
         if row["n"] >= smallest
     ]
 
@@ -116,7 +117,7 @@ def _subgroups(
     for characteristic, labels in columns.items():
         labels = np.asarray(labels)
         counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
-        for label in sorted(set(labels) - hidden_groups(counts, rules.smallest_cell)):
+        for label in sorted(set(labels) - hidden_groups(counts, rules.smallest_cell), key=rank_group):
             inside = labels == label
             rows.append(
                 Subgroup(

@@ -1,36 +1,54 @@
-"""One HTML page of an evaluation, with its figures inside."""
+"""One HTML page of an evaluation, with its figures inside: verdict first, light and dark, no other file needed."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sepsis_cql.evaluation.estimators.table import list_captions
+from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
 from sepsis_cql.evaluation.known_truth.record import measured_lines
 from sepsis_cql.evaluation.record import Evaluation
-from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
+from sepsis_cql.evaluation.report.results import WHY_FAILED, find_bias, say_difference, say_estimate
+from sepsis_cql.evaluation.report.style import name_policy
 
 TEMPLATES = Path(__file__).with_name("templates")
+HELP = {
+    "ess": "Effective sample size: how many episodes the importance weights are worth. Verdicts need at least 150.",
+    "truth": "By playing the policy in the simulator that the episodes come from.",
+    "mean_weight": "1 in expectation; far from it, some episodes speak for many or none do.",
+}
 
 
-def render_page(evaluation: Evaluation, figures: list[Path]) -> str:
-    """Render the page as HTML that needs no other file."""
+def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
+    """Render the page as HTML that needs no other file.
+
+    Args:
+        evaluation: the record.
+        figures: what each picture lets conclude, by its file.
+    """
     images = [
-        (file.stem.replace("_", " ").capitalize(), base64.b64encode(file.read_bytes()).decode())
-        for file in figures
+        (file.stem, caption, base64.b64encode(file.read_bytes()).decode())
+        for file, caption in figures.items()
     ]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        trim_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    shown = {name: row for name, row in ESTIMATORS.items() if not row.is_of_clinicians}
+    return environment.get_template("report.html.j2").render(
         found=evaluation,
         calibration=measured_lines() if evaluation.policies else [],
         figures=images,
         captions=list_captions(),
+        groups=[{"name": name, "caption": row.caption, "help": row.method} for name, row in shown.items()],
+        has_truth=any(policy.true_value for policy in evaluation.policies),
+        why_failed=WHY_FAILED.format(evaluation.bound),
+        help=HELP,
+        name=name_policy,
         show=_show,
         estimate=say_estimate,
         difference=say_difference,

@@ -1,5 +1,7 @@
 """The shape of the diagnostics in `evaluation.json`: aggregates that the figures are drawn from."""
 
+import re
+
 from sepsis_cql.common.strict import Record
 
 
@@ -89,3 +91,9 @@ class Diagnostics(Record):
     q_calibration: list[ValueCalibration]
     dose_difference: DoseDifference
     evaluator: Evaluator | None
+
+
+def rank_group(group: str) -> tuple[float, str]:
+    """Return the key by which groups are in order: half-open intervals by their lower end, others by name."""
+    interval = re.match(r"\[(-?[0-9.]+), ", group)
+    return (float(interval[1]) if interval else 0.0, group)

@@ -100,11 +100,16 @@ class PublishedSplits(Record):
     test: RoundedCount
 
 
-class PublishedGrid(DoseGrid):
-    """The dose bins, and the training steps by vasopressor bin (rows) and fluid bin (columns)."""
+class PublishedEdges(DoseGrid):
+    """The dose bins."""
 
     vasopressor_edges: Edges
     fluid_edges: Edges
+
+
+class PublishedGrid(PublishedEdges):
+    """The dose bins, and the training steps by vasopressor bin (rows) and fluid bin (columns)."""
+
     counts: list[RowOfFive] = Field(min_length=5, max_length=5)
 
 

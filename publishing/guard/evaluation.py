@@ -13,7 +13,7 @@ from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, ReliabilityBin
 from sepsis_cql.evaluation.settings import BehaviorModel
 from sepsis_cql.evaluation.verdict import ALONE, DISAGREE, NO_GAIN, UNDONE, WORST
-from sepsis_cql.publishing.guard.build import PublishedSource
+from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
 from sepsis_cql.publishing.guard.diagnostics import PublishedDiagnostics
 from sepsis_cql.publishing.guard.fields import Number, Sha256, Share, Version
 from sepsis_cql.publishing.guard.wording import say_verdict
@@ -217,6 +217,7 @@ class PublishedEvaluation(record.Evaluation):
     versions: dict[  # type: ignore[assignment]
         Literal["python", "sepsis-cql", "numpy", "scipy", "scikit-learn", "torch"], Version | None
     ]
+    action_grid: PublishedEdges | None = Field(default=None, exclude_if=lambda grid: grid is None)
 
     @model_validator(mode="after")
     def _says_what_its_policies_say(self) -> Self:

@@ -1,0 +1,75 @@
+"""Python in place of the command: functions in memory, one's own model of the clinicians, and what is refused."""
+
+import numpy as np
+import pytest
+
+import sepsis_cql
+from sepsis_cql.common.errors import SepsisCQLError
+
+QUICK = {
+    "resamples": 20,
+    "fqe": {"refits": 3, "features": 8, "components": 2},
+    "behavior": {"models": ["multinomial logistic"]},
+    "tilt_temperatures": [5.0],
+}
+
+
+def values(states):
+    return np.tile(np.linspace(1, -1, 25), (len(states), 1))
+
+
+def uniform(states):
+    assert np.isnan(states).any()  # in clinical units, NaN where unknown
+    return np.full((len(states), 25), 1 / 25)
+
+
+@pytest.fixture(scope="module")
+def found(demo_replay, tmp_path_factory):
+    policy = sepsis_cql.load_policy(values, name="always nothing", gives_values=True)
+    out = tmp_path_factory.mktemp("api") / "out"
+    return sepsis_cql.evaluate(policy, demo_replay, behavior=uniform, changes=QUICK, out=out), out
+
+
+def test_values_give_the_greedy_policy_and_softened_ones(found):
+    record, _ = found
+    assert [one.name for one in record.policies[:2]] == [
+        "always nothing",
+        "always nothing, clinicians x exp(Q / 5)",
+    ]
+    assert record.policy.kind == "function"
+
+
+def test_the_clinicians_are_those_that_were_given(found):
+    """Uniform clinicians tilted by exp(Q / 5): the mean weight of their own clone is 1, and no model was fitted."""
+    record, out = found
+    assert record.behavior is None
+    clone = next(one for one in record.policies if one.name == "clone of the clinicians")
+    random = next(one for one in record.policies if one.name == "random")
+    assert clone.weights.ess == pytest.approx(random.weights.ess)
+    assert random.weights.mean_weight == pytest.approx(1)
+    assert sepsis_cql.load_evaluation(out) == record
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "test"}, "keeps the ledger"),
+        ({"behavior": lambda states: np.eye(25)[np.zeros(len(states), int)]}, "probability 0"),
+        ({"changes": {"fqe": {"refit": 3}}}, "refit"),
+        ({"policy": lambda states: np.zeros((len(states), 24))}, "shape"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(demo_replay, tmp_path, options, message):
+    out = tmp_path / "out"
+    with pytest.raises(SepsisCQLError, match=message):
+        sepsis_cql.evaluate(
+            **{"policy": uniform, "replay": demo_replay, "changes": QUICK, "out": out} | options
+        )
+    assert not out.exists()
+
+
+def test_public_names_are_there_and_others_are_named():
+    for name in sepsis_cql.PUBLIC:
+        assert callable(getattr(sepsis_cql, name)) and getattr(sepsis_cql, name).__doc__
+    with pytest.raises(AttributeError, match="it has Evaluation"):
+        _ = sepsis_cql.evalute
