@@ -21,6 +21,7 @@ from sepsis_cql.commands.doctor import doctor
 from sepsis_cql.commands.evaluate import evaluate
 from sepsis_cql.commands.publish import card, export, push, verify
 from sepsis_cql.commands.reproduce import reproduce
+from sepsis_cql.commands.runs import runs
 from sepsis_cql.commands.sweep import sweep
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.commands.train import train
@@ -70,6 +71,7 @@ app.command()(export)
 app.command()(push)
 app.command()(verify)
 app.command()(import_checkpoint)
+app.command()(runs)
 app.command()(doctor)
 
 

@@ -53,7 +53,10 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Directory to create.")],
     format: Annotated[
-        str, typer.Option(help="package: everything; pt: only the checkpoint in the published layout.")
+        str,
+        typer.Option(
+            help="package: everything; pt: only the checkpoint; space: a page that runs the network."
+        ),
     ] = "package",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
     with_optimizer_state: Annotated[
@@ -65,10 +68,14 @@ def export(
     ] = False,
 ) -> None:
     """Write the files of a run for the Hub, each made anew from what may be published."""
-    from sepsis_cql.publishing.export import write_checkpoint, write_export
+    if format not in ("package", "pt", "space"):
+        raise PublishingError(f"--format: found {format!r}, expected package, pt or space.")
+    from sepsis_cql.publishing.export import write_checkpoint, write_explorer, write_export
 
-    if format not in ("package", "pt"):
-        raise PublishingError(f"--format: found {format!r}, expected package or pt.")
+    if format == "space":
+        page = write_explorer(run, out, force=force)
+        console.print(f"[green]✓[/] export: {escape(str(page))}, a static Space; open it in a browser")
+        return
     if format == "pt":
         file = write_checkpoint(run, out, force=force, with_moments=with_optimizer_state)
         console.print(f"[green]✓[/] export: {escape(str(file))}")

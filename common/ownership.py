@@ -18,7 +18,7 @@ MARK = ".sepsis-cql"
 TEMPORARY = ".sepsis-cql-tmp-"  # how the name of everything unfinished begins
 STAGES = (
     "synthesize", "download", "build", "concepts", "train", "sweep", "evaluate", "calibrate", "compare", "card",
-    "export", "export-pt", "import-checkpoint", "reproduce", "audit",
+    "export", "export-pt", "export-space", "import-checkpoint", "reproduce", "audit",
 )  # fmt: skip
 
 

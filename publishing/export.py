@@ -5,7 +5,9 @@ from pathlib import Path
 from sepsis_cql.common.storage import new_directory
 from sepsis_cql.evaluation.study import RECORD as STUDY
 from sepsis_cql.publishing.evidence import Sources, read_run
+from sepsis_cql.publishing.explorer import write_space
 from sepsis_cql.publishing.guard.files import Export, make_export, make_package
+from sepsis_cql.publishing.package import make_network
 
 
 def export_run(run: Path, *, with_moments: bool = False) -> Export:
@@ -51,6 +53,12 @@ def write_checkpoint(run: Path, out: Path, *, force: bool = False, with_moments:
         ).write(directory)
     (checkpoint,) = out.glob("*.pt")
     return checkpoint
+
+
+def write_explorer(run: Path, out: Path, *, force: bool = False) -> Path:
+    """Write the explorer of a run as a static Space into a new directory; return its page."""
+    sources = _read(run, False)
+    return write_space(make_network(sources), sources.records, out, force=force, inputs=list(_parts(run)))
 
 
 def _read(run: Path, with_moments: bool) -> Sources:

@@ -29,14 +29,13 @@ STAY_COLUMNS = ["stay_id", "age", "gender", "race", "first_careunit"]
 EXPECTED = "a directory written by `sepsis-cql build`"
 ROW_GROUP = 16384  # transitions; the share of a split that one process can take
 NOTICE = """\
-This directory holds patient-level data derived from MIMIC-IV tables.
+This directory holds rows of stays, built from tables of the form of MIMIC-IV. provenance.json says from which: simulated
+tables hold nobody, the demo is open data under the Open Database License, MIMIC-IV itself is credentialed.
 
 If they came from credentialed MIMIC-IV, the PhysioNet Credentialed Health Data Use Agreement applies to
 every file here: do not share, upload or publish any of them, do not send them to third-party services, do
 not try to identify anyone, and keep the directory readable by credentialed users only. `sepsis-cql`
 refuses to export or push a directory that carries the mark .private-replay.
-
-provenance.json says which tables this directory was built from.
 """
 
 

@@ -1,5 +1,7 @@
 """The command line tells mistakes at once and in a few lines."""
 
+import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -260,3 +262,18 @@ def test_weights_on_one_episode_are_no_estimate(evaluated, tmp_path):
             found.model_copy(update={"policies": [one]}).model_dump_json()
         )
         assert text in next(line for line in printed(tmp_path, wide=True).splitlines() if one.name in line)
+
+
+def test_runs_are_listed_with_their_verdict_and_damaged_ones_as_such(evaluated, tmp_path):
+    shutil.copytree(evaluated[1], tmp_path / "one")
+    shutil.copytree(evaluated[1], tmp_path / "export" / "copy")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "training.json").write_text("{}")
+    first, second = json.loads(call("runs", tmp_path, "--json").stdout)
+    assert (first["directory"], first["says"].split(": ")[1]) == ("one", "cannot be identified")
+    assert first["replay"] == load_evaluation(evaluated[1]).replay.fingerprint[:8]
+    assert (second["directory"], second["command"]) == ("two", "train") and "not readable" in second["says"]
+    (tmp_path / "empty").mkdir()
+    assert "no training.json" in call("runs", tmp_path / "empty").stdout
+    with pytest.raises(SepsisCQLError, match="not found"):
+        app(["runs", str(tmp_path / "nothing")], standalone_mode=False)

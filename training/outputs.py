@@ -23,6 +23,7 @@ from sepsis_cql.training.records import RunIdentity, RunRecord
 from sepsis_cql.training.settings import TrainingSettings
 
 RECORD = "training.json"  # written last: its presence says that the run is complete
+PANELS = 3  # side by side in the picture of the losses
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,15 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
     """
     runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
     names = [name for name in runs[0][0] if name not in AXES]
-    figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
-    for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    n_rows = -(-len(names) // PANELS)
+    figure = Figure(figsize=(3.2 * PANELS, 2.6 * n_rows), layout="constrained")
+    for place, name in enumerate(names, start=1):
+        panel = figure.add_subplot(n_rows, PANELS, place)
         for run in runs:
             panel.plot([line["epoch"] for line in run], [line[name] for line in run], linewidth=1)
         panel.set_title(name.replace("_", " "), fontsize=9)
-        panel.set_xlabel("epoch", fontsize=8)
-        panel.tick_params(labelsize=7)
+        panel.set_xlabel("epoch", fontsize=9)
+        panel.tick_params(labelsize=9)
     with new_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 

@@ -106,13 +106,14 @@ def draw_subgroups(figure: Figure, found: Evaluation) -> bool:
         return False
     figure.set_figheight(1.8 + 0.3 * len(rows))
     axes = figure.add_subplot()
-    lower = 0
+    lower = compared = 0
     for y, row in enumerate(rows):
         given, fitted = (_result(one, found.bound) for one in (row.clinicians, row.policy_fqe))
         if given is not None:
             draw_result(axes, given, y - 0.15, CLINICIANS, "s")
         if fitted is not None:
             draw_result(axes, fitted, y + 0.15, POLICY)
+            compared += given is not None
             lower += given is not None and fitted.value < given.value
         if y and row.characteristic != rows[y - 1].characteristic:
             axes.axhline(y - 0.5, color="#CCCCCC", linewidth=0.8)
@@ -122,7 +123,7 @@ def draw_subgroups(figure: Figure, found: Evaluation) -> bool:
     draw_key(axes, "clinicians, mean return", CLINICIANS, "s")
     draw_key(axes, "policy, cross-fitted FQE, 95% intervals", POLICY)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2)
-    text = f"In {lower} of {len(rows)} groups the policy's fitted value is below the clinicians' return. "
+    text = f"In {lower} of {compared} groups the policy's fitted value is below the clinicians' return. "
     frame(figure, found, text + "Groups are small: read the intervals.")
     return True
 

@@ -1,6 +1,7 @@
 """The build report as a page to read and a figure to look at."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -80,16 +81,18 @@ def render_page(report: BuildReport) -> str:
 
 def draw_attrition(attrition: list[Attrition], file: Path) -> None:
     """Draw a PNG with one bar a criterion: the stays it left, labeled with those it removed."""
-    figure = Figure(figsize=(8, 0.6 * len(attrition) + 1), layout="constrained")
+    figure = Figure(figsize=(9, 0.7 * len(attrition) + 1), layout="constrained")
     axes = figure.subplots()
-    names = [row.criterion for row in attrition]
+    names = [fill(row.description, 48) for row in attrition]
     bars = axes.barh(names, [row.stays_remaining for row in attrition], color="#3b6ea5")
     axes.bar_label(
-        bars, [f"{row.stays_remaining:,} (-{row.stays_removed:,})" for row in attrition], padding=4
+        bars,
+        [f"{row.stays_remaining:,} left, {row.stays_removed:,} removed" for row in attrition],
+        padding=4,
     )
     axes.invert_yaxis()
-    axes.margins(x=0.2)
-    axes.set_xlabel("ICU stays left (removed)")
+    axes.margins(x=0.3)
+    axes.set_xlabel("ICU stays")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=120)
 

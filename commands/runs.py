@@ -1,0 +1,69 @@
+"""`sepsis-cql runs`: what lies in a directory of runs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from sepsis_cql.commands.options import console
+from sepsis_cql.common.errors import SepsisCQLError
+
+COPIES = {"evidence", "export", "card", "package"}  # folders whose records are of a run that lies beside them
+
+
+def runs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look, at any depth.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of records instead of a table.")
+    ] = False,
+) -> None:
+    """List trained networks and evaluations under a directory, with what was found."""
+    if not directory.is_dir():
+        raise SepsisCQLError(f"{directory}: not found, expected a directory with runs.")
+    rows = list(_list_runs(directory))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        console.print(f"{escape(str(directory))}: no training.json and no evaluation.json in it.")
+        return
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    for heading in ("directory", "made by", "replay", "what it says"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "replay")
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in ("directory", "command", "replay", "says")))
+    console.print(table, soft_wrap=False)
+
+
+def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
+    """Yield directory, command, first digits of the replay's fingerprint, and a sentence for each record."""
+    from sepsis_cql.evaluation.record import RECORD as EVALUATION
+    from sepsis_cql.evaluation.record import load_evaluation
+    from sepsis_cql.training.outputs import RECORD as TRAINING
+    from sepsis_cql.training.outputs import read_run_record
+
+    for file in sorted([*directory.rglob(TRAINING), *directory.rglob(EVALUATION)]):
+        place = file.parent.relative_to(directory)
+        if COPIES & set(place.parts):
+            continue
+        is_training = file.name == TRAINING
+        row = {"directory": str(place), "command": "train" if is_training else "evaluate", "replay": ""}
+        try:
+            if is_training:
+                run = read_run_record(file.parent)
+                fingerprint = run.data.replay_fingerprint
+                says = f"{run.settings.algorithm}, {run.epochs} epochs, seed {run.settings.seed}"
+            else:
+                found = load_evaluation(file.parent)
+                fingerprint = found.replay.fingerprint
+                says = f"{found.policy.name} on {found.split}: {found.verdict.label}"
+        except SepsisCQLError:
+            says = "not readable: made by another version, or not by this program"
+        else:
+            row["replay"] = fingerprint[:8]
+        yield row | {"says": says}

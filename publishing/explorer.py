@@ -1,0 +1,111 @@
+"""The explorer: one static page in which a browser runs the network, for a report or a static Space of the Hub."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import Tensor
+
+from sepsis_cql.checkpoints.example import example_patient
+from sepsis_cql.checkpoints.hub_package import new_feature_extractor
+from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.storage import new_directory
+from sepsis_cql.evaluation.report.style import name_doses
+from sepsis_cql.feature_extraction_sepsis_cql import NEVER_ABOVE, RATIOS
+from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
+from sepsis_cql.publishing.evidence import Records
+from sepsis_cql.publishing.guard.strict_json import dump_json
+
+PAGE, SPACE_CARD = "index.html", "README.md"
+
+
+def write_space(
+    model: SepsisCQLModel, records: Records, out: Path, *, force: bool, inputs: list[Path]
+) -> Path:
+    """Write a static Space, the page and its card, into a new directory; return the page.
+
+    Args:
+        model: the network of the records, in evaluation mode.
+        records: of its build, training and evaluation, as they are published.
+        out: directory to create.
+        force: replace what the same stage made there.
+        inputs: what the directory must stay apart from.
+    """
+    page = render_explorer(model, records)
+    card = _environment().get_template("space.md.j2").render(network=model.config.algorithm)
+    with new_directory(out, "export-space", force=force, inputs=inputs) as directory:
+        (directory / PAGE).write_text(page, encoding="utf-8")
+        (directory / SPACE_CARD).write_text(card, encoding="utf-8")
+    return out / PAGE
+
+
+def render_explorer(model: SepsisCQLModel, records: Records) -> str:
+    """Return the page as HTML that needs no other file and contacts nobody.
+
+    Raises:
+        PublishingError: the network is not one of fully connected layers from clinical units to 25 values or logits.
+    """
+    data = (
+        dump_json(_describe(model, records)).decode("ascii").replace("</", "<\\/")
+    )  # ends no script element
+    return _environment().get_template("explorer.html.j2").render(data=data)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("sepsis_cql.publishing"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+
+
+def _describe(model: SepsisCQLModel, records: Records) -> dict[str, Any]:
+    config, extractor, evaluation = model.config, new_feature_extractor(), records.evaluation
+    is_plain = (
+        config.outputs in ("values", "logits") and not config.factored and config.hidden_units == "rectified"
+    )
+    if not is_plain or config.normalization == "identity":
+        raise PublishingError(
+            f"{config.algorithm}: outputs {config.outputs}, factored {config.factored}, hidden units "
+            f"{config.hidden_units}, normalization {config.normalization}; the explorer runs plain networks of "
+            "25 values or logits that take clinical units."
+        )
+    low, high = model.clip_low, model.clip_high
+    place = {name: index for index, name in enumerate(config.state_names)}
+    features = [
+        {
+            **{key: fact[key] for key in ("name", "unit", "flag", "hint")},
+            "low": max(fact["low"], float(low[place[fact["name"]]])),
+            "high": min(fact["high"], float(high[place[fact["name"]]])),
+            "valid": [fact["low"], fact["high"]],
+            "typical": float(model.fill[place[fact["name"]]]),
+        }
+        for fact in extractor.features
+    ]
+    layers = [layer for layer in model.net if hasattr(layer, "weight")]
+    seen = evaluation.diagnostics
+    return {
+        "names": config.state_names,
+        "features": features,
+        "ratios": {name: list(parts) for name, parts in RATIOS.items()},
+        "never_above": [list(pair) for pair in NEVER_ABOVE],
+        "normalizer": {name: _encode(getattr(model, name)) for name in IDENTITY},
+        "layers": [
+            {"rows": layer.out_features, "weight": _encode(layer.weight), "bias": _encode(layer.bias)}
+            for layer in layers
+        ],
+        "outputs": config.outputs,
+        "bound": config.attainable_return,
+        "vasopressor": name_doses(config.vasopressor_edges),
+        "fluid": name_doses(config.fluid_edges),
+        "units": [config.vasopressor_unit, config.fluid_unit],
+        "clinicians": seen.clinician_actions if seen else None,
+        "patients": {"septic shock, made up": example_patient()},
+        "trained_on": config.training_data,
+        "verdict": evaluation.verdict.label,
+    }
+
+
+def _encode(tensor: Tensor) -> str:
+    """Base64 of little-endian float32, row by row."""
+    return base64.b64encode(tensor.detach().numpy().astype(np.dtype("<f4")).tobytes()).decode("ascii")

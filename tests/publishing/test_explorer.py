@@ -1,0 +1,123 @@
+"""The explorer in a real browser: it answers as the network in Python, and warns of what cannot be."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from sepsis_cql.checkpoints.example import example_patient
+from sepsis_cql.checkpoints.hub_package import load_package, new_feature_extractor
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.feature_extraction_sepsis_cql import RATIOS
+from sepsis_cql.publishing.card import load_facts
+from sepsis_cql.publishing.explorer import render_explorer, write_space
+
+DRIVE = """
+<script>
+const number = value => value === null ? NaN : value;
+const given = patients.map(one => Object.fromEntries(Object.entries(one).map(([k, v]) => [k, number(v)])));
+const seen = {all: given.map(forward), first: JSON.parse(byId("grid").dataset.answer)};
+const input = document.querySelector('input[type=number][data-name="map"]');
+input.value = "140"; input.dispatchEvent(new Event("input"));
+seen.moved = JSON.parse(byId("grid").dataset.answer); seen.warning = byId("warnings").textContent;
+seen.cells = byId("grid").querySelectorAll("td").length; seen.wide = document.documentElement.scrollWidth;
+document.body.dataset.seen = JSON.stringify(seen);
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_package(ROOT)
+
+
+@pytest.fixture(scope="module")
+def page(model):
+    return render_explorer(model, load_facts(ROOT)["records"])
+
+
+@pytest.fixture(scope="module")
+def patients():
+    """Values anywhere in their plausible range, a third of them unknown, and the example."""
+    rng = np.random.default_rng(5)
+    rows = [
+        {
+            fact["name"]: None if rng.random() < 1 / 3 else float(rng.uniform(fact["low"], fact["high"]))
+            for fact in new_feature_extractor().features
+            if fact["name"] not in RATIOS
+        }
+        for _ in range(60)
+    ]
+    rows = [row for row in rows if _is_possible(row)]
+    assert len(rows) > 5
+    return [*rows, example_patient()]
+
+
+def _is_possible(row):
+    try:
+        new_feature_extractor()(row)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def seen(page, patients, tmp_path_factory):
+    if (browser := shutil.which("chromium") or shutil.which("google-chrome")) is None:
+        pytest.skip("no Chromium on this machine")
+    folder = tmp_path_factory.mktemp("explorer")
+    drive = DRIVE.replace("<script>", f"<script>const patients = {json.dumps(patients)};", 1)
+    (folder / "page.html").write_text(page.replace("</body>", f"{drive}</body>"), encoding="utf-8")
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+    ]
+    command += ["--window-size=500,900", "--dump-dom", (folder / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return json.loads(html.unescape(re.search(r'data-seen="(.*?)"', done.stdout)[1]))
+
+
+@torch.no_grad()
+def values(model, patient):
+    return model(**new_feature_extractor()(patient, return_tensors="pt")).q_values[0].numpy()
+
+
+def test_the_browser_answers_as_python(model, patients, seen):
+    expected = np.stack([values(model, patient) for patient in patients])
+    np.testing.assert_allclose(seen["all"], expected, atol=2e-3)
+    np.testing.assert_allclose(seen["first"], expected[-1], atol=2e-3)
+    assert np.ptp(expected[:, 0]) > 1  # patients differ
+
+
+def test_a_moved_slider_moves_the_answer_and_what_cannot_be_is_said(model, seen):
+    assert seen["cells"] == 25 and seen["moved"] != seen["first"]
+    assert "map is above sbp" in seen["warning"]
+    assert seen["wide"] <= 500
+
+
+def test_the_page_contacts_nobody_and_warns_first(page):
+    assert not re.search(r"https?:|//cdn|<link|<img|fetch\(|XMLHttp", page)
+    body = page[page.index("<body>") :]
+    assert body.index("never use it for patient care") < body.index("<main>")
+
+
+def test_a_space_is_written_whole_and_other_networks_are_refused(model, tmp_path):
+    records = load_facts(ROOT)["records"]
+    written = write_space(model, records, tmp_path / "space", force=False, inputs=[])
+    assert {"index.html", "README.md"} <= {file.name for file in written.parent.iterdir()}
+    assert "sdk: static" in (written.parent / "README.md").read_text(encoding="utf-8")
+    model.config.normalization, before = "identity", model.config.normalization
+    try:
+        with pytest.raises(SepsisCQLError, match="25 values or logits that take clinical units"):
+            write_space(model, records, tmp_path / "other", force=False, inputs=[])
+    finally:
+        model.config.normalization = before
+    assert not (tmp_path / "other").exists()
