@@ -29,8 +29,8 @@ STAY_COLUMNS = ["stay_id", "age", "gender", "race", "first_careunit"]
 EXPECTED = "a directory written by `sepsis-cql build`"
 ROW_GROUP = 16384  # transitions; the share of a split that one process can take
 NOTICE = """\
-This directory holds rows of stays, built from tables of the form of MIMIC-IV. provenance.json says from which: simulated
-tables hold nobody, the demo is open data under the Open Database License, MIMIC-IV itself is credentialed.
+This directory holds rows of stays, built from tables of the form of MIMIC-IV. provenance.json says from which:
+simulated tables hold nobody, the demo is open data under the Open Database License, MIMIC-IV is credentialed.
 
 If they came from credentialed MIMIC-IV, the PhysioNet Credentialed Health Data Use Agreement applies to
 every file here: do not share, upload or publish any of them, do not send them to third-party services, do
