@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
+from torch.nn import Linear
 
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.checkpoints.hub_package import new_feature_extractor
@@ -82,14 +83,14 @@ def _describe(model: SepsisCQLModel, records: Records) -> dict[str, Any]:
         }
         for fact in extractor.features
     ]
-    layers = [layer for layer in model.net if hasattr(layer, "weight")]
+    layers = [layer for layer in model.net if isinstance(layer, Linear)]
     seen = evaluation.diagnostics
     return {
         "names": config.state_names,
         "features": features,
         "ratios": {name: list(parts) for name, parts in RATIOS.items()},
         "never_above": [list(pair) for pair in NEVER_ABOVE],
-        "normalizer": {name: _encode(getattr(model, name)) for name in IDENTITY},
+        "normalizer": {name: _encode(model.get_buffer(name)) for name in IDENTITY},
         "layers": [
             {"rows": layer.out_features, "weight": _encode(layer.weight), "bias": _encode(layer.bias)}
             for layer in layers

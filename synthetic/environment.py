@@ -1,7 +1,8 @@
 """The simulated ICU as a gymnasium environment: one stay, 4-hour steps, 25 actions.
 
 After `import sepsis_cql.synthetic.environment`, `gymnasium.make("sepsis_cql/SepsisICU-v0")` makes one;
-`gymnasium.make("sepsis_cql.synthetic.environment:sepsis_cql/SepsisICU-v0")` imports it by itself.
+`gymnasium.make("sepsis_cql.synthetic.environment:sepsis_cql/SepsisICU-v0")` imports it by itself, `gymnasium.make_vec`
+makes several stays that advance together, and `render_mode="ansi"` gives what is known as text.
 """
 
 from typing import Any
@@ -16,6 +17,16 @@ from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_sett
 from sepsis_cql.synthetic.simulator import SimulatedICU
 
 ENVIRONMENT = "sepsis_cql/SepsisICU-v0"
+SHOWN = (
+    "hours_since_onset",
+    "map",
+    "heart_rate",
+    "spo2",
+    "lactate",
+    "creatinine",
+    "urine_output_4h",
+    "gcs_total",
+)
 
 
 class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
@@ -29,11 +40,23 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
     Args:
         settings: of the simulator; the shipped ones by default.
         grid: dose edges of the action bins; those of the settings by default.
+        render_mode: "ansi" for `render`, None for none.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
 
-    def __init__(self, settings: SyntheticSettings | None = None, grid: ActionGrid | None = None) -> None:
+    def __init__(
+        self,
+        settings: SyntheticSettings | None = None,
+        grid: ActionGrid | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise gymnasium.error.UnsupportedMode(
+                f"render_mode: found {render_mode!r}, expected 'ansi' or None."
+            )
+        self.render_mode = render_mode
+        self.doses = ""
         self.settings = settings or load_synthetic_settings()
         edges = self.settings.action_grid
         self.grid = grid or ActionGrid(tuple(edges.vasopressor_edges), tuple(edges.fluid_edges))
@@ -50,6 +73,7 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
         """Admit the next patient; `options` are not used."""
         super().reset(seed=seed)
         self.icu = SimulatedICU(self.settings, 1, int(self.np_random.integers(2**63)))
+        self.doses = "admitted"
         return self._observe(), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -75,7 +99,16 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
         if over:
             reward = -self.terminal_reward if icu.died[0] else self.terminal_reward
         doses = {"norepinephrine_equivalent": float(vasopressor[0]), "fluid_volume": float(fluid[0])}
+        self.doses = f"norepinephrine {vasopressor[0]:.2f} mcg/kg/min, fluid {fluid[0]:.0f} mL"
         return self._observe(), reward, over, False, doses
+
+    def render(self) -> str | None:
+        """Return what was given in the last step and what is known now, as one line; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        known = dict(zip(self.features.state_names, self.state, strict=True))
+        parts = [f"{name} {known[name]:.4g}" for name in SHOWN if not np.isnan(known[name])]
+        return f"{self.doses} | {', '.join(parts)}"
 
     @property
     def state(self) -> np.ndarray:

@@ -10,6 +10,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 NOT_INSTALLED = {"tests", "benchmarks", "examples", "docs", "model", "outputs", "build"}
@@ -28,6 +31,18 @@ def rooms() -> set[str]:
 def test_pyproject_lists_every_room_and_nothing_else():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert sorted(settings["packages"]) == sorted(rooms())
+
+
+def test_the_exact_versions_lie_within_ranges_that_leave_other_packages_room():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().split()
+    exact = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    for needed in map(Requirement, project["dependencies"]):
+        assert exact[canonicalize_name(needed.name)] in needed.specifier, needed
+        assert (
+            "==" not in str(needed.specifier) and "<" in str(needed.specifier)
+        ) or needed.name == "pyarrow"
+    assert all(f"3.{minor}.1" in SpecifierSet(project["requires-python"]) for minor in (11, 12, 13))
 
 
 def test_code_lies_in_rooms_only():

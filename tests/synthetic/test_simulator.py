@@ -134,3 +134,24 @@ def test_gymnasium_makes_the_environment_by_its_name():
     expected, _ = SepsisEnv().reset(seed=3)
     np.testing.assert_array_equal(observation, expected)
     assert env.step(np.int64(24))[0].shape == (62,)
+
+
+def test_several_stays_advance_together_as_each_alone():
+    envs = gymnasium.make_vec("sepsis_cql/SepsisICU-v0", num_envs=2)
+    observations, _ = envs.reset(seed=3)
+    assert observations.shape == (2, 62)
+    alone, _ = SepsisEnv().reset(seed=3)
+    np.testing.assert_array_equal(observations[0], alone)
+    _, rewards, *_ = envs.step(np.array([0, 6]))
+    assert rewards.shape == (2,)
+
+
+def test_a_stay_is_rendered_as_text():
+    env = SepsisEnv(render_mode="ansi")
+    env.reset(seed=3)
+    assert env.render().startswith("admitted | ") and "nan" not in env.render()
+    *_, doses = env.step(np.int64(6))
+    assert f"fluid {doses['fluid_volume']:.0f} mL" in env.render()
+    assert SepsisEnv().render() is None
+    with pytest.raises(gymnasium.error.UnsupportedMode, match="found 'human'"):
+        SepsisEnv(render_mode="human")
