@@ -148,7 +148,12 @@ def meds_events() -> str:
             ", value AS numeric_value",
             "outputevents",
         ),
-        (f"{stay}, starttime", "'PROCEDURE//START//' || itemid", "", "procedureevents"),
+        (
+            "(SELECT min(subject_id) FROM patients) AS subject_id, starttime",
+            "'PROCEDURE//START//' || itemid",
+            "",
+            "procedureevents",
+        ),
     ]
     return " UNION ALL BY NAME ".join(
         f'SELECT {keys} AS "time", {code} AS code{values} FROM {table}'
