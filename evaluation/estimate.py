@@ -16,7 +16,7 @@ from sepsis_cql.evaluation.estimators.fqe import (
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import compute_difference_interval, compute_interval
-from sepsis_cql.evaluation.estimators.sensitivity import break_even
+from sepsis_cql.evaluation.estimators.sensitivity import break_even, break_even_by_decision
 from sepsis_cql.evaluation.estimators.table import BOOTSTRAP, ESTIMATORS, Given, Statistic
 from sepsis_cql.evaluation.estimators.weights import Weights, summarize_weights
 from sepsis_cql.evaluation.policies.base import Policy, checked_probabilities
@@ -43,7 +43,8 @@ class PolicyEstimate:
         worst_missing: recommended value, with the missing mass of the weights valued at the worst return.
         clinicians_value: mean return of the scored episodes.
         local_excess: share of decisions without local support, beyond the share of the clinicians' own.
-        break_even_gamma: see `estimators.sensitivity`.
+        break_even_gamma: of the odds over a stay, see `estimators.sensitivity`.
+        break_even_gamma_by_decision: of the odds at every decision.
         fqe: the cross-fitted evaluator; None for the clinicians themselves.
     """
 
@@ -60,6 +61,7 @@ class PolicyEstimate:
     clinicians_value: float | None = None
     local_excess: float | None = None
     break_even_gamma: float | None = None
+    break_even_gamma_by_decision: float | None = None
 
     @property
     def summary(self) -> Weights:
@@ -109,6 +111,12 @@ def estimate_policy(
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
         break_even_gamma=break_even(returns, weights, float(returns.mean())),
+        break_even_gamma_by_decision=break_even_by_decision(
+            returns,
+            weights,
+            data.episodes.pad(select_rows(data.behavior, data.scored.actions), fill=1.0),
+            float(returns.mean()),
+        ),
     )
 
 

@@ -195,6 +195,7 @@ def describe_policies(
                 verdict=verdict,
                 differences=one.differences,
                 break_even_gamma=one.break_even_gamma,
+                break_even_gamma_by_decision=one.break_even_gamma_by_decision,
             )
         )
     return policies

@@ -98,6 +98,7 @@ class PolicyRecord(Record):
         differences: by the name of each estimator that an endorsement needs, the recommended one among them.
         break_even_gamma: how far hidden severity may change the odds of the treatment over a stay before weighted
             importance sampling no longer favors the policy (`estimators.sensitivity`); None where nothing does.
+        break_even_gamma_by_decision: the same of the odds at every decision.
     """
 
     name: str
@@ -111,6 +112,7 @@ class PolicyRecord(Record):
     verdict: Verdict | None
     differences: dict[str, Difference] = Field(default_factory=dict)
     break_even_gamma: float | None = None
+    break_even_gamma_by_decision: float | None = None
 
 
 class Evaluation(Record):

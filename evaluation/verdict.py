@@ -7,6 +7,7 @@ either. Episodes that selected a policy never endorse it.
 """
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -200,9 +201,7 @@ def judge(
         why = [_explain(gate) for gate in failed] + [SELECTED_HERE] * is_selection
         return Verdict(label=UNIDENTIFIED, reasons=[*why, *reasons])
     reasons[0] += "; every gate holds"
-    return Verdict(
-        label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate.break_even_gamma)]
-    )
+    return Verdict(label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate)])
 
 
 def _explain(gate: Gate) -> str:
@@ -211,13 +210,27 @@ def _explain(gate: Gate) -> str:
     return f"{gate.meaning} ({found})" if gate.meaning else found
 
 
-def say_limit(gamma: float | None) -> str:
+class Limited(Protocol):
+    """What a policy's estimate and its record say of hidden confounding."""
+
+    @property
+    def break_even_gamma(self) -> float | None:
+        """Of the odds over a stay."""
+
+    @property
+    def break_even_gamma_by_decision(self) -> float | None:
+        """Of the odds at every decision."""
+
+
+def say_limit(found: Limited) -> str:
     """What hidden confounding an endorsement survives, in one sentence."""
-    if gamma is None:
+    stay, decision = found.break_even_gamma, found.break_even_gamma_by_decision
+    if stay is None:
         return "better than clinicians, whatever unmeasured severity changed: no return lies below their mean"
+    each = "" if decision is None else f", or at every decision by more than a factor of {decision:.2f}"
     return (
         "better than clinicians, unless unmeasured severity changes the odds of treatment over a stay by more than "
-        f"a factor of {gamma:.2f}"
+        f"a factor of {stay:.2f}{each}"
     )
 
 

@@ -83,7 +83,7 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
         if episodes == SMALL or (is_small and name in WEIGHTED):
             values["differences"][name] = difference | ENDS
     if is_small:
-        values["break_even_gamma"] = None
+        values["break_even_gamma"] = values["break_even_gamma_by_decision"] = None
     values["gates"] = [_reduce_gate(gate, size, found) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values

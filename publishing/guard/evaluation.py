@@ -156,6 +156,7 @@ class PublishedPolicyRecord(record.PolicyRecord):
     verdict: record.Verdict | None
     differences: dict[EstimatorName, PublishedDifference] = Field(default_factory=dict)  # type: ignore[assignment]
     break_even_gamma: Number | None = None
+    break_even_gamma_by_decision: Number | None = None
 
     @model_validator(mode="after")
     def _is_worded_by_its_numbers(self) -> Self:

@@ -172,10 +172,11 @@ def test_an_endorsement_says_what_it_survives_and_selection_endorses_nothing(icu
         for is_selection in (False, True)
     )
     assert tested.verdict.label == BETTER
-    assert 1 < tested.break_even_gamma < 1.3
+    assert 1 < tested.break_even_gamma_by_decision < tested.break_even_gamma < 1.3
     assert tested.verdict.reasons[-1] == (
         "better than clinicians, unless unmeasured severity changes the odds of treatment over a stay by more than "
-        f"a factor of {tested.break_even_gamma:.2f}"
+        f"a factor of {tested.break_even_gamma:.2f}, or at every decision by more than a factor of "
+        f"{tested.break_even_gamma_by_decision:.2f}"
     )
     assert set(tested.differences) == {"fqe_cross_fitted", "wdr"}
     assert tested.difference_to_clinicians == tested.differences["fqe_cross_fitted"]

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sepsis_cql.evaluation.estimators.sensitivity import break_even, lower_value
+from sepsis_cql.evaluation.estimators.sensitivity import break_even, break_even_by_decision, lower_value
 
 CASES = [
     (np.array([15.0, -15.0, 3.0, 3.0]), np.array([1.0, 0.5, 2.0, 0.0])),
@@ -54,3 +54,29 @@ def test_what_is_not_above_the_target_breaks_at_once_and_what_cannot_fall_below_
 def test_without_weight_there_is_no_value():
     assert np.isnan(lower_value(np.ones(3), np.zeros(3), 2.0))
     assert break_even(np.ones(3), np.zeros(3), 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("returns", "weights"), CASES)
+def test_at_the_break_even_of_decisions_the_worst_corner_reaches_the_target(returns, weights):
+    given = np.random.default_rng(4).uniform(0.2, 0.9, (len(returns), 2))
+    target = weights @ returns / weights.sum() - 0.2
+    gamma = break_even_by_decision(returns, weights, given, target)
+    corners = list(product((1 / gamma, gamma), repeat=2))  # of each episode's two decisions
+    factors = np.array([(given + (1 - given) * corner).prod(axis=1) for corner in corners])  # (4, n)
+    chosen = (
+        product(range(4), repeat=len(returns))
+        if len(returns) < 6
+        else [np.where(returns > target, factors.argmin(axis=0), factors.argmax(axis=0))]
+    )
+    values = []
+    for choice in chosen:
+        changed = weights * factors[list(choice), np.arange(len(returns))]
+        values.append(changed @ returns / changed.sum())
+    assert min(values) == pytest.approx(target)
+
+
+def test_doses_that_were_certain_leave_hidden_severity_no_room():
+    returns, weights = np.array([1.0, 3.0]), np.ones(2)
+    assert break_even_by_decision(returns, weights, np.ones((2, 3)), 1.5) is None
+    assert break_even_by_decision(returns, weights, np.full((2, 3), 0.5), 2.5) == 1.0
+    assert break_even_by_decision(returns, weights, np.zeros((2, 1)), 1.5) == pytest.approx(np.sqrt(3))

@@ -25,6 +25,7 @@ def policy_estimate(name, value, difference=1.0):
         estimates={"fqe_cross_fitted": estimate},
         difference=found,
         break_even_gamma=1.2,
+        break_even_gamma_by_decision=1.04,
     )
 
 
@@ -76,5 +77,5 @@ def test_episodes_that_selected_a_policy_do_not_endorse_it(settings):
 def test_an_endorsement_names_the_hidden_confounding_it_survives(settings):
     verdict = judge(policy_estimate("policy", 5.0), [], [], settings)
     assert verdict.reasons[-1].endswith(
-        "changes the odds of treatment over a stay by more than a factor of 1.20"
+        "over a stay by more than a factor of 1.20, or at every decision by more than a factor of 1.04"
     )
