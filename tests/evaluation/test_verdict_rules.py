@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.estimate import value_missing_at_worst
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import judge
@@ -79,3 +81,16 @@ def test_an_endorsement_names_the_hidden_confounding_it_survives(settings):
     assert verdict.reasons[-1].endswith(
         "over a stay by more than a factor of 1.20, or at every decision by more than a factor of 1.04"
     )
+
+
+@pytest.mark.parametrize(
+    ("weights", "value"),
+    [
+        (np.full(100, 1.1), 8.0),  # nothing is missing
+        (np.full(100, 0.9), 0.9 * 8.0 - 0.1 * 15.0),  # a tenth, for certain
+        (np.tile([0.0, 1.9], 50), 8.0),  # mean 0.95 with a standard error of 0.095: chance
+        (np.tile([0.7, 0.9], 5000), 0.801 * 8.0 - 0.199 * 15.0),  # a standard error of 0.001
+    ],
+)
+def test_only_what_weights_lack_beyond_chance_is_valued_at_worst(weights, value):
+    assert value_missing_at_worst(8.0, weights, 15.0, 1.0) == pytest.approx(value, abs=1e-4)
