@@ -18,7 +18,7 @@ from sepsis_cql.publishing.package import describe_network, make_files, shipped_
 from .containers import CHECKPOINTS, PICTURES, WEIGHTS
 from .leaks import TEXTS, mutate, respell
 
-EVIDENCE = ("build_report", "training", "evaluation", "probes")
+EVIDENCE = [file.stem for file in sorted((ROOT / "model" / "evidence").glob("*.json"))]
 DOCUMENTS = (
     "config.json", "preprocessor_config.json", "manifest.json", *(f"model/evidence/{name}.json" for name in EVIDENCE),
     *(file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "evaluation").glob("*.json"))),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.evidence import RECORDS, read_records
-from sepsis_cql.publishing.guard.strict_json import dump_json, dump_record
+from sepsis_cql.publishing.guard.strict_json import dump_json, dump_record, read_document
 from sepsis_cql.publishing.membership.attacks import auroc, score_patients
 from sepsis_cql.publishing.membership.audit import attack, describe_audit
 from sepsis_cql.publishing.membership.record import (
@@ -20,6 +20,7 @@ from sepsis_cql.publishing.membership.record import (
     audit_settings,
     refusal,
 )
+from sepsis_cql.tests.publishing.leaks import mutate
 from sepsis_cql.tests.training.made_up import RUNTIME, make_data, make_settings
 from sepsis_cql.training.data import new_model
 from sepsis_cql.training.run import Run, train_runs
@@ -134,6 +135,23 @@ def test_burden_of_proof_lies_with_credentialed_records(audit, source, expected)
 def test_record_holds_nothing_else(changes):
     with pytest.raises(ValidationError):
         MembershipAudit.model_validate(make_audit().model_dump() | changes)
+
+
+def test_no_leak_planted_into_the_record_is_read():
+    hashes = {
+        "weights_sha256",
+        "replay_fingerprint",
+    }  # those of others are noticed beside the weights and the build
+    taken, tried = [], 0
+    for leak, document in mutate(make_audit().model_dump(mode="json")):
+        tried += 1
+        try:
+            found = read_document(MembershipAudit, json.dumps(document, indent=2).encode() + b"\n")
+        except (PublishingError, ValueError):
+            continue
+        if found.model_dump(exclude=hashes) != make_audit().model_dump(exclude=hashes):
+            taken.append(leak)
+    assert tried > 200 and taken == []
 
 
 def test_bounds_enclose_the_area():

@@ -1,6 +1,7 @@
 """Hundreds of wrong inputs of every kind: each is refused in one message that names the file, none is a traceback."""
 
 import json
+import os
 import shutil
 from collections import Counter
 
@@ -363,7 +364,6 @@ def test_modules_that_hold_no_policy_are_refused(tmp_path, monkeypatch):
     "spec", ["", "x", "a/b", "a/b@", ":act", "math:", "math:no_such", "x.pt", "x.d3", "../x", "a:b:c", "\n"]
 )
 def test_specifications_of_no_policy_are_refused(command, inputs, tmp_path, spec):
-    TRIED["policies"] += 1
     replay = inputs["evaluate"][0][1]
     code, printed = command("evaluate", "--policy", spec, "--replay", replay, "--out", tmp_path / "out")
     assert code == 2 and "Traceback" not in printed and "xpected" in printed
@@ -412,9 +412,29 @@ def test_damaged_ledgers_are_refused(tmp_path, name):
     ],
 )
 def test_wrong_options_are_refused(command, inputs, tmp_path, stage, more):
-    TRIED["options"] += 1
     code, printed = command(stage, *inputs[stage][0], "--out", tmp_path / "out", *more)
     assert code == 2 and "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("special", ["/dev/zero", "/dev/null", "a pipe", "a directory", "a loop"])
+@pytest.mark.parametrize("name", ["mine.yaml", "selection.json", "replay.parquet", "policy.pt"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(command, inputs, tmp_path, special, name):
+    file = tmp_path / name
+    if special == "a pipe":
+        os.mkfifo(file)
+    elif special == "a directory":
+        file.mkdir()
+    else:
+        file.symlink_to(file if special == "a loop" else special)
+    arguments = {
+        "mine.yaml": ["synthesize", "--config", file],
+        "selection.json": ["evaluate", *inputs["evaluate"][0], "--split", "test", "--selection", file],
+        "replay.parquet": ["train", "--replay", file],
+        "policy.pt": ["import-checkpoint", file],
+    }[name]
+    code, printed = command(*arguments, "--out", tmp_path / "out")
+    assert code == 2 and "Traceback" not in printed and name in printed
     assert not (tmp_path / "out").exists()
 
 

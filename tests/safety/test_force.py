@@ -89,7 +89,13 @@ def a_file(tmp_path, stage, given):
     return tmp_path / "file"
 
 
+def foreign_by_dots(tmp_path, stage, given):
+    (tmp_path / "beside").mkdir()
+    return tmp_path / "beside" / ".." / foreign(tmp_path, stage, given).name
+
+
 PLACES = [
+    foreign_by_dots,
     foreign,
     of_another_stage,
     forged,
@@ -115,6 +121,29 @@ def test_force_refuses_what_is_not_an_earlier_result(command, inputs, tmp_path, 
     assert code == 2, printed
     assert "error:" in printed and "Traceback" not in printed
     assert "another --out" in printed
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "place", [foreign, of_another_stage, forged, link_to_nowhere, a_file], ids=lambda place: place.__name__
+)
+def test_an_audit_replaces_nothing_but_an_earlier_audit_of_its_run(command, inputs, tmp_path, place):
+    run = tmp_path / "inputs" / "run"
+    place(tmp_path, "audit", None).rename(run / "audit")
+    before = tree(tmp_path)
+    code, printed = command("audit", "--run", run, "--force")
+    assert code == 2 and "Traceback" not in printed
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("out", ["", ".", "..", "x/..", "x/../..", "/", "/proc"])
+def test_a_place_that_a_process_stands_in_or_above_is_refused(command, inputs, tmp_path, monkeypatch, out):
+    (tmp_path / "here" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    arguments, _ = inputs["import-checkpoint"]
+    before = tree(tmp_path)
+    code, printed = command("import-checkpoint", *arguments, "--out", out, "--force")
+    assert code == 2 and "Traceback" not in printed
     assert tree(tmp_path) == before
 
 
