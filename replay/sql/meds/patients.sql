@@ -7,4 +7,5 @@ select
     null as anchor_year_group,
     cast(max(case when code = 'MEDS_DEATH' then "time" end) as date) as dod
 from meds_events
+where subject_id is not null
 group by subject_id
