@@ -110,7 +110,7 @@ def draw_comparison(found: Comparison, file: Path) -> None:
     axes.set_yticks(range(len(found.learners)), [one.name for one in found.learners], fontsize=7)
     axes.set(xlabel="value", xlim=(-1.2 * found.bound, 1.6 * found.bound))
     axes.invert_yaxis()
-    axes.legend(fontsize=6, loc="lower right")
+    figure.legend(fontsize=6, loc="outside lower center", ncols=3)
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
 
 

@@ -1,0 +1,156 @@
+"""Learners compared on ICU-Sepsis, where every policy's value is exact, and the page that shows committed results.
+
+    python benchmarks/learners.py --out DIR [--training 2000] [--set comparison.schedule.epochs=20]
+    python benchmarks/learners.py --page
+
+The first trains and judges them as `sepsis-cql compare` does, on simulated episodes, and writes DIR/comparison.json;
+the second writes docs/learners.md from benchmarks/learners_*.json.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from sepsis_cql.benchmarks.selection import WideIcuSepsis, widen
+from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.strict import SHIPPED, load_settings, load_shipped, parse_changes, read_record
+from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
+from sepsis_cql.evaluation.comparison.record import RECORD, Comparison, ComparisonSettings
+from sepsis_cql.evaluation.comparison.show import draw_comparison, render_table, say_findings
+from sepsis_cql.evaluation.data import assemble_data
+from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings, CaseSettings, collect
+from sepsis_cql.evaluation.known_truth.icu_sepsis import TabularIcu, load_icu_sepsis
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.replay.directory import ReplayFile
+from sepsis_cql.replay.interop.exports import write_original
+from sepsis_cql.synthetic.truth import TrueValue, Truth
+from sepsis_cql.training.devices import load_runtime
+
+TEST_SEED = 9_000_000  # of the episodes that the results are about
+INTRODUCTION = """\
+Every learner of this package, each tuned over as many configurations, chosen on validation, trained with every seed and
+judged on other episodes (`sepsis-cql compare`, `configs/comparison.yaml`). Numbers are mean ± standard deviation over
+seeds, in units of reward: +15 for survival, -15 for death, discounted. `judged as` is the version, softened towards
+clinicians or not, that validation chose; `as it acts` is the policy without softening; `max Q` is what the published
+protocol calls FQE; `published WIS` is of the greedy policy. Everything is simulated: nothing here says anything of
+patients. The page is written by `python benchmarks/learners.py --page`."""
+QUICK = (
+    "--set evaluation.resamples=300 --set evaluation.fqe.refits=60 --set evaluation.validation.refits=20 "
+    "--set evaluation.validation.resamples=50 --set 'evaluation.tilt_temperatures=[5.0,1.0]'"
+)
+PLACES = {
+    "icu_sepsis": (
+        "ICU-Sepsis, where every value is exact",
+        f"python benchmarks/learners.py --training 1500 --seeds 3 --set comparison.schedule.epochs=30 {QUICK}",
+    ),
+    "synthetic": ("The simulated ICU", f"sepsis-cql compare --split test --seeds 2 {QUICK}"),
+}
+
+
+@dataclass(frozen=True)
+class ExactTruth:
+    """Values from the tables of ICU-Sepsis, in the place of rollouts."""
+
+    icu: TabularIcu
+
+    @property
+    def behavior(self) -> Policy:
+        """The clinicians; in terminal states, where nobody acts, anything."""
+        clinicians = np.where(self.icu.terminal[:, None], 1 / 25, self.icu.clinicians)
+        return FunctionPolicy(
+            "clinicians", lambda states: clinicians[self.icu.state_index(states[:, : self._width])]
+        )
+
+    @property
+    def _width(self) -> int:
+        return self.icu.features.shape[1]
+
+    def value(self, policy: Policy, n_episodes: int, seed: int, *, gamma: float) -> TrueValue:
+        """Return the exact value; there are no rollouts."""
+        live = ~self.icu.terminal
+        table = np.full(self.icu.clinicians.shape, 1 / 25)
+        table[live] = policy.probabilities(widen(self.icu.features[live]))
+        return TrueValue(self.icu.true_value(table), 0.0, np.nan, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--page", action="store_true")
+    parser.add_argument(
+        "--training", type=int, default=2000, help="episodes; a third as many each are scored"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], help="as comparison.schedule.epochs=20")
+    arguments = parser.parse_args()
+    if arguments.page:
+        (ROOT / "docs" / "learners.md").write_text(render_page(), encoding="utf-8")
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        run(arguments.out, arguments.training, arguments.seeds, arguments.set)
+
+
+def run(out: Path, training: int, seeds: int, changes: list[str]) -> None:
+    """Compare every learner that has a grid."""
+    changed = parse_changes(changes, ["comparison", "evaluation", "runtime"])
+    settings = load_settings(ComparisonSettings, SHIPPED / "comparison.yaml", changed["comparison"])
+    settings = settings.model_copy(update={"seeds": settings.seeds[:seeds]})
+    rules = load_settings(EvaluationSettings, SHIPPED / "evaluation.yaml", changed["evaluation"])
+    runtime = load_runtime(None, changed["runtime"])
+    torch.set_num_threads(runtime.threads or torch.get_num_threads())
+    case = CaseSettings(
+        environment="icu-sepsis", training=training, scored=training // 3, behavior="estimated"
+    )
+    environment = WideIcuSepsis(case, rules.gamma, rules.bound)
+    validation = collect(environment, case, load_shipped(CalibrationSettings, "calibration.yaml"), rules)
+    write_original(validation.train, out / "train.parquet")
+    icu = load_icu_sepsis(rules.gamma, rules.bound)
+    test = environment.sample(training // 3, TEST_SEED)
+    scored = assemble_data(validation.train, test, environment.inputs, validation.model, rules.gamma)
+    arena = Arena(ReplayFile(out / "train.parquet"), validation, scored, "test", cast(Truth, ExactTruth(icu)))
+    found = compare_learners(list(settings.grids), arena, settings, rules, runtime, out, report=print)
+    write_json(out / RECORD, found.model_dump(mode="json"))
+    draw_comparison(found, out / "comparison.png")
+    print(render_table(found), *say_findings(found), sep="\n")
+
+
+def render_page() -> str:
+    """Return docs/learners.md, the committed comparisons as tables and sentences, and draw its figures."""
+    lines = [
+        "# Learners side by side",
+        "",
+        INTRODUCTION,
+        "",
+    ]
+    for name, (title, command) in PLACES.items():
+        file = ROOT / "benchmarks" / f"learners_{name}.json"
+        if not file.exists():
+            continue
+        found = read_record(Comparison, file, expected="a comparison of learners")
+        draw_comparison(found, ROOT / "docs" / f"learners_{name}.png")
+        schedule = ", ".join(f"{field} {value}" for field, value in found.settings.schedule.items())
+        lines += [
+            f"## {title}",
+            "",
+            f"{found.n_training_episodes} training episodes, {found.n_episodes} scored ones; seeds "
+            f"{', '.join(map(str, found.settings.seeds))}; {schedule}. Made by `{command}`.",
+            "",
+            f"![values by learner](learners_{name}.png)",
+            "",
+            render_table(found),
+            *(f"- {line}" for line in say_findings(found)),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
