@@ -26,9 +26,10 @@ def make_study_figures(study: Study) -> Iterator[tuple[str, Figure]]:
     for axes, (title, key) in zip(panels, RULES.items(), strict=True):
         order = sorted(range(len(study.runs)), key=lambda index: key(study.runs[index]), reverse=True)
         _draw(axes, study, {run: place + 1 for place, run in enumerate(order)}, study.clinicians)
-        axes.set(title=title, xlabel="rank by the rule (1 = best)")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("rank by the rule (1 = best)")
+        axes.legend(fontsize=6)
     panels[0].set_ylabel("true value in the simulator")
-    panels[1].legend(fontsize=6)
     yield "selection", figure
 
 
@@ -39,7 +40,7 @@ def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue)
         values = [value.value for value in found]
         label = {"greedy": "as it acts", "judged": "the version validation judged"}[name]
         if len(set(values)) > 1:
-            label += f", Spearman {-spearmanr(places, values).statistic:+.2f}"
+            label += f", agrees with the rule: Spearman {-spearmanr(places, values).statistic:+.2f}"
         axes.errorbar(
             places, values, yerr=[1.96 * value.standard_error for value in found], fmt="o", color="C0",
             markerfacecolor=fill, markersize=4, linewidth=0.6, label=label,
