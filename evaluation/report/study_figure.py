@@ -25,22 +25,22 @@ def make_study_figures(study: Study) -> Iterator[tuple[str, Figure]]:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (title, key) in zip(panels, RULES.items(), strict=True):
         order = sorted(range(len(study.runs)), key=lambda index: key(study.runs[index]), reverse=True)
-        _draw(axes, study, {run: place + 1 for place, run in enumerate(order)}, study.clinicians)
-        axes.set_title(title, fontsize=9)
+        rank = {run: place + 1 for place, run in enumerate(order)}
+        agreement = _draw(axes, study, rank, study.clinicians)
+        axes.set_title(f"{title}\nSpearman with the truth {agreement:+.2f}", fontsize=9)
         axes.set_xlabel("rank by the rule (1 = best)")
-        axes.legend(fontsize=6)
     panels[0].set_ylabel("true value in the simulator")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
     yield "selection", figure
 
 
-def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue) -> None:
+def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue) -> float:
+    """Draw one rule's panel; return how far it agrees with the truth of the runs as they act."""
     places = [rank[index] for index in range(len(study.runs))]
     for name, fill in (("greedy", "C0"), ("judged", "none")):
         found = [getattr(run.truth, name) for run in study.runs]
         values = [value.value for value in found]
         label = {"greedy": "as it acts", "judged": "the version validation judged"}[name]
-        if len(set(values)) > 1:
-            label += f", agrees with the rule: Spearman {-spearmanr(places, values).statistic:+.2f}"
         axes.errorbar(
             places, values, yerr=[1.96 * value.standard_error for value in found], fmt="o", color="C0",
             markerfacecolor=fill, markersize=4, linewidth=0.6, label=label,
@@ -52,3 +52,5 @@ def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue)
                 rank[index], truth.value, mark, markersize=11, markerfacecolor="none", color="C3", label=label
             )
     axes.axhline(clinicians.value, color="gray", linestyle=":", label="clinicians")
+    true = [run.truth.greedy.value for run in study.runs if run.truth.greedy]
+    return -float(spearmanr(places, true).statistic) if len(set(true)) > 1 else 0.0
