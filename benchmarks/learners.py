@@ -49,7 +49,14 @@ PLACES = {
         "ICU-Sepsis, where every value is exact",
         f"python benchmarks/learners.py --training 1500 --seeds 3 --set comparison.schedule.epochs=30 {QUICK}",
     ),
-    "synthetic": ("The simulated ICU", f"sepsis-cql compare --split test --seeds 2 {QUICK}"),
+    "synthetic": (
+        "The simulated ICU, four of the learners",
+        "sepsis-cql compare --split test --learners cql,bcq,iql,behavior_cloning --seeds 2 --set "
+        "comparison.schedule.epochs=20 --set 'evaluation.tilt_temperatures=[5.0]' --set "
+        "'evaluation.clinician_shares=[0.5]' --set evaluation.resamples=200 --set evaluation.fqe.refits=30 --set "
+        "evaluation.validation.refits=10 --set evaluation.validation.resamples=20 --set evaluation.truth_episodes=500 "
+        "--set 'evaluation.behavior.models=[multinomial logistic]'",
+    ),
 }
 
 
