@@ -82,7 +82,7 @@ def build_replay(
             create_concepts(tables.connection)
             announce("concepts", "Sepsis-3, hourly SOFA, vasopressors and the other derived tables")
 
-            rows = make_rows(tables.connection, settings.replay, settings.features, settings.fluids, announce)
+            rows = make_rows(tables.connection, settings, announce)
 
             announce("report", "")
             report = build_report(tables, rows, fingerprint, settings)

@@ -7,6 +7,7 @@ from sepsis_cql.synthetic.observations import Window
 from sepsis_cql.synthetic.settings import SyntheticSettings
 
 POUND = 0.45359237  # kg
+WINDOW_HOURS = 4
 
 
 class Chart:
@@ -28,11 +29,22 @@ class Chart:
         self.names.append("shock_index")
         self.last = {name: np.full(n, np.nan) for name in self.names}
         self.measured = {name: np.zeros(n, bool) for name in self.names}
+        self.unseen = {name: np.zeros(n) for name in self.names}  # windows since it was measured
+        self.ventilated = {name: np.zeros(n, bool) for name in self.names}  # when it was measured
         self.pending = {name: np.full(n, np.nan) for name in self.panel_of}
 
-    def add(self, window: Window) -> None:
-        """Take in what became known in a window; results filed late wait for the next one."""
+    def add(self, window: Window, partial: np.ndarray | None = None) -> None:
+        """Take in what became known in a window; results filed late wait for the next one.
+
+        Args:
+            window: what was charted.
+            partial: (n,) stays whose window lies partly before the ICU: its sums are not of a whole one.
+        """
         known = self._reduce(window) | window.values
+        if partial is not None:
+            for name in self.names:
+                if self.features.features[name].reduce == "sum":
+                    known[name] = np.where(partial, np.nan, known[name])
         known["pf_ratio"] = 100 * known["pao2"] / np.round(100 * known["fio2_vent"])
         for name, panel in self.panel_of.items():
             late = window.late[panel]
@@ -42,8 +54,18 @@ class Chart:
         for name in self.names:
             value = known.get(name, np.full(len(self.celsius), np.nan))
             self.measured[name] = ~np.isnan(value)
-            carried = self.last[name] if self.features.features[name].carry else np.nan
+            self.unseen[name] = np.where(self.measured[name], 0, self.unseen[name] + 1)
+            carried = np.where(self._is_carried(name), self.last[name], np.nan)
             self.last[name] = np.where(self.measured[name], value, carried)
+            self.ventilated[name] = np.where(self.measured[name], window.ventilated, self.ventilated[name])
+
+    def _is_carried(self, name: str) -> np.ndarray:
+        """(n,) whether the last value still stands in a window without one."""
+        feature, hours = self.features.features[name], self.features.carry_hours(name)
+        stands = np.full(len(self.celsius), feature.carry)
+        if hours is not None:
+            stands &= WINDOW_HOURS * self.unseen[name] <= hours
+        return stands & ~(self.ventilated[name] & feature.ends_with_ventilation)
 
     def state(self, given: dict[str, np.ndarray]) -> np.ndarray:
         """(n, 62) float32 state in clinical units.

@@ -125,7 +125,7 @@ class SimulatedICU:
         window = self.charting.observe(
             self.patients, self.latent, before, quiet=quiet, at_onset=at_onset, first=first
         )
-        self.chart.add(window)
+        self.chart.add(window, self.patients.minutes_before_grid < 240 if first else None)
         return window
 
     def _state(self) -> np.ndarray:

@@ -7,6 +7,8 @@ from sepsis_cql.common.strict import Record, Settings, load_shipped
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.tables import MimicTables
 from sepsis_cql.replay.records import DoseGrid, Source
+from sepsis_cql.replay.report.clinical import ClinicalTables, clinical_tables
+from sepsis_cql.replay.report.notes import find_notes
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
 from sepsis_cql.replay.rows.buffers import DOSES, state_matrix
 from sepsis_cql.replay.rows.cohort import SEPSIS, Attrition
@@ -95,6 +97,7 @@ class BuildReport(Record):
     splits: dict[str, SplitCounts]
     action_grid: ActionCounts
     features: dict[str, FeatureSummary]
+    clinical: ClinicalTables
     warnings: list[str]
 
 
@@ -114,9 +117,11 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
             counts=_action_counts(rows),
         ),
         features=_feature_summaries(rows, settings.features),
+        clinical=clinical_tables(rows, settings.features),
         warnings=[],
     )
-    return report.model_copy(update={"warnings": [*mimic.notes, *_warnings(report, rows)]})
+    warnings = [*mimic.notes, *_warnings(report, rows), *find_notes(mimic.connection, settings)]
+    return report.model_copy(update={"warnings": warnings})
 
 
 def _table_rows(mimic: MimicTables) -> dict[str, TableRows]:

@@ -1,29 +1,30 @@
 """The build report as a page to read and a figure to look at."""
 
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from sepsis_cql.common.storage import write_json
+from sepsis_cql.replay.report.clinical import ClinicalTables, Patients
 from sepsis_cql.replay.report.counts import ActionCounts, BuildReport
+from sepsis_cql.replay.report.figures import draw_actions, draw_ages, draw_attrition
 from sepsis_cql.replay.rows.actions import N_BINS
-from sepsis_cql.replay.rows.cohort import Attrition
 from sepsis_cql.replay.rows.splits import SPLITS
 
 BUILD_REPORT = "build_report.json"
+QUARTILES = ("age", "sofa_at_onset", "n_steps")
 
 
 def write_report(directory: Path, report: BuildReport) -> None:
-    """Write the build report as JSON and as a page with its figure."""
+    """Write the build report as JSON and as a page with its figures."""
     write_json(directory / BUILD_REPORT, report.model_dump(mode="json"))
     (directory / "build_report.md").write_text(render_page(report), encoding="utf-8")
     draw_attrition(report.attrition, directory / "attrition.png")
+    draw_ages(report.clinical, directory / "ages.png")
+    draw_actions(report.clinical, directory / "actions.png")
 
 
 def render_page(report: BuildReport) -> str:
-    """Render build_report.json as Markdown, beside which `attrition.png` lies."""
+    """Render build_report.json as Markdown, beside which its figures lie."""
     source, cohort = report.source, report.cohort
     lines = [
         "# Build report",
@@ -56,6 +57,7 @@ def render_page(report: BuildReport) -> str:
             [[split, *report.splits[split].model_dump().values()] for split in SPLITS],
         ),
         *_action_section(report.action_grid),
+        *_clinical_section(report.clinical),
         "## Features",
         "",
         "Share of steps with no value known yet, share without a measurement in the 4 hours before, and the "
@@ -79,24 +81,6 @@ def render_page(report: BuildReport) -> str:
     return "\n".join(lines)
 
 
-def draw_attrition(attrition: list[Attrition], file: Path) -> None:
-    """Draw a PNG with one bar a criterion: the stays it left, labeled with those it removed."""
-    figure = Figure(figsize=(9, 0.7 * len(attrition) + 1), layout="constrained")
-    axes = figure.subplots()
-    names = [fill(row.description, 48) for row in attrition]
-    bars = axes.barh(names, [row.stays_remaining for row in attrition], color="#3b6ea5")
-    axes.bar_label(
-        bars,
-        [f"{row.stays_remaining:,} left, {row.stays_removed:,} removed" for row in attrition],
-        padding=4,
-    )
-    axes.invert_yaxis()
-    axes.margins(x=0.3)
-    axes.set_xlabel("ICU stays")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
-
-
 def _action_section(grid: ActionCounts) -> list[str]:
     lines = [
         "## Actions",
@@ -109,6 +93,46 @@ def _action_section(grid: ActionCounts) -> list[str]:
         rows = [[f"vasopressor {number}", *row] for number, row in enumerate(grid.counts[split])]
         lines += _table([f"{split} steps", *(f"fluid {number}" for number in range(N_BINS))], rows)
     return lines
+
+
+def _clinical_section(tables: ClinicalTables) -> list[str]:
+    names = list(tables.patients)
+    shares = ("died", "female", "in_septic_shock", "ventilated", "vasopressor", "limited", "comfort")
+    rows: list[list[Any]] = [
+        ["episodes", *(tables.patients[name].episodes for name in names)],
+        *([share, *(_share(getattr(tables.patients[name], share)) for name in names)] for share in shares),
+        *([field, *(_quartiles(tables.patients[name], field) for name in names)] for field in QUARTILES),
+        *(
+            [f"ends: {ending}", *(_share(tables.patients[name].endings[ending]) for name in names)]
+            for ending in tables.patients["all"].endings
+        ),
+    ]
+    return [
+        "![Steps by dose, by SOFA and era](actions.png)",
+        "",
+        "## Patients",
+        "",
+        "Shares are in steps of ten episodes; nothing is shown of fewer than ten. Limited care and comfort measures "
+        "are counted whenever they were charted.",
+        "",
+        *_table(["", *names], rows),
+        "## Age of the values",
+        "",
+        f"The window before the state lies partly before the ICU in {tables.partial_windows:.1%} of the steps; intake "
+        f"in operating or recovery rooms was charted during {tables.intake_elsewhere:.1%}.",
+        "",
+        "![Age of what the policy sees](ages.png)",
+        "",
+        *_table(
+            ["feature", "median age, h", "95 %, h", "carried forward"],
+            [[name, age.median, age.high, _share(age.carried)] for name, age in tables.value_ages.items()],
+        ),
+    ]
+
+
+def _quartiles(patients: Patients, field: str) -> str:
+    found = getattr(patients, field)
+    return "" if found is None else f"{found[1]:g} [{found[0]:g}, {found[2]:g}]"
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> list[str]:

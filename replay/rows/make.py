@@ -14,7 +14,7 @@ from sepsis_cql.replay.rows.splits import SPLITS, assign_splits
 from sepsis_cql.replay.rows.stages import run_stage
 from sepsis_cql.replay.rows.statistics import fit_normalizer
 from sepsis_cql.replay.rows.trajectories import build_trajectories
-from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
+from sepsis_cql.replay.settings import BuildSettings, ReplaySettings
 
 Announce = Callable[[str, str], None]
 
@@ -45,31 +45,30 @@ class Rows:
 
 def make_rows(
     connection: duckdb.DuckDBPyConnection,
-    settings: ReplaySettings,
-    features: Features,
-    fluids: Fluids,
+    told: BuildSettings,
     announce: Announce = lambda stage, line: None,
 ) -> Rows:
     """Select the cohort, build its trajectories, split them by patient and bin the doses.
 
     Args:
         connection: holds the MIMIC-IV tables and the concepts.
-        settings: cohort, trajectories, rewards and splits.
-        features: of a state.
-        fluids: of an action.
+        told: cohort, trajectories, rewards and splits, features of a state, fluids and vasopressors of an action.
         announce: gets a stage's name and an empty line when it begins, its name and result when it ends.
 
     Raises:
         CohortError: the tables hold no usable septic stay, or a split would be empty.
     """
+    settings, features = told.replay, told.features
     announce("cohort", "")
-    attrition = select_cohort(connection, settings)
+    attrition = select_cohort(connection, settings, told.vasopressors)
     announce("cohort", _describe_attrition(attrition))
 
     announce("trajectories", "")
-    transitions = build_trajectories(connection, settings, features, fluids)
+    transitions = build_trajectories(connection, settings, features, told.fluids)
     splits = _split_patients(connection, settings)
-    run_stage(connection, "stays")
+    run_stage(
+        connection, "stays", hours_after=settings.hours_after, censored=settings.comfort_measures == "censor"
+    )
     stays = connection.sql("select * from stays order by stay_id").to_arrow_table()
     announce("trajectories", f"{len(stays):,} episodes, {len(transitions):,} transitions")
 
@@ -77,7 +76,7 @@ def make_rows(
     training = select_split(transitions, splits, "train")
     grid = fit_action_grid(*(training[dose].to_numpy() for dose in DOSES))
     normalizer, unmeasured = fit_normalizer(state_matrix(training["state"]), features)
-    buffers = make_buffers(transitions, splits, grid, features.state_names)
+    buffers = make_buffers(transitions, splits, grid, features)
     announce("statistics", ", ".join(f"{split} {len(buffers[split]):,} transitions" for split in SPLITS))
     return Rows(
         buffers=buffers,

@@ -5,7 +5,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sepsis_cql.replay.rows.stages import run_stage
+from sepsis_cql.replay.rows.stages import register_facts, run_stage
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
 
 
@@ -23,46 +23,63 @@ def build_trajectories(
     Returns:
         Columns subject_id, hadm_id, stay_id, step_index, step_start, state, reward_sparse,
         reward_sofa_shaped, terminal, next_state, norepinephrine_equivalent (mcg/kg/min), fluid_volume (mL),
-        sofa, is_ventilated. State and next_state are lists of 62 in clinical units, NaN where nothing is
-        known.
+        sofa, is_ventilated, and, beside what the policy sees and does, vasopressor_maximum and
+        vasopressor_mean (mcg/kg/min), carrier_volume, maintenance_volume and elsewhere_volume (mL),
+        window_hours (of the window before the state that lie in the ICU), code_status and value_age (h, a
+        list in the order of `Features.aged_names`). State and
+        next_state are lists of 62 in clinical units, NaN where nothing is known.
     """
-    _register_facts(connection, features, fluids)
-    _define_known_at(connection, settings)
+    register_facts(connection, _facts(features, fluids))
     hours = {"step_hours": settings.step_hours, "lookback_hours": settings.lookback_hours}
     run_stage(connection, "steps", alignment=settings.alignment)
     run_stage(connection, "spans", lookback_hours=settings.lookback_hours)
     run_stage(connection, "arterial_specimens")
-    run_stage(connection, "glasgow")
+    run_stage(connection, "glasgow", intubated_gcs=settings.intubated_gcs)
     run_stage(connection, "oxygenation")
     run_stage(connection, "measurements", **hours)
     run_stage(connection, "window_values")
-    run_stage(connection, "measured_values", **hours)
+    run_stage(connection, "ventilator_ends")
+    run_stage(
+        connection,
+        "measured_values",
+        **hours,
+        limited=settings.carry_forward == "limited",
+        partial=settings.partial_window_urine,
+    )
     run_stage(connection, "weight_values")
     run_stage(connection, "fluid_inputs")
+    run_stage(connection, "vasopressor_segments")
     run_stage(connection, "cumulative_values")
     run_stage(connection, "states")
-    run_stage(connection, "doses", vasopressor_rule=settings.vasopressor_rule)
+    run_stage(
+        connection,
+        "doses",
+        vasopressor_rule=settings.vasopressor_rule,
+        carriers_count=settings.carriers == "counted",
+    )
+    run_stage(connection, "ventilated", source=choose_ventilation(connection, settings))
     run_stage(connection, "severity")
     run_stage(
         connection,
         "transitions",
         terminal_reward=settings.terminal_reward,
         sofa_weight=settings.sofa_weight,
+        step_hours=settings.step_hours,
     )
     return connection.sql("select * from transitions order by stay_id, step_index").to_arrow_table()
 
 
-def _define_known_at(connection: duckdb.DuckDBPyConnection, settings: ReplaySettings) -> None:
-    """Create the SQL function `known_at`: a value exists once filed, and never before it was charted."""
-    rule = {"charttime": "charted", "storetime": "greatest(charted, coalesce(filed, charted))"}
-    connection.execute(
-        f"create or replace temp macro known_at(charted, filed) as {rule[settings.availability]}"
-    )
+def choose_ventilation(connection: duckdb.DuckDBPyConnection, settings: ReplaySettings) -> str:
+    """Return where times of ventilation come from: `charted`, or `procedures` where no mode or device is charted."""
+    if settings.ventilation_source != "automatic":
+        return settings.ventilation_source
+    (row,) = connection.execute("select count(*) from ventilation").fetchall()
+    return "charted" if row[0] else "procedures"
 
 
-def _register_facts(connection: duckdb.DuckDBPyConnection, features: Features, fluids: Fluids) -> None:
-    """Create feature_items, feature_rules, state_columns and fluid_items as tables."""
-    facts = {
+def _facts(features: Features, fluids: Fluids) -> dict[str, list[dict[str, Any]]]:
+    """Rows of feature_items, feature_rules, state_columns and fluid_items."""
+    return {
         "feature_items": _feature_items(features),
         "feature_rules": _feature_rules(features),
         "state_columns": [
@@ -70,21 +87,26 @@ def _register_facts(connection: duckdb.DuckDBPyConnection, features: Features, f
                 "position": position,
                 "feature": name.removesuffix("_missing"),
                 "is_flag": name.endswith("_missing"),
+                "has_age": name in features.aged_names,
             }
             for position, name in enumerate(features.state_names)
         ],
         "fluid_items": [
             *(
-                {"itemid": itemid, "factor": fluid.factor, "is_resuscitation": True}
+                {
+                    "itemid": itemid,
+                    "factor": fluid.factor,
+                    "is_resuscitation": True,
+                    "may_carry": fluid.may_carry,
+                }
                 for itemid, fluid in fluids.resuscitation.items()
             ),
-            *({"itemid": itemid, "factor": 1.0, "is_resuscitation": False} for itemid in fluids.before_icu),
+            *(
+                {"itemid": itemid, "factor": 1.0, "is_resuscitation": False, "may_carry": False}
+                for itemid in fluids.before_icu
+            ),
         ],
     }
-    for name, rows in facts.items():
-        connection.register("facts", pa.Table.from_pylist(rows))
-        connection.execute(f"create or replace temp table {name} as select * from facts")
-        connection.unregister("facts")
 
 
 def _feature_items(features: Features) -> list[dict[str, Any]]:
@@ -112,7 +134,10 @@ def _feature_rules(features: Features) -> list[dict[str, Any]]:
             "feature": name,
             "low": feature.valid[0] if feature.valid else None,
             "high": feature.valid[1] if feature.valid else None,
-            **feature.model_dump(include={"conversion", "prefer", "reduce", "carry"}),
+            "carry_hours": features.carry_hours(name),
+            **feature.model_dump(
+                include={"conversion", "prefer", "reduce", "carry", "ends_with_ventilation"}
+            ),
         }
         for name, feature in features.features.items()
     ]

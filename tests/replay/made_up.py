@@ -112,7 +112,7 @@ class MadeUpMimic:
 
     def chart(self, stay_id: int, itemid: int, number: float, hour: float, **more: Any) -> None:
         """Add a chartevents row; `filed` is its storetime in hours, `value` its text."""
-        self.rows["chartevents"].append(self._keys(stay_id) | _measured(itemid, number, hour, more))
+        self.rows["chartevents"].append(self._keys(stay_id) | _measured(itemid, number, hour, more) | more)
 
     def lab(self, stay_id: int, itemid: int, number: float | None, hour: float, **more: Any) -> None:
         """Add a labevents row; `filed` is its storetime in hours."""

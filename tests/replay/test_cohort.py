@@ -12,7 +12,7 @@ from .made_up import MadeUpMimic, at, build_settings
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Nine patients, each with one thing that matters to the cohort."""
+    """Thirteen patients, each with one thing that matters to the cohort."""
     mimic = MadeUpMimic()
     mimic.septic_stay(1)
     mimic.stay(2)  # not septic
@@ -25,13 +25,23 @@ def tables(tmp_path_factory):
     mimic.septic_stay(7, culture=10)  # SOFA of 2 nine hours before the culture
     mimic.septic_stay(8, dod=date(2150, 4, 1))  # 90 days after onset on 2150-01-01
     mimic.septic_stay(9, dod=date(2150, 4, 2))
+    mimic.septic_stay(10, hours=4.5)  # no whole step in the first septic stay, but in the second
+    mimic.septic_stay(10, start=240)
+    mimic.lab(mimic.septic_stay(11), 50813, 4, 3)  # with norepinephrine from 6 h on
+    mimic.chart(mimic.septic_stay(12), 223758, None, 10, value="Comfort measures only", filed=11)
+    mimic.chart(mimic.septic_stay(13), 223758, None, 0.5, value="Comfort measures only")
     with open_mimic(mimic.write(tmp_path_factory.mktemp("cohort"))) as opened:
         create_concepts(opened.connection)
         yield opened.connection
 
 
+def select(connection, **changes):
+    settings = build_settings(**changes)
+    return select_cohort(connection, settings.replay, settings.vasopressors)
+
+
 def cohort(connection, query, **changes):
-    attrition = select_cohort(connection, build_settings(**changes).replay)
+    attrition = select(connection, **changes)
     return attrition, connection.execute(query).fetchall()
 
 
@@ -39,11 +49,11 @@ def test_every_excluded_stay_is_counted_under_its_criterion(tables):
     attrition, _ = cohort(tables, "select 1")
     frame = attrition_frame(attrition).drop(columns="description").set_index("criterion")
     assert frame.to_dict("index") == {
-        "icu_stays": count(0, 0, 11, 9),
-        "sepsis3": count(2, 1, 9, 8),
-        "adult": count(1, 1, 8, 7),
-        "first_septic_stay": count(1, 0, 7, 7),
-        "complete_step": count(1, 1, 6, 6),
+        "icu_stays": count(0, 0, 16, 13),
+        "sepsis3": count(2, 1, 14, 12),
+        "adult": count(1, 1, 13, 11),
+        "complete_step": count(2, 1, 11, 10),
+        "first_septic_stay": count(1, 0, 10, 10),
     }
 
 
@@ -105,7 +115,28 @@ def test_a_cohort_emptied_by_a_criterion_says_by_which(tables):
     with pytest.raises(
         CohortError, match=r"`adult` \(at least 99 years old at hospital admission\) removed the last"
     ):
-        select_cohort(tables, build_settings(minimum_age=99).replay)
+        select(tables, minimum_age=99)
+
+
+def test_a_patient_whose_first_septic_stay_has_no_whole_step_is_kept_by_the_next(tables):
+    query = "select stay_id from cohort where subject_id = 10"
+    assert cohort(tables, query)[1] == [(102,)]
+    attrition, stays = cohort(tables, query, first_stay="any")
+    assert stays == []
+    assert [row.criterion for row in attrition][-2:] == ["first_septic_stay", "complete_step"]
+
+
+def test_septic_shock_needs_a_vasopressor_and_lactate(tables):
+    assert cohort(tables, "select stay_id from cohort", septic_shock=True)[1] == [(111,)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps"), [("keep", {12: 12, 13: 12}), ("exclude", {12: 12}), ("censor", {12: 3})]
+)
+def test_comfort_measures_are_kept_excluded_at_onset_or_end_the_episode(tables, rule, steps):
+    query = """select c.subject_id, count(*) from candidate_steps s join cohort c on c.stay_id = s.stay_id
+        where c.subject_id in (12, 13) group by 1"""
+    assert dict(cohort(tables, query, comfort_measures=rule)[1]) == steps
 
 
 def test_no_septic_stay_is_an_error(tmp_path):
@@ -117,4 +148,4 @@ def test_no_septic_stay_is_an_error(tmp_path):
     with open_mimic(mimic.write(tmp_path)) as opened:
         create_concepts(opened.connection)
         with pytest.raises(CohortError, match=r"`sepsis3` .* removed the last 1 stays"):
-            select_cohort(opened.connection, build_settings().replay)
+            select(opened.connection)

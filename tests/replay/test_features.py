@@ -62,6 +62,15 @@ def test_every_shipped_setting_is_valid():
     assert build_settings().replay.model_dump().keys() == read_yaml(SHIPPED / "replay.yaml").keys()
 
 
+def test_the_record_of_a_build_before_a_setting_is_written_as_it_was():
+    written = build_settings().replay.model_dump(mode="json")
+    for name in ("septic_shock", "carry_forward", "partial_window_urine"):
+        del written[name]
+    record = ReplaySettings.model_validate(written, strict=False)
+    assert (record.septic_shock, record.carry_forward) == (False, "unlimited")
+    assert record.model_dump(mode="json") == written
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -7,9 +7,10 @@ Every stay is septic from hour 1 on, so step k begins at hour 1 + 4k and its sta
 import math
 from collections.abc import Callable
 
+import pyarrow.parquet as pq
 import pytest
 
-from .made_up import MadeUpMimic, build, read_steps
+from .made_up import MadeUpMimic, build, build_settings, read_steps
 
 Events = Callable[[MadeUpMimic, int], None]
 NAN = float("nan")
@@ -39,6 +40,7 @@ def output(itemid, volume, hour) -> Events:
     return lambda m, stay: m.output(stay, itemid, volume, hour)
 
 
+MIXED = {"ordercategorydescription": "Drug Push"}
 ETT = {"value": "No Response-ETT"}
 
 # name: (events, step, column, value)
@@ -92,7 +94,17 @@ STATES = {
     "a result is known to the step after its filing": ([lab(50912, 2, 3, filed=6)], 2, "creatinine", 2),
     "a result filed as the step begins is unknown": ([lab(50912, 2, 3, filed=5)], 1, "creatinine", NAN),
     "filed before it was drawn means known when drawn": ([lab(50912, 2, 6, filed=4)], 1, "creatinine", NAN),
-    "a value is carried forward": ([lab(50912, 2, 2)], 11, "creatinine", 2),
+    "a value is carried forward": ([lab(50912, 2, 2)], 7, "creatinine", 2),
+    "but not for more than its hours": ([lab(50912, 2, 2)], 8, "creatinine", NAN),
+    "a vital sign for two windows": ([chart(220277, 91, 2)], 3, "spo2", 91),
+    "and not for three": ([chart(220277, 91, 2)], 4, "spo2", NAN),
+    "PEEP stands while nothing says otherwise": ([chart(220339, 8, 4)], 2, "peep", 8),
+    "PEEP ends with ventilation": (
+        [chart(220339, 8, 4), chart(226732, None, 6, value="Nasal cannula")], 2, "peep", NAN,
+    ),
+    "ventilation that ends later is not known yet": (
+        [chart(220339, 8, 4), chart(226732, None, 6, filed=9.5, value="Nasal cannula")], 2, "peep", 8,
+    ),
     "emergency department results have no hadm_id": ([lab(50912, 2, -10, hadm_id=None)], 0, "creatinine", 2),
     "results over 24 h before the first step are old": ([lab(50983, 140, -23.5)], 0, "sodium", NAN),
     "the newest of a window": ([lab(50983, 140, 2), lab(50983, 133, 4)], 1, "sodium", 133),
@@ -106,6 +118,10 @@ STATES = {
     "intake up to the step": ([infuse(225158, 3, 7, 100, "mL/hour")], 1, "cum_iv_fluid_ml", 200),
     "intake before the ICU adds to the total": ([bolus(226364, 2, 3000)], 1, "cum_iv_fluid_ml", 3000),
     "a bolus as the step begins is its dose": ([bolus(225158, 5, 500)], 1, "cum_iv_fluid_ml", 0),
+    "a bag change adds nothing to the total": (
+        [infuse(221906, 2, 3.5, 0.2, "mcg/kg/min"), infuse(221906, 3, 4, 0.2, "mcg/kg/min")],
+        1, "cum_vasopressor_dose_nor_equiv", 0.4,
+    ),
     "vasopressor up to the step": (
         [infuse(221906, 3, 7, 0.2, "mcg/kg/min")], 1, "cum_vasopressor_dose_nor_equiv", 0.4,
     ),
@@ -140,6 +156,23 @@ DOSES = {
     "albumin 25%": ([infuse(220862, 6, 7, 100, "mL/hour")], 1, "fluid", 500),
     "bicarbonate in mEq": ([bolus(220995, 6, 50, amountuom="mEq")], 1, "fluid", 333),
     "mannitol in grams": ([infuse(227531, 6, 7, 0.5, "grams/min", amount=30, amountuom="grams")], 1, "fluid", 82.5),
+    "phenylephrine that the official concept leaves out": (
+        [infuse(229632, 6, 7, 80, "mcg/min")], 1, "vasopressor", 0.1,
+    ),
+    "angiotensin II in ng/kg/min": ([infuse(229709, 6, 7, 10, "ng/kg/min")], 1, "vasopressor", 0.1),
+    "a bag change is one dose": (
+        [infuse(221906, 6, 7.1, 0.1, "mcg/kg/min"), infuse(221906, 7, 8, 0.1, "mcg/kg/min")], 1, "vasopressor", 0.1,
+    ),
+    "its mean over the step": (
+        [infuse(221906, 6, 7.1, 0.2, "mcg/kg/min"), infuse(221906, 7, 8, 0.2, "mcg/kg/min")], 1, "vasopressor_mean", 0.1,
+    ),
+    "a carrier apart": ([bolus(225158, 6, 200, **MIXED)], 1, "carrier_volume", 200),
+    "maintenance apart": (
+        [infuse(225158, 6, 8, 50, "mL/hour", ordercategorydescription="Continuous IV")], 1, "maintenance_volume", 100,
+    ),
+    "intake elsewhere is flagged": ([bolus(226364, 6, 3000)], 1, "elsewhere_volume", 3000),
+    "the first window is partly before the ICU": ([], 0, "window_hours", 1),
+    "a window in the ICU": ([], 1, "window_hours", 4),
     "intake before the ICU is no dose": ([bolus(226364, 6, 3000)], 1, "fluid", 0),
 }  # fmt: skip
 
@@ -173,12 +206,63 @@ def test_unmeasured_features_are_unknown_and_flagged(steps):
     assert row["bilirubin_total_missing"] == 1
 
 
+@pytest.mark.parametrize(("rule", "volume"), [("missing", NAN), ("as_charted", 60), ("scaled", 240)])
+def test_urine_of_the_hour_before_the_first_step_follows_the_option(tmp_path, mimic, rule, volume):
+    mimic.output(mimic.rows["icustays"][0]["stay_id"], 226559, 60, 0.5)
+    build(mimic, tmp_path, partial_window_urine=rule)
+    state = read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"]).loc[(1001, 0)]
+    assert state["urine_output_4h"] == pytest.approx(volume, nan_ok=True)
+    assert state["urine_output_4h_missing"] == float(rule == "missing")
+
+
+def test_sums_of_other_windows_have_their_own_name_and_bounds(tmp_path, mimic):
+    mimic.output(mimic.rows["icustays"][0]["stay_id"], 226559, 60, 5.5)
+    build(mimic, tmp_path, step_hours=2)
+    steps = read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"])
+    assert "urine_output_4h" not in steps.columns
+    assert steps.loc[(1001, 3), "urine_output_2h"] == 60  # from 5 to 7 h
+    urine = build_settings(step_hours=2).features.features["urine_output_2h"]
+    assert (urine.clip, urine.normal, urine.valid) == ((0, 750), 120, (-2000, 2000))
+
+
+def test_the_age_of_a_value_is_the_time_since_it_was_measured(tmp_path, mimic):
+    stay_id = mimic.rows["icustays"][0]["stay_id"]
+    mimic.lab(stay_id, 50912, 2, 3, filed=6)
+    build(mimic, tmp_path)
+    steps = read_steps(tmp_path / "replay").set_index(["stay_id", "step_index"]).loc[stay_id]
+    names = pq.read_schema(tmp_path / "replay" / "train.parquet").metadata[b"aged_names"].decode().split(",")
+    ages = [row[names.index("creatinine")] for row in steps["value_age"]]
+    assert ages[:10] == pytest.approx([NAN, NAN, 6, 10, 14, 18, 22, 26, 30, NAN], nan_ok=True)
+
+
+def test_unlimited_values_are_carried_to_the_last_step(tmp_path, mimic):
+    mimic.lab(mimic.rows["icustays"][0]["stay_id"], 50912, 2, 2)
+    build(mimic, tmp_path, carry_forward="unlimited")
+    assert (
+        read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"]).loc[(1001, 11), "creatinine"]
+        == 2
+    )
+
+
 def test_a_time_weighted_dose_spreads_an_hour_over_the_step(tmp_path, mimic):
     build(mimic, tmp_path, vasopressor_rule="time_weighted")
     steps = read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"])
     # norepinephrine of 0.1 from hour 6 to 13.5: 3 of 4, 4 of 4 and half an hour of the steps from 5, 9 and 13
     doses = steps.loc[1001, "norepinephrine_equivalent"]
     assert doses.tolist()[:5] == pytest.approx([0, 0.075, 0.1, 0.0125, 0])
+
+
+@pytest.mark.parametrize(("rule", "score"), [("official", 15), ("last_known", 9), ("missing", 9)])
+def test_the_coma_score_of_an_intubated_patient_follows_the_option(tmp_path, mimic, rule, score):
+    stay_id = mimic.rows["icustays"][0]["stay_id"]
+    for itemid, part in ((220739, 2), (223900, 2), (223901, 5)):
+        mimic.chart(stay_id, itemid, part, -5)
+    for itemid, part, text in ((220739, 1, {}), (223900, 1, ETT), (223901, 1, {})):
+        mimic.chart(stay_id, itemid, part, 3, **text)  # onset is at 0 h, by the coma score
+    build(mimic, tmp_path, intubated_gcs=rule)
+    state = read_steps(tmp_path / "replay").set_index(["stay_id", "step_index"]).loc[(stay_id, 1)]
+    assert state["gcs_total"] == score  # missing: the one before is carried
+    assert state["gcs_total_missing"] == float(rule == "missing")
 
 
 def test_charttime_availability_takes_a_value_when_it_was_drawn(tmp_path, mimic):

@@ -18,11 +18,11 @@ vasopressor as (
     select
         s.stay_id, s.step_index,
         sum(
-            n.norepinephrine_equivalent_dose * epoch(least(n.endtime, s.state_time) - n.starttime) / 3600
+            n.dose * epoch(least(n.endtime, s.state_time) - n.starttime) / 3600
             order by n.starttime
         ) as value
     from steps as s
-    inner join norepinephrine_equivalent_dose as n
+    inner join vasopressor_segments as n
         on n.stay_id = s.stay_id and n.starttime < s.state_time
     group by s.stay_id, s.step_index
 )

@@ -37,16 +37,38 @@ paired as (
         lag(eyes) over charting as eyes_before
     from chartings
     window charting as (partition by stay_id, charttime, known_time order by charted)
+),
+
+scored as (
+    select
+        stay_id, charttime, known_time,
+        coalesce(verbal, verbal_before) = 0 as is_intubated,
+        case
+            when coalesce(verbal, verbal_before) = 0 then 15
+            when verbal_before = 0 then coalesce(motor, 6) + verbal + coalesce(eyes, 4)
+            else
+                coalesce(motor, motor_before, 6) + coalesce(verbal, verbal_before, 5)
+                + coalesce(eyes, eyes_before, 4)
+        end as raw
+    from paired
+    where charted = charttime
+),
+
+judged as (  -- intubated, speech cannot be judged: full marks, the last score before it, or none
+    select
+        s.stay_id, s.charttime, s.known_time,
+        case
+            when $intubated_gcs = 'official' or not coalesce(s.is_intubated, false) then s.raw
+            when $intubated_gcs = 'last_known' then (
+                select arg_max(b.raw, row(b.charttime, b.known_time)) from scored as b
+                where
+                    b.stay_id = s.stay_id and not coalesce(b.is_intubated, false)
+                    and b.charttime < s.charttime and b.known_time <= s.known_time
+            )
+        end as raw
+    from scored as s
 )
 
-select
-    stay_id, charttime, known_time, -epoch_us(known_time) as preference,
-    case
-        when coalesce(verbal, verbal_before) = 0 then 15  -- intubated: speech cannot be judged
-        when verbal_before = 0 then coalesce(motor, 6) + verbal + coalesce(eyes, 4)
-        else
-            coalesce(motor, motor_before, 6) + coalesce(verbal, verbal_before, 5)
-            + coalesce(eyes, eyes_before, 4)
-    end as raw
-from paired
-where charted = charttime
+select stay_id, charttime, known_time, -epoch_us(known_time) as preference, raw
+from judged
+where raw is not null

@@ -1,5 +1,6 @@
 -- One row a step: its state as a list in the order of `state_columns`, NaN where nothing is known, 1 in a flag
--- where the window held no measurement.
+-- where the window held no measurement; and the age of each measured value in hours, NaN where there is none, in the
+-- order of `age_columns`.
 with patient as (
     select s.stay_id, s.step_index, 'age_years' as feature, c.age as value
     from steps as s
@@ -10,7 +11,7 @@ with patient as (
 ),
 
 known as (
-    select stay_id, step_index, feature, value, is_measured from measured_values
+    select stay_id, step_index, feature, value, is_measured, age from measured_values
     union all by name select stay_id, step_index, feature, value from cumulative_values
     union all by name select stay_id, step_index, feature, value from weight_values
     union all by name select stay_id, step_index, feature, value from patient
@@ -26,7 +27,8 @@ select
             end as float
         )
         order by c.position
-    ) as state
+    ) as state,
+    list(cast(coalesce(k.age, 'nan') as float) order by c.position) filter (c.has_age) as value_age
 from steps as s
 cross join state_columns as c
 left join known as k on k.stay_id = s.stay_id and k.step_index = s.step_index and k.feature = c.feature

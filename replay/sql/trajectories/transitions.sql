@@ -19,7 +19,14 @@ select
     coalesce(lead(x.state) over (partition by s.stay_id order by s.step_index), x.state) as next_state,
     cast(d.norepinephrine_equivalent as float) as norepinephrine_equivalent,
     cast(d.fluid_volume as float) as fluid_volume,
-    v.sofa, v.is_ventilated
+    v.sofa, v.is_ventilated,
+    cast(d.vasopressor_maximum as float) as vasopressor_maximum,
+    cast(d.vasopressor_mean as float) as vasopressor_mean,
+    cast(d.carrier_volume as float) as carrier_volume,
+    cast(d.maintenance_volume as float) as maintenance_volume,
+    cast(d.elsewhere_volume as float) as elsewhere_volume,
+    cast(least(epoch(s.state_time - c.intime) / 3600, $step_hours) as float) as window_hours,
+    v.code_status, x.value_age
 from ended as s
 inner join cohort as c on c.stay_id = s.stay_id
 inner join states as x on x.stay_id = s.stay_id and x.step_index = s.step_index

@@ -12,7 +12,7 @@ with preferred as (
 
 reduced as (
     select
-        stay_id, window_index, feature,
+        stay_id, window_index, feature, max(charttime) as charttime,
         case any_value(reduce)
             when 'mean' then avg(value order by charttime, value)
             when 'min' then min(value)
@@ -25,7 +25,9 @@ reduced as (
 ),
 
 shock as (
-    select h.stay_id, h.window_index, 'shock_index' as feature, h.value / p.value as value
+    select
+        h.stay_id, h.window_index, 'shock_index' as feature, least(h.charttime, p.charttime) as charttime,
+        h.value / p.value as value
     from reduced as h
     inner join reduced as p on p.stay_id = h.stay_id and p.window_index = h.window_index and p.feature = 'sbp'
     inner join feature_rules as r on r.feature = 'shock_index'

@@ -1,0 +1,73 @@
+"""What of the tables a build could not use, or used another way: warnings that need the tables themselves."""
+
+from collections.abc import Iterator
+
+import duckdb
+
+from sepsis_cql.common.privacy import hide_count
+from sepsis_cql.replay.rows.trajectories import choose_ventilation
+from sepsis_cql.replay.settings import BuildSettings
+
+NAMES = (
+    "norepinephrine|levophed|epinephrine|phenylephrine|vasopressin|dopamine|angiotensin|giapreza|metaraminol"
+)
+CONVERTED = """
+    ('norepinephrine', 'mcg/kg/min'), ('norepinephrine', 'mg/kg/min'), ('epinephrine', 'mcg/kg/min'),
+    ('phenylephrine', 'mcg/kg/min'), ('phenylephrine', 'mcg/min'), ('dopamine', 'mcg/kg/min'),
+    ('vasopressin', 'units/hour'), ('vasopressin', 'units/min')
+"""
+OFFICIAL = {221906: "norepinephrine", 221289: "epinephrine", 221749: "phenylephrine", 221662: "dopamine"}
+OFFICIAL |= {222315: "vasopressin"}
+
+
+def find_notes(connection: duckdb.DuckDBPyConnection, settings: BuildSettings) -> Iterator[str]:
+    """Yield a warning for unmapped vasopressors, other units, missing chart text and uncharted goals of care.
+
+    Args:
+        connection: holds the tables and concepts a build was made from.
+        settings: of the build.
+    """
+    yield from _unmapped_vasopressors(connection, settings)
+    yield from _ventilation(connection, settings)
+    if not _count(connection, "goals_of_care"):
+        yield "no code status is charted as text: goals of care are unknown, and comfort measures cannot be found"
+
+
+def _unmapped_vasopressors(connection: duckdb.DuckDBPyConnection, settings: BuildSettings) -> Iterator[str]:
+    beyond = settings.vasopressors.beyond_official
+    listed = ", ".join(map(str, beyond))
+    if settings.replay.vasopressor_items == "official":
+        rows = _count(connection, f"inputevents where itemid in ({listed})")
+        if rows:
+            yield (
+                f"{hide_count(rows)} infusions of vasopressors that the official concept leaves out count as none; "
+                "vasopressor_items: complete counts them"
+            )
+    known = ", ".join(map(str, [*beyond, *OFFICIAL]))
+    unknown = connection.execute(
+        "select itemid, label from d_items where linksto = 'inputevents' "
+        f"and regexp_matches(label, '{NAMES}', 'i') and itemid not in ({known}) order by itemid"
+    ).fetchall()
+    for itemid, label in unknown:
+        yield f"d_items names a vasopressor that is not read: {itemid}, {label}"
+    agents = " ".join(f"when {itemid} then '{agent}'" for itemid, agent in OFFICIAL.items())
+    rows = _count(
+        connection,
+        f"(select case itemid {agents} end as agent, rateuom, rate from inputevents) "
+        f"where agent is not null and rate > 0 and (agent, rateuom) not in ({CONVERTED})",
+    )
+    if rows:
+        yield f"{hide_count(rows)} infusions of vasopressors are charted in another unit and are taken as they are"
+
+
+def _ventilation(connection: duckdb.DuckDBPyConnection, settings: BuildSettings) -> Iterator[str]:
+    procedures = _count(connection, "procedureevents where itemid = 225792")
+    if procedures and not _count(connection, "ventilation"):
+        used = choose_ventilation(connection, settings.replay) == "procedures"
+        instead = "its procedures (225792) are used" if used else "is_ventilated is never true"
+        yield f"no ventilator mode or oxygen device is charted as text: {instead}, and SOFA sees no ventilation"
+
+
+def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
+    ((count,),) = connection.execute(f"select count(*) from {rows}").fetchall()
+    return int(count)

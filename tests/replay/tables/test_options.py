@@ -1,0 +1,139 @@
+"""Every option of a build runs on the demo, and changes what it says it changes."""
+
+import numpy as np
+import pytest
+
+from sepsis_cql.common.errors import CohortError
+from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.tables import open_mimic
+from sepsis_cql.replay.report.clinical import clinical_tables
+from sepsis_cql.replay.report.notes import find_notes
+from sepsis_cql.replay.rows.buffers import state_matrix
+from sepsis_cql.replay.rows.make import make_rows
+from sepsis_cql.replay.settings import load_build_settings
+
+
+@pytest.fixture(scope="module")
+def connection(mimic_demo):
+    """The demo's tables with all that a build reads of them."""
+    with open_mimic(mimic_demo, items=load_build_settings().items) as tables:
+        create_concepts(tables.connection)
+        yield tables.connection
+
+
+@pytest.fixture(scope="module")
+def rows_of(connection):
+    """The rows of the demo with one setting changed."""
+
+    def build(**changes):
+        return make_rows(connection, load_build_settings(changes=changes))
+
+    return build
+
+
+def column(rows, name):
+    return np.concatenate([buffer[name].to_numpy() for buffer in rows.buffers.values()])
+
+
+def states(rows, name):
+    position = rows.normalizer.names.index(name)
+    return np.concatenate([state_matrix(buffer["state"])[:, position] for buffer in rows.buffers.values()])
+
+
+@pytest.fixture(scope="module")
+def shipped(rows_of):
+    return rows_of()
+
+
+SAME = [  # on the demo, which has no text and none of the items
+    {"vasopressor_items": "official"},
+    {"comfort_measures": "exclude"},
+    {"comfort_measures": "censor"},
+    {"intubated_gcs": "missing"},
+    {"intubated_gcs": "last_known"},
+]
+
+
+@pytest.mark.parametrize("changes", SAME, ids=str)
+def test_an_option_for_what_the_demo_lacks_changes_nothing(shipped, rows_of, changes):
+    rows = rows_of(**changes)
+    for name in ("stay_id", "action", "fluid_volume"):
+        assert (column(rows, name) == column(shipped, name)).all()
+    for name in ("gcs_total", "lactate"):
+        assert np.array_equal(states(rows, name), states(shipped, name), equal_nan=True)
+
+
+def test_values_carried_without_limit_are_known_more_often_and_are_older(shipped, rows_of):
+    rows = rows_of(carry_forward="unlimited")
+    for name in ("peep", "lactate", "pf_ratio"):
+        assert np.isnan(states(rows, name)).sum() < np.isnan(states(shipped, name)).sum()
+    features = load_build_settings().features
+    ages = [clinical_tables(each, features).value_ages["lactate"].high for each in (shipped, rows)]
+    assert ages[0] <= 16 < ages[1]  # 12 h after a window of 4
+
+
+def test_procedures_stand_in_for_charted_ventilation(shipped, rows_of):
+    assert 0.3 < column(shipped, "is_ventilated").mean() < 0.7
+    assert not column(rows_of(ventilation_source="charted"), "is_ventilated").any()
+
+
+def test_both_dose_rules_are_stored_whichever_is_used(shipped, rows_of):
+    rows = rows_of(vasopressor_rule="time_weighted")
+    for name in ("vasopressor_maximum", "vasopressor_mean"):
+        assert (column(rows, name) == column(shipped, name)).all()
+    assert (column(shipped, "norepinephrine_equivalent") == column(shipped, "vasopressor_maximum")).all()
+    assert (column(rows, "norepinephrine_equivalent") == column(rows, "vasopressor_mean")).all()
+    assert (column(rows, "vasopressor_mean") <= column(rows, "vasopressor_maximum") + 1e-6).all()
+
+
+def test_carriers_can_be_left_out_of_the_action(shipped, rows_of):
+    rows = rows_of(carriers="left_out")
+    carriers = column(shipped, "carrier_volume")
+    assert carriers.sum() > 0
+    assert column(rows, "fluid_volume") + carriers == pytest.approx(column(shipped, "fluid_volume"), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "episodes"),
+    [({"septic_shock": True}, 20), ({"first_stay": "any"}, 47), ({"step_hours": 8}, 47)],
+    ids=str,
+)
+def test_a_narrower_cohort_is_counted_by_its_criterion(rows_of, changes, episodes):
+    try:
+        rows = rows_of(**changes)
+    except CohortError as error:  # a split of so few patients may be empty
+        assert "septic_shock" in changes and "Split" in str(error)
+    else:
+        assert 0 < len(rows.stays) <= 47
+        assert len(rows.stays) == episodes or "septic_shock" in changes
+
+
+def test_the_demo_is_described_without_small_counts(shipped):
+    tables = clinical_tables(shipped, load_build_settings().features)
+    assert tables.patients["all"].episodes == 47
+    assert tables.patients["all"].died is not None
+    for group in tables.patients.values():
+        shown = [group.died, group.female, group.age]
+        assert group.episodes != "<10" or shown == [None, None, None]
+    cells = [cell for rows in tables.actions.values() for row in rows for cell in row]
+    assert "<10" in cells and not [cell for cell in cells if cell != "<10" and 0 < cell < 10]
+    assert 0 < tables.partial_windows < 0.2
+
+
+def test_unread_vasopressors_other_units_and_missing_text_are_warned_of(connection, rows_of):
+    rows_of()
+    notes = list(find_notes(connection, load_build_settings()))
+    assert any("no ventilator mode" in note and "225792" in note for note in notes)
+    assert any("no code status" in note for note in notes)
+    connection = connection.cursor()
+    connection.execute(
+        "create temp table inputevents as select * from main.inputevents where itemid = 221906"
+    )
+    connection.execute("update inputevents set itemid = 229632 where stay_id % 2 = 0")
+    connection.execute("update inputevents set rateuom = 'mcg/min' where itemid = 221906")
+    connection.execute("create temp table goals_of_care as select 1 as stay_id")
+    official = load_build_settings(changes={"vasopressor_items": "official"})
+    notes = list(find_notes(connection, official))
+    assert any("that the official concept leaves out count as none" in note for note in notes)
+    assert any("in another unit" in note for note in notes)
+    assert not any("leaves out" in note for note in find_notes(connection, load_build_settings()))
