@@ -28,7 +28,7 @@ format: install  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 test: check  ## the gate: check, then every test
-	$(BIN)/pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 docs: install  ## build the pages of docs/ into outputs/docs; every warning is an error
 	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,docs]'
