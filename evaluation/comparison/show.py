@@ -62,7 +62,7 @@ def say_findings(found: Comparison) -> list[str]:
     }  # fmt: skip
     for name, text in leads.items():
         means = {one.name: mean for one in found.learners if (mean := _mean(one, numbers[name])) is not None}
-        if means:
+        if len(set(means.values())) > 1:
             first = max(means, key=lambda name: means[name])
             sentences.append(f"{text[0].upper()}{text[1:]} {first} leads: {means[first]:.2f}.")
     endorsed = [one.name for one in found.learners if any(r.verdict.label == BETTER for r in one.seeds)]
@@ -74,7 +74,9 @@ def say_findings(found: Comparison) -> list[str]:
     )
     if (truth := found.clinicians_true_value) is not None:
         worse = [
-            one.name for one in found.learners if (mean := _mean(one, numbers["acts"])) and mean < truth.value
+            one.name
+            for one in found.learners
+            if (mean := _mean(one, numbers["acts"])) is not None and mean < truth.value
         ]
         sentences.append(
             f"The clinicians are truly worth {truth.value:.2f}; as they act, "
