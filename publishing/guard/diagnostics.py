@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sepsis_cql.evaluation.report import record as shown
+from sepsis_cql.evaluation.report.diagnostics import WEIGHT_EDGES
 from sepsis_cql.publishing.guard.fields import Number, Share
 from sepsis_cql.publishing.guard.wording import is_known_group
 
@@ -43,10 +44,17 @@ class PublishedSupport(shown.SupportShare):
 class PublishedHistogram(shown.WeightHistogram):
     """Shares of episodes by weight; the largest weights are of single patients and are not published."""
 
-    log10_edges: list[Number] = Field(max_length=20)
+    log10_edges: list[Number]
     shares: list[Share] = Field(max_length=20)
     zero_share: Share
     largest_shares: list[Share] = Field(max_length=0)
+
+    @field_validator("log10_edges")
+    @classmethod
+    def _are_ours(cls, edges: list[float]) -> list[float]:
+        if edges != WEIGHT_EDGES.tolist():
+            raise ValueError("not the edges that every evaluation has")
+        return edges
 
 
 class PublishedSubgroup(shown.Subgroup):

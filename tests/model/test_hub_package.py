@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sepsis_cql.checkpoints.hub_package import load_package, save_package
-from sepsis_cql.common.errors import CheckpointError
+from sepsis_cql.common.errors import CheckpointError, SepsisCQLError
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
@@ -128,7 +128,7 @@ def test_oversized_files_are_refused_before_they_are_read(package: Path) -> None
         ({"hidden_sizes": [2**30, 2**30]}, "another shape"),
         ({"normalization": "identity"}, "is not the identity"),
         ({"gamma": "high"}, "gamma"),
-        ({"gamma": float("nan")}, "gamma"),
+        ({"gamma": float("nan")}, "NaN is no number of JSON"),
         ({"state_names": ["a"]}, "state_names"),
         ({"fluid_edges": [1.0]}, "fluid_edges"),
         ({"model_type": "bert"}, "model_type is 'bert'"),
@@ -140,7 +140,7 @@ def test_oversized_files_are_refused_before_they_are_read(package: Path) -> None
 )
 def test_a_config_that_disagrees_is_refused(package: Path, changes: dict[str, Any], message: str) -> None:
     edit_config(package, **changes)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(SepsisCQLError, match=message):
         load_package(package)
 
 
