@@ -68,7 +68,7 @@ def shipped_files_of(place):
     return shipped_files()
 
 
-def survivors(clean, planted):
+def survivors(clean, planted, judge=None):
     """Names of the leaks that pass, or are repeated in the refusal, although everything else was made to fit."""
     passed = []
     for name, changes in planted:
@@ -76,7 +76,7 @@ def survivors(clean, planted):
         if set(changes) != {MANIFEST}:
             files[MANIFEST] = dump_manifest(files)
         TRIED["tried"] += 1
-        problems = refuse(files, changes)
+        problems = (judge or refuse)(files, changes)
         if not problems or "10012345" in str(problems) or "2153" in str(problems):
             passed.append(name)
     return passed
@@ -89,6 +89,11 @@ def refuse(files, changes):
             return list(disagreements(read_sources(files)))
         except PublishingError as error:
             return [str(error)]
+    return refuse_as_it_is(files, changes)
+
+
+def refuse_as_it_is(files, changes):
+    """Why the files are refused beside the pages and figures that the clean records gave."""
     return [str(problem) for problem in inspect(files)[1]]
 
 
@@ -172,7 +177,7 @@ def test_no_other_file_passes(clean):
         (f"{name} for {other}", {name: clean[other]})
         for name, other in zip(clean, [*clean][1:], strict=False)
     ]
-    assert survivors(clean, planted) == []
+    assert survivors(clean, planted, refuse_as_it_is) == []
 
 
 @pytest.mark.parametrize(
