@@ -241,7 +241,7 @@ def read_json(path: Path, *, expected: str) -> Any:
                 f"{path}: found {size} bytes, at most {LARGEST_JSON} are plausible. Expected {expected}."
             )
         text = Path(path).read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=distinct_keys, parse_constant=refuse_constant)
     except FileNotFoundError as error:
         raise SepsisCQLError(f"{path}: not found. Expected {expected}.") from error
     except RecursionError:
@@ -250,15 +250,17 @@ def read_json(path: Path, *, expected: str) -> Any:
         raise SepsisCQLError(f"{path}: not valid JSON ({error}). Expected {expected}.") from error
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the dictionary of a JSON object; ValueError where a key is repeated."""
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a key is repeated")
     return values
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+def refuse_constant(text: str) -> float:
+    """Raise ValueError for NaN and infinities, which Python's JSON reads."""
+    raise ValueError("NaN or infinity is no number of JSON")
 
 
 def sha256_file(path: Path) -> str:

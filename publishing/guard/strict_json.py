@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.common.storage import distinct_keys, refuse_constant
 from sepsis_cql.common.strict import Record
 
 DEEPEST = 12
@@ -39,8 +40,8 @@ def parse_json(content: bytes) -> Any:
     try:
         return json.loads(
             content.decode("ascii"),
-            object_pairs_hook=_distinct,
-            parse_constant=_refuse_constant,
+            object_pairs_hook=distinct_keys,
+            parse_constant=refuse_constant,
             parse_int=lambda text: int(_short(text)),
             parse_float=lambda text: float(_short(text)),
         )
@@ -78,17 +79,6 @@ def _check_depth(content: bytes) -> None:
         depth += (byte in b"[{") - (byte in b"]}")
         if depth > DEEPEST:
             raise ValueError("nested too deeply")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key is repeated")
-    return values
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError("NaN or infinity")
 
 
 def _short(text: str) -> str:

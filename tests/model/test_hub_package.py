@@ -128,7 +128,7 @@ def test_oversized_files_are_refused_before_they_are_read(package: Path) -> None
         ({"hidden_sizes": [2**30, 2**30]}, "another shape"),
         ({"normalization": "identity"}, "is not the identity"),
         ({"gamma": "high"}, "gamma"),
-        ({"gamma": float("nan")}, "NaN is no number of JSON"),
+        ({"gamma": float("nan")}, "NaN or infinity is no number of JSON"),
         ({"state_names": ["a"]}, "state_names"),
         ({"fluid_edges": [1.0]}, "fluid_edges"),
         ({"model_type": "bert"}, "model_type is 'bert'"),
