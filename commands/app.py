@@ -10,28 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 
 import sepsis_cql
-from sepsis_cql.commands.audit import audit
-from sepsis_cql.commands.audit_claims import audit_claims
-from sepsis_cql.commands.build import build
-from sepsis_cql.commands.calibrate import calibrate
-from sepsis_cql.commands.checkpoints import import_checkpoint
-from sepsis_cql.commands.compare import compare
-from sepsis_cql.commands.concepts import agree, concepts
-from sepsis_cql.commands.doctor import doctor
-from sepsis_cql.commands.evaluate import evaluate
-from sepsis_cql.commands.publish import card, export, push, verify
-from sepsis_cql.commands.reproduce import reproduce
-from sepsis_cql.commands.runs import runs
-from sepsis_cql.commands.sweep import sweep
-from sepsis_cql.commands.synthesize import synthesize
-from sepsis_cql.commands.train import train
+from sepsis_cql.commands.lazy import LazyGroup
 from sepsis_cql.common.errors import SepsisCQLError, StoppedError
-from sepsis_cql.common.storage import explain_failure
 
 STOPPED = "Nothing half-written is left."
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
 
 app = typer.Typer(
+    cls=LazyGroup,
     help=f"MIMIC-IV to an audited Conservative Q-Learning sepsis policy.\n\n{WARNING}",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,27 +40,6 @@ def options(
     """Take the options of `sepsis-cql` itself."""
 
 
-app.command()(reproduce)
-app.command()(synthesize)
-app.command()(build)
-app.command()(concepts)
-app.command()(agree)
-app.command()(train)
-app.command()(sweep)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(calibrate)
-app.command()(audit)
-app.command()(audit_claims)
-app.command()(card)
-app.command()(export)
-app.command()(push)
-app.command()(verify)
-app.command()(import_checkpoint)
-app.command()(runs)
-app.command()(doctor)
-
-
 def main() -> None:
     """Run the command; a known error prints its message and exits with code 2, Ctrl-C one line and code 130."""
     for stream in (sys.stdout, sys.stderr):
@@ -95,6 +60,8 @@ def main() -> None:
     except Exception as error:
         if _is_interrupt(error):
             _end("[yellow]interrupted.[/]", STOPPED, 130)
+        from sepsis_cql.common.storage import explain_failure
+
         if (sentence := explain_failure(error)) is None:
             raise
         _end("[bold red]error:[/]", sentence, 2)

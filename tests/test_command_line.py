@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import sepsis_cql
 from sepsis_cql.commands.app import app
 from sepsis_cql.commands.evaluate import print_metrics
+from sepsis_cql.commands.lazy import MODULES, load_command
 from sepsis_cql.commands.options import console
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, SettingsError
 from sepsis_cql.common.ownership import write_mark
@@ -26,7 +27,13 @@ from sepsis_cql.replay.settings import ReplaySettings
 from .conftest import ROOT
 
 MAIN = "from sepsis_cql.commands.app import main; main()"
-HEAVY = "torch", "pandas", "duckdb", "matplotlib"
+HEAVY = "torch", "transformers", "numpy", "pandas", "duckdb", "pyarrow", "matplotlib", "sklearn", "scipy"
+CHECKS = "pydantic", "yaml"
+
+
+def loaded(*names):
+    """Code that prints which of these modules are imported."""
+    return f"print(sorted(set({names!r}) & set(sys.modules)))"
 
 
 def call(*options):
@@ -54,6 +61,28 @@ def test_version_and_help_are_printed(arguments):
 
 def test_the_shell_is_offered_completion():
     assert "--install-completion" in call("--help").stdout
+
+
+def test_help_and_import_load_no_library_that_computes_or_checks(tmp_path):
+    """Help names every command with the first lines of its docstring; only a command that is called is imported."""
+    script = (
+        f"import sys, sepsis_cql; {loaded(*HEAVY, *CHECKS, 'typer')}; sys.argv = ['sepsis-cql', '--help']\n"
+        "from sepsis_cql.commands.app import main\n"
+        "try: main()\n"
+        f"finally: {loaded(*HEAVY, *CHECKS, 'sepsis_cql.commands.train')}"
+    )
+    done = run("-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[]\n") and done.stdout.endswith("[]\n"), done.stdout
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_is_listed_as_its_docstring_begins_and_has_help(name):
+    begin = load_command(name).__doc__.split()
+    top = " ".join(word for word in call("--help").stdout.split() if word != "│")
+    assert f"{name} {' '.join(begin[:6])}" in top
+    assert "never use it for patient care" in top
+    assert call(name, "--help").exit_code == 0
 
 
 def test_the_package_runs_as_a_module_and_knows_its_version(tmp_path):
@@ -96,7 +125,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path, arguments
         f"import sys; sys.argv = ['sepsis-cql', *{arguments.split()!r}]\n"
         "from sepsis_cql.commands.app import main\n"
         "try: main()\n"
-        f"finally: print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+        f"finally: {loaded(*HEAVY)}"
     )
     done = run("-c", code, cwd=tmp_path)
     assert done.returncode == 2, done.stderr

@@ -1,0 +1,77 @@
+"""Commands that are imported when they are called, so that help and a mistyped name wait for no library."""
+
+import ast
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+# Every command and the module of this folder that holds its function, in the order of the help.
+MODULES = {
+    "reproduce": "reproduce",
+    "synthesize": "synthesize",
+    "build": "build",
+    "concepts": "concepts",
+    "agree": "concepts",
+    "train": "train",
+    "sweep": "sweep",
+    "evaluate": "evaluate",
+    "compare": "compare",
+    "calibrate": "calibrate",
+    "audit": "audit",
+    "audit-claims": "audit_claims",
+    "card": "publish",
+    "export": "publish",
+    "push": "publish",
+    "verify": "publish",
+    "import-checkpoint": "checkpoints",
+    "runs": "runs",
+    "doctor": "doctor",
+}
+
+
+def load_command(name: str) -> Callable[..., None]:
+    """Import and return the function behind a command."""
+    return getattr(import_module(f"sepsis_cql.commands.{MODULES[name]}"), name.replace("-", "_"))
+
+
+class LazyGroup(TyperGroup):
+    """Lists every command with its docstring, read from the source, and imports the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        deferred = {name: _make_command(name, _stand_in(name)) for name in MODULES}
+        for name, command in deferred.items():
+            command.make_context = _import_first(name)
+        super().__init__(**attributes | {"commands": deferred})
+
+
+def _make_command(name: str, function: Callable[..., None]) -> Any:
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name)(function)
+    return get_command(single)
+
+
+def _import_first(name: str) -> Callable[..., Any]:
+    def make_context(*arguments: Any, **options: Any) -> Any:
+        return _make_command(name, load_command(name)).make_context(*arguments, **options)
+
+    return make_context
+
+
+def _stand_in(name: str) -> Callable[..., None]:
+    def command() -> None: ...
+
+    command.__doc__ = _read_docstrings(MODULES[name])[name.replace("-", "_")]
+    return command
+
+
+@cache
+def _read_docstrings(module: str) -> dict[str, str | None]:
+    """Return the docstring of each function of a module of this folder, without importing it."""
+    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
+    return {part.name: ast.get_docstring(part) for part in tree.body if isinstance(part, ast.FunctionDef)}
