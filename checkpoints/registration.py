@@ -1,7 +1,8 @@
-"""Packages load without remote code: our classes join transformers' Auto classes when those are imported.
+"""What other libraries learn from `import sepsis_cql`, when they are imported themselves.
 
-`import sepsis_cql` calls `register_lazily`, which imports neither transformers nor torch: it only asks to be told when
-the modules below are imported. `AutoModel.from_pretrained(package)` then finds our classes and runs none of its code.
+`register_lazily` imports none of them: it only asks to be told when the modules below are imported. Our classes then
+join transformers' Auto classes, so that `AutoModel.from_pretrained(package)` runs no code of the package, and gymnasium
+knows the simulated ICU by its name.
 """
 
 import importlib
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+
+ENVIRONMENT = "sepsis_cql/SepsisICU-v0"
 
 
 def _register_config(auto: ModuleType) -> None:
@@ -35,11 +38,17 @@ def _register_pipeline(auto: ModuleType) -> None:
     importlib.import_module("sepsis_cql.pipeline_sepsis_cql")  # registers its task
 
 
+def _register_environment(registration: ModuleType) -> None:
+    if ENVIRONMENT not in registration.registry:
+        registration.register(ENVIRONMENT, entry_point="sepsis_cql.synthetic.environment:SepsisEnv")
+
+
 STEPS: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
     "transformers.models.auto.feature_extraction_auto": _register_feature_extractor,
     "transformers.pipelines": _register_pipeline,
+    "gymnasium.envs.registration": _register_environment,
 }
 
 
@@ -64,7 +73,7 @@ class _Finder(MetaPathFinder):
 
 
 def register_lazily() -> None:
-    """Register our classes with the Auto classes: now where those are imported already, else when they are."""
+    """Register classes and environment: now where those who ask for them are imported already, else when they are."""
     for name, step in STEPS.items():
         if name in sys.modules:
             step(sys.modules[name])

@@ -175,7 +175,7 @@ def _walk(
     )
     with stages.stage("train and choose"):
         sweep, scorer, runs = run_study(out, opened, study[size], changed, engine)
-        print_ranking(sweep.rank(runs[1]))
+        print_ranking(sweep.rank(runs[1]), scorer.settings.bound)
     if not evaluation.exists():
         with stages.stage("evaluate"):
             evaluate(
@@ -190,7 +190,7 @@ def _walk(
                 changes=_of(changes, "evaluation"),
             )
     with stages.stage("compare the choices"):
-        print_choices(_describe(out, size, sweep, scorer, runs))
+        print_choices(_describe(out, size, sweep, scorer, runs), scorer.settings.bound)
     if not (out / "audit").exists():
         with stages.stage("audit"):
             audit(run=out)

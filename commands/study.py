@@ -199,25 +199,32 @@ class StudyBar(Progress):
         return sum(1 for _ in directory.glob("runs/*/scores.json"))
 
 
-def print_choices(study: "Study") -> None:
-    """Print what each rule chose, side by side: published metrics, sound estimate and true value."""
+def print_choices(study: "Study", bound: float) -> None:
+    """Print what each rule chose, side by side: published metrics, sound estimate and true value.
+
+    Args:
+        study: the record.
+        bound: largest attainable absolute return.
+    """
     names = ("rule", "run", "max Q", "WIS", "ESS", "FQE (95% interval) of", "true value: greedy", "judged")
     table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
     for rule, index in study.choices:
         if index is not None:
-            table.add_row(rule, *_cells(study.runs[index]))
+            table.add_row(rule, *_cells(study.runs[index], bound))
     console.print(table)
     if study.clinicians is not None:
         console.print(f"true value of the clinicians: {study.clinicians.value:.2f}")
 
 
-def _cells(run: "StudyRun") -> list[str]:
+def _cells(run: "StudyRun", bound: float) -> list[str]:
+    from sepsis_cql.evaluation.report.results import say_published
+
     score, truth = run.score, run.truth
-    numbers = (score.published_fqe, score.published_wis, score.published_ess)
     true = (truth.greedy, truth.judged)
     return [
         f"{', '.join(map(str, run.configuration.values()))}, seed {run.seed}",
-        *("none" if value is None else f"{value:.2f}" for value in numbers),
+        *(say_published(value, bound) for value in (score.published_fqe, score.published_wis)),
+        "none" if score.published_ess is None else f"{score.published_ess:.1f}",
         f"{score.fqe:.2f} [{score.fqe_lower:.2f}, {score.fqe_upper:.2f}] {score.softening}",
         *("" if value is None else f"{value.value:.2f}" for value in true),
     ]

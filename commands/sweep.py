@@ -96,7 +96,7 @@ def sweep(
                 facts=describe(progress),
             )
 
-        work, _ = new_sweep(opened, out, files, runtime, changed, engine, report)
+        work, scorer = new_sweep(opened, out, files, runtime, changed, engine, report)
         if force and not resume and stage != 2:
             check_new_directory(out, "sweep", force=True, inputs=[replay, *files, *list_files(runtime)])
         check_validation(opened)
@@ -114,7 +114,7 @@ def sweep(
                     selection = work.select(scored)
             except KeyboardInterrupt:
                 raise StoppedError(f"Continue with --resume; runs are in {out}.") from None
-    print_ranking(work.rank(scored))
+    print_ranking(work.rank(scored), scorer.settings.bound)
     for name, reason in work.failures.items():
         console.print(f"[yellow]failed:[/] {name}: {escape(reason)}")
     if stage == 1:
@@ -181,8 +181,15 @@ def new_sweep(
     return Sweep(replay, out, settings, base, device, scorer, engine=run, report=report), scorer
 
 
-def print_ranking(ranking: "Ranking") -> None:
-    """Print the ten best runs with both metrics; max Q is what the original protocol calls FQE."""
+def print_ranking(ranking: "Ranking", bound: float) -> None:
+    """Print the ten best runs with both metrics; max Q is what the original protocol calls FQE.
+
+    Args:
+        ranking: of the runs.
+        bound: largest attainable absolute return.
+    """
+    from sepsis_cql.evaluation.report.results import say_published
+
     names = ("run", "epoch", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
     table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
     for run in ranking.ordered()[:10]:
@@ -194,6 +201,6 @@ def print_ranking(ranking: "Ranking") -> None:
             f"{best.fqe:.2f} ({best.fqe_lower:.2f} to {best.fqe_upper:.2f})",
             f"{best.ess:.1f}",
             "yes" if best.passes_gates else "no",
-            "none" if best.published_fqe is None else f"{best.published_fqe:.2f}",
+            say_published(best.published_fqe, bound),
         )
     console.print(table)

@@ -14,7 +14,7 @@ from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import list_captions
 from sepsis_cql.evaluation.known_truth.record import MEASURED, CalibrationLine, measured_lines
-from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate
+from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate, say_published
 from sepsis_cql.evaluation.study import Study, StudyRun
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
 from sepsis_cql.publishing.membership.record import audit_errors
@@ -149,6 +149,7 @@ def _render(name: str, facts: dict[str, Any]) -> str:
     )
     environment.filters |= {"estimate": say_estimate, "difference": say_difference, "bias": find_bias}
     environment.filters |= {"number": say_number, "truth": say_truth, "score": say_score, "size": say_size}
+    environment.filters |= {"published": say_published}
     body = environment.get_template(TEMPLATES[name]).render(**facts)
     return f"---\n{_metadata(facts)}\n---\n\n{body}" if name == README else body
 

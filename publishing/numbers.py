@@ -14,6 +14,7 @@ from sepsis_cql.evaluation.report.results import (
     find_published,
     find_result,
     say_difference,
+    say_published,
 )
 from sepsis_cql.training.records import Score
 
@@ -30,12 +31,11 @@ def metric_rows(evaluation: Evaluation) -> list[Row]:
     for name, sound in (("fqe", _recommended(learned)), ("wis", "wis")):
         claim = getattr(old, f"{name}_mean", None)
         ends = [getattr(old, f"{name}_{part}", None) for part in ("lower", "upper")]
-        beyond = ", beyond what is attainable" if claim is not None and abs(claim) > bound else ""
         found = find_result(learned, sound, bound) if learned else None
         estimate = learned.estimates.get(sound) if learned else None
         missing = FAILED if estimate is not None and estimate.value is not None else NOT_SHOWN
         value = missing if found is None else f"{found.value:.2f}"
-        rows.append((f"{name.upper()} mean", say_number(claim) + beyond, value, say_truth(true)))
+        rows.append((f"{name.upper()} mean", say_published(claim, bound), value, say_truth(true)))
         rows.append((f"{name.upper()} 95% CI", _ends(*ends), _ends(*_limits(found)), ""))
     gain = say_difference(learned, bound) if learned else ""
     true_gain = f"{true.value - base.value:+.2f}" if true and base else ""

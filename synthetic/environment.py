@@ -1,8 +1,8 @@
 """The simulated ICU as a gymnasium environment: one stay, 4-hour steps, 25 actions.
 
-After `import sepsis_cql.synthetic.environment`, `gymnasium.make("sepsis_cql/SepsisICU-v0")` makes one;
-`gymnasium.make("sepsis_cql.synthetic.environment:sepsis_cql/SepsisICU-v0")` imports it by itself, `gymnasium.make_vec`
-makes several stays that advance together, and `render_mode="ansi"` gives what is known as text.
+After `import sepsis_cql`, `gymnasium.make("sepsis_cql/SepsisICU-v0")` makes one; the name
+`sepsis_cql:sepsis_cql/SepsisICU-v0` imports the package by itself. `gymnasium.make_vec` makes several stays that
+advance together, and `render_mode="ansi"` gives what is known as text.
 """
 
 from typing import Any
@@ -16,7 +16,6 @@ from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_settings
 from sepsis_cql.synthetic.simulator import SimulatedICU
 
-ENVIRONMENT = "sepsis_cql/SepsisICU-v0"
 SHOWN = (
     "hours_since_onset",
     "map",
@@ -123,7 +122,3 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
             for name in self.features.state_names
         ]
         return np.where(np.isnan(self.state), normal, self.state).astype(np.float32)
-
-
-if ENVIRONMENT not in gymnasium.registry:
-    gymnasium.register(ENVIRONMENT, entry_point=f"{SepsisEnv.__module__}:{SepsisEnv.__name__}")

@@ -93,6 +93,16 @@ def test_the_package_runs_as_a_module_and_knows_its_version(tmp_path):
         _ = sepsis_cql.nothing
 
 
+def test_gymnasium_knows_the_environment_after_the_package_alone(tmp_path):
+    code = (
+        "import sys; import sepsis_cql; print('gymnasium' in sys.modules, 'numpy' in sys.modules)\n"
+        "import gymnasium; print(gymnasium.spec('sepsis_cql/SepsisICU-v0').id)\n"
+        "print('sepsis_cql.synthetic' in sys.modules, gymnasium.make('sepsis_cql/SepsisICU-v0').action_space.n)"
+    )
+    done = run("-c", code, cwd=tmp_path)
+    assert done.stdout.split() == ["False", "False", "sepsis_cql/SepsisICU-v0", "False", "25"], done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

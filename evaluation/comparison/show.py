@@ -5,10 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from sepsis_cql.evaluation.comparison.record import Comparison, LearnerResult, SeedResult
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
+from sepsis_cql.evaluation.report.results import UNATTAINABLE, say_published
+from sepsis_cql.evaluation.report.style import CLINICIANS, STYLE, frame_source
 
 BETTER = "better than clinicians"
 Number = Callable[[SeedResult], float | None]
@@ -35,6 +38,9 @@ def render_table(found: Comparison) -> str:
         settings = ", ".join(f"{name} {_setting(value)}" for name, value in one.configuration.items())
         versions = Counter(result.softening for result in one.seeds)
         cells = {name: _spread(one, number) for name, number in numbers.items()}
+        for name in ("max Q", "WIS"):  # definitions that give values beyond any return
+            mean = _mean(one, numbers[name])
+            cells[name] += f" ({UNATTAINABLE})" if mean is not None and abs(mean) > found.bound else ""
         verdicts = Counter[str](result.verdict.label for result in one.seeds)
         lines.append(
             f"| {one.name} | {settings} | {_counted(versions)} | {cells['value']} | {cells['difference']} | "
@@ -64,7 +70,9 @@ def say_findings(found: Comparison) -> list[str]:
         means = {one.name: mean for one in found.learners if (mean := _mean(one, numbers[name])) is not None}
         if len(set(means.values())) > 1:
             first = max(means, key=lambda name: means[name])
-            sentences.append(f"{text[0].upper()}{text[1:]} {first} leads: {means[first]:.2f}.")
+            sentences.append(
+                f"{text[0].upper()}{text[1:]} {first} leads: {say_published(means[first], found.bound)}."
+            )
     endorsed = [one.name for one in found.learners if any(r.verdict.label == BETTER for r in one.seeds)]
     sentences.append(
         f"By the rules of the verdict these are better than the clinicians with at least one seed: "
@@ -86,6 +94,7 @@ def say_findings(found: Comparison) -> list[str]:
     return sentences
 
 
+@rc_context(STYLE)  # type: ignore[arg-type]
 def draw_comparison(found: Comparison, file: Path) -> None:
     """Draw the sound, the published and the true value of every learner as a PNG, a point for each seed."""
     numbers = _numbers(found)
@@ -96,7 +105,7 @@ def draw_comparison(found: Comparison, file: Path) -> None:
         "published: largest Q": ("max Q", "^"),
         "published: WIS": ("WIS", "v"),
     }
-    figure = Figure(figsize=(8, 1.2 + 0.36 * len(found.learners)), layout="constrained")
+    figure = Figure(figsize=(11, 2.2 + 0.42 * len(found.learners)), layout="constrained")
     axes = figure.add_subplot()
     for offset, (label, (name, marker)) in enumerate(shown.items()):
         points = [
@@ -108,11 +117,16 @@ def draw_comparison(found: Comparison, file: Path) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), marker, color=f"C{offset}", markersize=4, label=label)
     if found.clinicians.value is not None:
-        axes.axvline(found.clinicians.value, color="gray", linestyle=":", label="clinicians, observed")
-    axes.set_yticks(range(len(found.learners)), [one.name for one in found.learners], fontsize=7)
+        axes.axvline(found.clinicians.value, color=CLINICIANS, linestyle=":", label="clinicians, observed")
+    for end, text in ((-1, None), (1, UNATTAINABLE)):
+        axes.axvspan(end * found.bound, end * 2 * found.bound, color=CLINICIANS, alpha=0.15, label=text)
+    axes.set_yticks(range(len(found.learners)), [one.name for one in found.learners])
     axes.set(xlabel="value", xlim=(-1.2 * found.bound, 1.6 * found.bound))
     axes.invert_yaxis()
-    figure.legend(fontsize=6, loc="outside lower center", ncols=3)
+    figure.legend(loc="outside right upper")
+    source = "synthetic" if found.clinicians_true_value is not None else found.replay.source.name
+    facts = f"{found.split} split, {found.n_episodes} episodes"
+    frame_source(figure, source, facts, say_findings(found)[-2 if found.clinicians_true_value else -1])
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
 
 

@@ -9,6 +9,7 @@ from sepsis_cql.evaluation.record import PolicyRecord
 
 FAILED = "failed"
 NOT_SHOWN = "not shown"
+UNATTAINABLE = "unattainable"  # of what a definition may give and no return can be
 FEWEST = 2.0  # effective episodes, below which an estimate by weights is that of one episode
 WHY_FAILED = (
     "undefined, outside the attainable range of -{0:g} to {0:g}, or weights on fewer than two episodes"
@@ -74,6 +75,13 @@ def find_published(found: OriginalMetrics, name: str, bound: float) -> Result | 
     ess = found.ess if name == "wis" else None
     value, lower, upper = (getattr(found, f"{name}_{part}") for part in ("mean", "lower", "upper"))
     return make_result(value, lower, upper, bound, ess=ess)
+
+
+def say_published(value: float | None, bound: float, digits: int = 2) -> str:
+    """Return a value by a published definition, marked where no return is as large; "not shown" where there is none."""
+    if value is None:
+        return NOT_SHOWN
+    return f"{value:,.{digits}f}" + (f" ({UNATTAINABLE})" if abs(value) > bound else "")
 
 
 def find_bias(line: CalibrationLine, bound: float) -> float | None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from sepsis_cql.evaluation.record import TrueValue
+from sepsis_cql.evaluation.report.style import CLINICIANS, POLICY, SECOND, STYLE, Z, frame_source
 from sepsis_cql.evaluation.study import Study, StudyRun
 
 RULES: dict[str, Callable[[StudyRun], tuple[float, ...]]] = {
@@ -21,17 +23,33 @@ def make_study_figures(study: Study) -> Iterator[tuple[str, Figure]]:
     """Yield name and figure of every run's rank by each rule against its true value, where the truth is known."""
     if study.clinicians is None or any(run.truth.greedy is None for run in study.runs):
         return
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    with rc_context(STYLE):  # type: ignore[arg-type]
+        yield "selection", _draw_rules(study, study.clinicians)
+
+
+def _draw_rules(study: Study, clinicians: TrueValue) -> Figure:
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    agreements = []
     for axes, (title, key) in zip(panels, RULES.items(), strict=True):
         order = sorted(range(len(study.runs)), key=lambda index: key(study.runs[index]), reverse=True)
         rank = {run: place + 1 for place, run in enumerate(order)}
-        agreement = _draw(axes, study, rank, study.clinicians)
-        axes.set_title(f"{title}\nSpearman with the truth {agreement:+.2f}", fontsize=9)
+        agreements.append(_draw(axes, study, rank, clinicians))
+        axes.set_title(f"{title}\nSpearman with the truth {agreements[-1]:+.2f}")
         axes.set_xlabel("rank by the rule (1 = best)")
     panels[0].set_ylabel("true value in the simulator")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
-    yield "selection", figure
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    published, sound = agreements
+    nearer = "sound" if sound > published else "published" if published > sound else "neither"
+    frame_source(
+        figure,
+        "synthetic",  # the truth is known nowhere else
+        f"validation split, {len(study.runs)} runs",
+        f"Which rule orders the runs as the truth does? Nearer to it: the {nearer} rule."
+        if nearer != "neither"
+        else "Which rule orders the runs as the truth does? Neither does better.",
+    )
+    return figure
 
 
 def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue) -> float:
@@ -42,15 +60,21 @@ def _draw(axes: Axes, study: Study, rank: dict[int, int], clinicians: TrueValue)
         values = [value.value for value in found]
         label = {"greedy": "as it acts", "judged": "the version validation judged"}[name]
         axes.errorbar(
-            places, values, yerr=[1.96 * value.standard_error for value in found], fmt="o", color="C0",
+            places, values, yerr=[Z * value.standard_error for value in found], fmt="o", color=POLICY,
             markerfacecolor=fill, markersize=4, linewidth=0.6, label=label,
         )  # fmt: skip
     for rule, (mark, label) in MARKS.items():
         index = getattr(study.choices, rule)
         if index is not None and (truth := study.runs[index].truth.greedy) is not None:
             axes.plot(
-                rank[index], truth.value, mark, markersize=11, markerfacecolor="none", color="C3", label=label
+                rank[index],
+                truth.value,
+                mark,
+                markersize=11,
+                markerfacecolor="none",
+                color=SECOND,
+                label=label,
             )
-    axes.axhline(clinicians.value, color="gray", linestyle=":", label="clinicians")
+    axes.axhline(clinicians.value, color=CLINICIANS, linestyle=":", label="clinicians")
     true = [run.truth.greedy.value for run in study.runs if run.truth.greedy]
     return -float(spearmanr(places, true).statistic) if len(set(true)) > 1 else 0.0

@@ -34,11 +34,17 @@ Z = 1.96  # of a 95% interval
 
 def frame(figure: Figure, found: Evaluation, conclusion: str) -> None:
     """Write what to conclude above a figure and where its data come from below it."""
+    frame_source(
+        figure, found.replay.source.name, f"{found.split} split, {found.n_episodes} episodes", conclusion
+    )
+
+
+def frame_source(figure: Figure, source: str, facts: str, conclusion: str) -> None:
+    """Write what to conclude above a figure and the name of its source with some facts below it."""
     width = round(figure.get_figwidth() * CHARACTERS)
     figure.suptitle(fill(conclusion, width - 4), x=0.01, ha="left")
-    name = found.replay.source.name
-    text = f"{SOURCES.get(name, name)}, {found.split} split, {found.n_episodes} episodes. Research only."
-    color = SECOND if name == "synthetic" else CLINICIANS
+    color = SECOND if source == "synthetic" else CLINICIANS
+    text = f"{SOURCES.get(source, source)}, {facts}. Research only."
     figure.supxlabel(text, x=0.01, ha="left", color=color, fontsize=SIZE)
 
 

@@ -7,9 +7,15 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sepsis_cql.evaluation.record import Difference, Estimate
-from sepsis_cql.evaluation.report.results import find_bias, find_difference, make_result, say_estimate
+from sepsis_cql.evaluation.report.results import (
+    find_bias,
+    find_difference,
+    make_result,
+    say_estimate,
+    say_published,
+)
 from sepsis_cql.publishing.card import load_facts
-from sepsis_cql.publishing.numbers import eval_results
+from sepsis_cql.publishing.numbers import eval_results, metric_rows
 
 ROOT = Path(__file__).parents[2]
 BOUND = 15.0
@@ -82,6 +88,22 @@ def test_metadata_lead_with_the_recommended_estimate_and_the_truth_and_hold_no_f
             assert one.metric_type.startswith("ess") or abs(one.metric_value) <= BOUND, one
             ends = [(one.metric_args or {}).get(end) for end in ("lower", "upper")]
             assert all(end is None or abs(end) <= BOUND for end in ends)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7.6, "7.60"),
+        (15.0, "15.00"),
+        (33.61, "33.61 (unattainable)"),
+        (-1500.0, "-1,500.00 (unattainable)"),
+        (None, "not shown"),
+    ],
+)
+def test_a_published_number_beyond_any_return_is_marked(evaluation, value, text):
+    assert say_published(value, BOUND) == text
+    claimed = evaluation.published.model_copy(update={"fqe_mean": value})
+    assert metric_rows(evaluation.model_copy(update={"published": claimed}))[0][1] == text
 
 
 def test_a_value_at_the_bound_is_attainable():

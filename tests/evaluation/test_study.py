@@ -106,5 +106,7 @@ def test_the_figure_ranks_the_runs_by_both_rules_against_the_truth():
     places = [axes.lines[0].get_xdata().tolist() for axes in (published, sound)]
     assert (name, places) == ("selection", [[5, 4, 3, 1, 2], [1, 2, 3, 5, 4]])
     assert published.lines[0].get_ydata().tolist() == [8.5, 8.0, 5.0, -12.0, -2.0]
+    assert figure.get_supxlabel() == "SIMULATED PATIENTS, validation split, 5 runs. Research only."
+    assert figure.get_suptitle().endswith("Nearer to it: the sound rule.")
     without = make_study().model_copy(update={"clinicians": None})
     assert list(make_study_figures(without)) == []
