@@ -1,9 +1,9 @@
 """`sepsis-cql audit`: whether the weights of a run give away whose records they were trained on."""
 
-import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import Force, Run, console
+from sepsis_cql.commands.options import Force, Run
+from sepsis_cql.commands.output import Work, console
 
 
 def audit(run: Run, force: Force = False) -> None:
@@ -12,7 +12,8 @@ def audit(run: Run, force: Force = False) -> None:
     from sepsis_cql.publishing.membership.record import refusal
     from sepsis_cql.replay.directory import open_replay
 
-    found = write_audit(run, force=force)
+    with Work("audit") as work:
+        found = write_audit(run, force=force, report=work)
     for name, attack in found.attacks.items():
         console.print(f"  {name:<27} AUROC {escape(str(attack))}")
     why = refusal(found, open_replay(run / "replay").source.name)
@@ -21,4 +22,5 @@ def audit(run: Run, force: Force = False) -> None:
         console.print(f"[green]✓[/] audit: {outcome}")
     else:
         console.print(f"[red]✗[/] audit: {escape(why)}.")
-        raise typer.Exit(1)
+    facts = {"out": str(run / "audit"), "refused": why, **found.model_dump(mode="json")}
+    console.answer(facts, failed=why is not None)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import console
+from sepsis_cql.commands.output import console
 from sepsis_cql.common.strict import load_shipped
 
 
@@ -22,6 +22,7 @@ def audit_claims(
     for flaw in flaws:
         where = f" ({'; '.join(flaw.rows)})" if flaw.rows else ""
         console.print(f"[yellow]![/] {flaw.kind}: {escape(flaw.sentence + where)}")
-    if flaws:
-        raise typer.Exit(1)
-    console.print(f"[green]✓[/] {escape(table.source)}: no flaw found that a table shows by itself")
+    if not flaws:
+        console.print(f"[green]✓[/] {escape(table.source)}: no flaw found that a table shows by itself")
+    found = [flaw.model_dump(mode="json") for flaw in flaws]
+    console.answer({"source": table.source, "flaws": found}, failed=bool(flaws))

@@ -7,11 +7,14 @@ import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.early import check_mimic
-from sepsis_cql.commands.options import Cache, Changes, Force, MemoryLimit, Mimic, console
+from sepsis_cql.commands.options import Cache, Changes, Force, MemoryLimit, Mimic
+from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.strict import find_settings, parse_changes
 
 if TYPE_CHECKING:
     from sepsis_cql.replay.report.counts import BuildReport
+
+STAGES = ("tables", "concepts", "cohort", "trajectories", "statistics", "report")
 
 
 def build(
@@ -41,11 +44,12 @@ def build(
     from sepsis_cql.replay.settings import load_build_settings
 
     settings = load_build_settings(files[0], files[1], files[2], changed)
-    with console.status("build") as status:
+    with Work("build") as work:
 
         def announce(stage: str, line: str) -> None:
-            status.update(f"build: {stage}")
-            if line:
+            if not line:
+                work(stage, len(STAGES) - STAGES.index(stage) - 1)
+            else:
                 console.print(f"[green]✓[/] {stage}: {escape(line)}")
 
         report = build_replay(
@@ -58,6 +62,7 @@ def build(
             announce=announce,
         )
     _print_report(report, out)
+    console.answer({"out": str(out), **report.model_dump(mode="json")})
     return report
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress, TaskID
 
-from sepsis_cql.commands.options import Changes, console
+from sepsis_cql.commands.options import Changes
+from sepsis_cql.commands.output import console
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import open_directory, write_json
@@ -50,8 +51,9 @@ def calibrate(
 def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int) -> None:
     from sepsis_cql.evaluation.known_truth.calibrate import calibrate as run
 
+    records = {}
     for name in cases:
-        with Progress(console=console) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             record = run(
                 name,
                 settings,
@@ -60,7 +62,8 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
                 jobs=jobs,
                 report=partial(_show, progress, progress.add_task(name, total=settings.repetitions_of(name))),
             )
-        write_json(out / f"{name}.json", record.model_dump(mode="json"))
+        records[name] = record.model_dump(mode="json")
+        write_json(out / f"{name}.json", records[name])
         console.print(f"{name}: {out / name}.json")
         for policy in record.policies:
             difference, wrong = policy.difference, policy.wrongly_endorsed
@@ -70,6 +73,7 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
                 f"endorsed {policy.endorsed.value:.0%}, wrongly {wrong.value:.1%} "
                 f"[{wrong.lower:.1%}, {wrong.upper:.1%}]"
             )
+    console.answer({"out": str(out), "cases": records})
 
 
 def _show(progress: Progress, task: TaskID, done: int) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import console
+from sepsis_cql.commands.output import console
 from sepsis_cql.common.storage import new_directory
 
 
@@ -40,3 +40,4 @@ def import_checkpoint(
         "file holds no statistics."
     )
     console.print(escape(str(out)))
+    console.answer({"out": str(out), "outputs": model.config.outputs, "takes_normalized_inputs": True})

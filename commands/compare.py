@@ -15,9 +15,9 @@ from sepsis_cql.commands.options import (
     ReplayPath,
     Resume,
     Runtime,
-    console,
     list_files,
 )
+from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.errors import EvaluationError, StoppedError
 from sepsis_cql.common.ownership import check_new_directory, one_writer
 from sepsis_cql.common.storage import open_directory, write_json
@@ -104,7 +104,7 @@ def compare(
         if split is Split.TEST:
             note_test_split(sha256, opened, again=True, why=why, ledger=ledger)
 
-    with one_writer(out, "compare"), console.status("compare") as status:
+    with one_writer(out, "compare"), Work("compare") as work:
         open_directory(out, "compare", resume=resume, force=force, inputs=inputs)
         validation = load_evaluation_data(opened, "validation", rules)
         scored = validation if split is Split.VALIDATION else load_evaluation_data(opened, "test", rules)
@@ -117,7 +117,7 @@ def compare(
                 chosen_runtime,
                 out,
                 enter=enter,
-                report=lambda text: status.update(f"compare: {escape(text)}"),
+                report=work,
             )
         except KeyboardInterrupt:
             raise StoppedError(f"Continue with --resume; runs are in {out}.") from None
@@ -128,3 +128,4 @@ def compare(
         write_json(out / RECORD, found.model_dump(mode="json"))
     console.print(escape(text))
     console.print(escape(str(out / RECORD)))
+    console.answer(found.model_dump(mode="json"))

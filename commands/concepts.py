@@ -1,6 +1,5 @@
 """`sepsis-cql concepts` and `agree`: the official derived tables, written and compared."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,8 @@ import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.early import check_mimic
-from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, console, list_files
+from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, list_files
+from sepsis_cql.commands.output import console, new_table, print_table
 from sepsis_cql.common.ownership import private_files
 from sepsis_cql.common.storage import new_directory
 
@@ -41,12 +41,12 @@ def concepts(
     for name, n_rows in counts.items():
         console.print(f"{n_rows:>11,} {name}")
     console.print(f"Derived tables: {escape(str(out))}")
+    console.answer({"out": str(out), "rows": counts})
 
 
 def agree(
     mimic: Mimic,
     reference: Annotated[Path, typer.Option(help="Directory of `<concept>.parquet` files to compare with.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
 ) -> None:
@@ -59,22 +59,18 @@ def agree(
     with private_files(), open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
         create_concepts(tables.connection)
         results = compare_concepts(tables.connection, reference)
-    if as_json:
-        typer.echo(json.dumps([{**asdict(result), "agrees": result.agrees} for result in results], indent=2))
-    else:
-        _print_table(results)
-    raise typer.Exit(0 if all(result.agrees for result in results) else 1)
+    _print_table(results)
+    found = [{**asdict(result), "agrees": result.agrees} for result in results]
+    console.answer({"concepts": found}, failed=not all(result.agrees for result in results))
 
 
 def _print_table(results: list["ConceptAgreement"]) -> None:
-    headings = ("compared", "equal", "only ours", "only theirs", "largest difference")
-    console.print(f"{'concept':<31}" + "".join(f"{heading:>{len(heading) + 3}}" for heading in headings))
+    headings = ("compared", "equal", "only ours", "only theirs", "difference")
+    table = new_table("concept", *headings, fold=("concept",))
     for result in results:
         numbers = (result.compared, result.equal, result.only_ours, result.only_theirs)
         cells = [f"{n:,}" for n in numbers] + [f"{result.largest_difference:g}"]
-        widths = [len(heading) + 3 for heading in headings]
-        color = "green" if result.agrees else "red"
-        row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        console.print(f"[{color}]{result.concept:<31}{row}[/]")
+        table.add_row(result.concept, *cells, style="green" if result.agrees else "red")
         for column, n in result.different_columns.items():
-            console.print(f"    {column} differs in {n:,} rows")
+            table.add_row(f"  {column}: {n:,} rows")
+    print_table(table)

@@ -1,12 +1,13 @@
 """`sepsis-cql doctor`: is this machine ready, and what to fix where it is not."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import console
+from sepsis_cql.commands.output import console
 
 
 def doctor(
@@ -22,5 +23,4 @@ def doctor(
         console.print(f"{mark} {fact.name:<18} {escape(fact.found)}")
         if fact.advice:
             console.print(f"  {'':<18} {escape(fact.advice)}")
-    if any(fact.advice for fact in facts):
-        raise typer.Exit(1)
+    console.answer({"facts": [asdict(fact) for fact in facts]}, failed=any(fact.advice for fact in facts))

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from sepsis_cql.commands.early import check_policy, check_replay, check_selection
-from sepsis_cql.commands.options import Changes, Force, Ledger, ReplayPath, console, list_files
+from sepsis_cql.commands.options import Changes, Force, Ledger, ReplayPath, list_files
+from sepsis_cql.commands.output import Work, console, new_table
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ def evaluate(
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     ledger: Ledger = None,
     wide: Annotated[bool, typer.Option("--wide", help="Print every estimate, in a wide table.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print evaluation.json instead of a table.")
-    ] = False,
     force: Force = False,
 ) -> None:
     """Evaluate a policy against the clinicians, by the published definitions and by sound ones.
@@ -75,7 +72,6 @@ def evaluate(
     from sepsis_cql.common.storage import new_directory
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
-    from sepsis_cql.evaluation.record import RECORD
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import check_validation, enter_test_split
     from sepsis_cql.replay.directory import open_replay
@@ -89,7 +85,7 @@ def evaluate(
         check_validation(opened)
     with (
         new_directory(out, "evaluate", force=force, inputs=inputs) as directory,
-        console.status("evaluate") as status,
+        Work("evaluate") as work,
     ):
         probe_policy(loaded, opened)  # after --out is known to be good, before the test split is entered
         uses = None
@@ -103,14 +99,12 @@ def evaluate(
             settings,
             truth=open_truth(opened),
             test_split_uses=uses,
-            report=lambda text: status.update(f"evaluate: {escape(text)}"),
+            report=work,
         )
         write_evaluation(found, directory)
-    if as_json:
-        typer.echo((out / RECORD).read_text(encoding="utf-8"), nl=False)
-        return
     print_metrics(out, wide=wide)
     console.print(escape(str(out)))
+    console.answer(found.model_dump(mode="json"))
 
 
 def print_metrics(directory: Path, *, wide: bool = False) -> None:
@@ -126,7 +120,7 @@ def print_metrics(directory: Path, *, wide: bool = False) -> None:
         _print_table(found, wide=wide)
     console.print(f"[bold]Verdict: {found.verdict.label}[/]")
     for reason in found.verdict.reasons:
-        console.print(f"  {escape(reason)}", soft_wrap=False)
+        console.print(Padding(escape(reason), (0, 0, 0, 2)), soft_wrap=False)
 
 
 def _print_table(found: "Evaluation", *, wide: bool) -> None:
@@ -134,7 +128,7 @@ def _print_table(found: "Evaluation", *, wide: bool) -> None:
     from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_result
 
     captions = list_captions("terminal") if wide else {MAIN: list_captions()[MAIN]}
-    table = Table(box=SIMPLE_HEAD, padding=0)
+    table = new_table()
     table.add_column("policy", overflow="fold")
     for caption in captions.values():
         table.add_column(caption, no_wrap=True, min_width=22)

@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from sepsis_cql.commands.output import with_output
+
 # Every command and the module of this folder that holds its function, in the order of the help.
 MODULES = {
     "reproduce": "reproduce",
@@ -58,7 +60,7 @@ def _make_command(name: str, function: Callable[..., None]) -> Any:
 
 def _import_first(name: str) -> Callable[..., Any]:
     def make_context(*arguments: Any, **options: Any) -> Any:
-        return _make_command(name, load_command(name)).make_context(*arguments, **options)
+        return _make_command(name, with_output(load_command(name))).make_context(*arguments, **options)
 
     return make_context
 

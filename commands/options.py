@@ -1,13 +1,10 @@
-"""Options that several commands share, and the one console."""
+"""Options that several commands share."""
 
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def list_files(*options: str | Path | None) -> list[str | Path]:

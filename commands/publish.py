@@ -2,13 +2,15 @@
 
 import tempfile
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import Ledger, console
+from sepsis_cql.commands.options import Ledger
+from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import one_writer, scratch_directory
 
@@ -37,16 +39,19 @@ def card(
             raise PublishingError("--check compares --out with itself; leave --run away.")
         check_card(out)
         console.print(f"[green]✓[/] card: {escape(str(out / 'README.md'))} is what its evidence gives")
+        console.answer({"out": str(out), "matches": True})
         return
     if run is None:
         with one_writer(out, "card"):
             file = write_card(out)
     else:
         parts = run / "replay", run / "training", run / "evaluation", run / "audit"
-        with new_directory(out, "card", force=force, inputs=parts) as directory:
+        with new_directory(out, "card", force=force, inputs=parts) as directory, Work("card") as work:
+            work("figures and pages", 0)
             write_package(run, directory)
         file = out / "README.md"
     console.print(f"[green]✓[/] card: {escape(str(file))}")
+    console.answer({"out": str(file)})
 
 
 def export(
@@ -75,14 +80,19 @@ def export(
     if format == "space":
         page = write_explorer(run, out, force=force)
         console.print(f"[green]✓[/] export: {escape(str(page))}, a static Space; open it in a browser")
+        console.answer({"out": str(page)})
         return
     if format == "pt":
         file = write_checkpoint(run, out, force=force, with_moments=with_optimizer_state)
         console.print(f"[green]✓[/] export: {escape(str(file))}")
+        console.answer({"out": str(file)})
         return
-    files = write_export(run, out, force=force, with_moments=with_optimizer_state).list_files()
+    with Work("export") as work:
+        work("files, each made anew", 0)
+        files = write_export(run, out, force=force, with_moments=with_optimizer_state).list_files()
     size = sum(row[1] for row in files)
     console.print(f"[green]✓[/] export: {len(files)} files, {size / 2**20:.1f} MiB, in {escape(str(out))}")
+    console.answer({"out": str(out), "files": _list(files)})
 
 
 def push(
@@ -125,12 +135,19 @@ def push(
             console.print(
                 f"[green]✓[/] dry run: {len(files)} files, {size / 2**20:.1f} MiB, may go to {escape(repository)}"
             )
+            console.answer({"repository": repository, "is_dry_run": True, "files": _list(files)})
             return
         published = push_export(checked, repository, private=private, pull_request=pr, tag=tag)
     state = "pushed" if published.is_new else "was there already"
     console.print(f"[green]✓[/] push: {state}: {escape(published.url)}")
     if tag:
         console.print(f"[green]✓[/] tag: {escape(tag)}, revision {published.commit}")
+    facts = {"url": published.url, "commit": published.commit, "is_new": published.is_new, "tag": tag}
+    console.answer({"repository": repository, "is_dry_run": False, "files": _list(files), **facts})
+
+
+def _list(files: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    return [{"file": name, "bytes": size, "reason": reason} for name, size, reason in files]
 
 
 def verify(
@@ -156,12 +173,14 @@ def verify(
                 raise PublishingError(f"{target}: not a directory. Expected one, or OWNER/NAME@REVISION.")
             directory = folder
             console.print(f"revision {download(repository, revision, directory)}")
-        comparisons = verify_export(
-            directory, None if replay is None else open_replay(replay), TestUse(ledger, again, why)
-        )
+        with Work("verify") as work:
+            work("files, card, q-values", 0)
+            comparisons = verify_export(
+                directory, None if replay is None else open_replay(replay), TestUse(ledger, again, why)
+            )
     for comparison in comparisons:
         color = {"matches": "green", "differs": "red", "not checked": "yellow"}[comparison.result]
         detail = f": {escape(comparison.detail)}" if comparison.detail else ""
         console.print(f"[{color}]{comparison.result}[/] {comparison.what}{detail}")
-    if any(comparison.result == "differs" for comparison in comparisons):
-        raise typer.Exit(1)
+    found = [asdict(comparison) for comparison in comparisons]
+    console.answer({"comparisons": found}, failed=any(one["result"] == "differs" for one in found))

@@ -1,6 +1,7 @@
 """`sepsis-cql reproduce`: every stage in order, from tables to an exported model package."""
 
 import resource
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from sepsis_cql.commands.audit import audit
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.early import check_engine, check_mimic
 from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
-from sepsis_cql.commands.options import Changes, Force, Ledger, console, list_files
+from sepsis_cql.commands.options import Changes, Force, Ledger, list_files
+from sepsis_cql.commands.output import Work, console, new_table, print_table
 from sepsis_cql.commands.publish import card, export
 from sepsis_cql.commands.study import (
     EVALUATION,
@@ -51,6 +53,13 @@ class Data(StrEnum):
 SOURCES = {Data.SYNTHETIC: "synthetic", Data.DEMO: "mimic-iv-demo", Data.MIMIC_IV: "mimic-iv"}
 SECTIONS = ("study", "synthetic", "replay", "sweep", "training", "runtime", "evaluation")
 
+NEXT = {
+    "Read the verdict and its reasons in a browser:": "{0}/evaluation/report.html",
+    "See what may be published, and why:": "sepsis-cql push OWNER/NAME --run {0} --dry-run",
+    "Check the export as its readers would:": "sepsis-cql verify {0}/export",
+    "Make a page that runs the network:": "sepsis-cql export --run {0} --out SPACE --format space",
+}
+
 
 class TestUse(NamedTuple):
     """How a test split may be read once more."""
@@ -77,7 +86,7 @@ class Stages:
 
     def table(self) -> Table:
         """Wall time and peak memory of every stage."""
-        table = Table("stage", "seconds", "peak memory so far, MiB")
+        table = new_table("stage", "seconds", "peak memory so far, MiB")
         for name, seconds, peak in self.rows:
             table.add_row(name, f"{seconds:.1f}", f"{peak:,.0f}")
         table.add_row("all", f"{sum(seconds for _, seconds, _ in self.rows):.1f}", "")
@@ -165,6 +174,7 @@ def _walk(
     if not replay.exists():
         with stages.stage("build"):
             build(mimic=mimic, out=replay, changes=_of(changes, "replay"))
+    from sepsis_cql.evaluation.record import load_evaluation
     from sepsis_cql.replay.directory import open_replay
 
     opened = open_replay(replay)
@@ -200,9 +210,22 @@ def _walk(
         export(run=out, out=out / "export", force=True)
     console.rule("results", align="left")
     print_metrics(evaluation)
-    console.print(stages.table())
+    print_table(stages.table())
     for name in ("replay", SWEEP, TRAINING, EVALUATION, "card", "export"):
         console.print(f"{name:<12}{escape(str(out / name))}")
+    console.rule("what next", align="left")
+    place = shlex.quote(str(out))
+    for what, command in NEXT.items():
+        console.print(f"{what}\n  {escape(command.format(place))}")
+    console.answer(
+        {
+            "out": str(out),
+            "verdict": load_evaluation(evaluation).verdict.model_dump(mode="json"),
+            "stages": [
+                {"name": name, "seconds": seconds, "peak_mib": peak} for name, seconds, peak in stages.rows
+            ],
+        }
+    )
 
 
 def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) -> Any:
@@ -213,10 +236,13 @@ def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) ->
     if (out / RECORD).exists():
         return load_study(out)
     truth = open_truth(scorer.replay)
-    with console.status("true values") as status:
+    expected = len({run.name for part in (*runs[:2], [runs[2]] if runs[2] else []) for run in part})
+    with Work("true value") as work:
 
         def truth_of(run: Any) -> Any:
-            status.update(f"true value of {run.name}")
+            nonlocal expected
+            expected -= 1
+            work(run.name, expected)
             return play_run(out / SWEEP / "runs" / run.name, run.best(sweep.settings.metric), scorer, truth)
 
         clinicians = None if truth is None else play(truth.behavior, truth, scorer.settings)

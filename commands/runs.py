@@ -1,16 +1,13 @@
 """`sepsis-cql runs`: what lies in a directory of runs."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
-from sepsis_cql.commands.options import console
+from sepsis_cql.commands.output import console, new_table, print_table
 from sepsis_cql.common.errors import SepsisCQLError
 
 COPIES = {"evidence", "export", "card", "package"}  # folders whose records are of a run that lies beside them
@@ -18,26 +15,21 @@ COPIES = {"evidence", "export", "card", "package"}  # folders whose records are 
 
 def runs(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look, at any depth.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of records instead of a table.")
-    ] = False,
 ) -> None:
     """List trained networks and evaluations under a directory, with what was found."""
     if not directory.is_dir():
         raise SepsisCQLError(f"{directory}: not found, expected a directory with runs.")
     rows = list(_list_runs(directory))
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
     if not rows:
         console.print(f"{escape(str(directory))}: no training.json and no evaluation.json in it.")
-        return
-    table = Table(box=SIMPLE_HEAD, padding=0)
-    for heading in ("directory", "made by", "replay", "what it says"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "replay")
-    for row in rows:
-        table.add_row(*(escape(row[name]) for name in ("directory", "command", "replay", "says")))
-    console.print(table, soft_wrap=False)
+    else:
+        table = new_table(
+            "directory", "made by", "replay", "what it says", fold=("directory", "what it says")
+        )
+        for row in rows:
+            table.add_row(*(escape(row[name]) for name in ("directory", "command", "replay", "says")))
+        print_table(table)
+    console.answer({"runs": rows})
 
 
 def _list_runs(directory: Path) -> Iterator[dict[str, str]]:

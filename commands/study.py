@@ -1,20 +1,14 @@
 """The study of `reproduce`: its size, what makes a directory this very study, its runs, and what each rule chose."""
 
-import math
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column, Table
 
-from sepsis_cql.commands.options import console
-from sepsis_cql.commands.sweep import EngineName, SweepFiles, new_sweep
+from sepsis_cql.commands.output import console, new_table, print_table
+from sepsis_cql.commands.sweep import EngineName, RunsBar, SweepFiles, new_sweep
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.ownership import check_new_directory, one_writer, read_mark
 from sepsis_cql.common.provenance import ROOT, code_sha256
@@ -40,6 +34,16 @@ SWEEP, TRAINING, EVALUATION = (
     "training",
     "evaluation",
 )  # its stages that hold the runs, the chosen one, its test
+CELLS = (
+    "run",
+    "max Q (published FQE)",
+    "WIS",
+    "ESS",
+    "judged as",
+    "cross-fitted FQE",
+    "true value: greedy",
+    "judged",
+)  # of the table of choices
 # What decides the files of a study; how they are shown does not.
 ROOMS = ("checkpoints", "common", "evaluation", "replay", "synthetic", "training")
 
@@ -140,14 +144,11 @@ def run_study(
     changed["training"] = merge(settings.training, changed["training"])
     files = SweepFiles(SHIPPED / "sweep.yaml", SHIPPED / "cql.yaml", SHIPPED / "evaluation.yaml")
     directory = out / SWEEP
-    with one_writer(directory, "reproduce"), StudyBar(directory) as bar:
+    with one_writer(directory, "reproduce"), RunsBar(directory) as bar:
         sweep, scorer = new_sweep(
             replay, directory, files, None, changed, engine, bar.report, by_last_epoch=True
         )
-        protocol = sweep.settings
-        n_new = len(set(protocol.stage2_seeds) - {protocol.stage1_seed})
-        grid = math.prod(map(len, protocol.grid.values()))
-        bar.total = grid + min(protocol.top, grid) * n_new + (settings.reference is not None)
+        bar.expect(sweep.settings, further=settings.reference is not None)
         sweep.open(resume=directory.exists(), force=False)
         first = sweep.run_stage1()
         second = sweep.run_stage2(first)
@@ -160,45 +161,6 @@ def run_study(
     return sweep, scorer, [first, second, reference]
 
 
-class StudyBar(Progress):
-    """Runs done, and the time that the others will take; a line for each where the output is no terminal."""
-
-    def __init__(self, directory: Path) -> None:
-        columns = (
-            TextColumn("run {task.fields[done]} of {task.total:.0f}"),
-            BarColumn(),
-            TextColumn("{task.description}"),
-        )
-        super().__init__(*columns, console=console, transient=True)
-        self.total = 1
-        self._directory, self._before, self._shown = directory, self._count(directory), -1
-        self._began = time.perf_counter()
-        self._task = self.add_task("", total=None, done=0, visible=False)
-
-    def report(self, job: Any, progress: Any) -> None:
-        """Take in an epoch of a job of the sweep."""
-        done = self._count(self._directory)
-        share = len(job.runs) * progress.epoch / progress.epochs
-        spent, made = time.perf_counter() - self._began, max(done + share - self._before, 1e-9)
-        left = max(self.total - done - share, 0) * spent / made
-        text = f"{job.runs[0].out.name}, epoch {progress.epoch} of {progress.epochs}; about {_minutes(left)} left"
-        self.update(
-            self._task,
-            completed=done + share,
-            total=self.total,
-            description=text,
-            done=done + 1,
-            visible=True,
-        )
-        if not console.is_terminal and progress.epoch == progress.epochs and done != self._shown:
-            self._shown = done
-            console.print(f"run {done + 1} of {self.total}: {escape(text)}")
-
-    @staticmethod
-    def _count(directory: Path) -> int:
-        return sum(1 for _ in directory.glob("runs/*/scores.json"))
-
-
 def print_choices(study: "Study", bound: float) -> None:
     """Print what each rule chose, side by side: published metrics, sound estimate and true value.
 
@@ -206,29 +168,27 @@ def print_choices(study: "Study", bound: float) -> None:
         study: the record.
         bound: largest attainable absolute return.
     """
-    names = ("rule", "run", "max Q", "WIS", "ESS", "FQE (95% interval) of", "true value: greedy", "judged")
-    table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
-    for rule, index in study.choices:
-        if index is not None:
-            table.add_row(rule, *_cells(study.runs[index], bound))
-    console.print(table)
+    chosen = {rule: study.runs[index] for rule, index in study.choices if index is not None}
+    table = new_table("", *chosen, fold=tuple(chosen))
+    rows = [_cells(run, bound) for run in chosen.values()]
+    for name, *cells in zip(CELLS, *rows, strict=True):
+        table.add_row(name, *cells)
+    print_table(table)
     if study.clinicians is not None:
         console.print(f"true value of the clinicians: {study.clinicians.value:.2f}")
 
 
 def _cells(run: "StudyRun", bound: float) -> list[str]:
-    from sepsis_cql.evaluation.report.results import say_published
+    from sepsis_cql.evaluation.report.results import FAILED, make_result, say_published
 
     score, truth = run.score, run.truth
     true = (truth.greedy, truth.judged)
     return [
         f"{', '.join(map(str, run.configuration.values()))}, seed {run.seed}",
-        *(say_published(value, bound) for value in (score.published_fqe, score.published_wis)),
+        say_published(score.published_fqe, bound),
+        str(make_result(score.published_wis, None, None, bound, ess=score.published_ess) or FAILED),
         "none" if score.published_ess is None else f"{score.published_ess:.1f}",
-        f"{score.fqe:.2f} [{score.fqe_lower:.2f}, {score.fqe_upper:.2f}] {score.softening}",
+        score.softening,
+        f"{score.fqe:.2f} [{score.fqe_lower:.2f}, {score.fqe_upper:.2f}]",
         *("" if value is None else f"{value.value:.2f}" for value in true),
     ]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,17 +1,18 @@
 """`sepsis-cql sweep`: train and score many configurations, choose one on validation, freeze the choice."""
 
+import math
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.progress import BarColumn, Progress, TextColumn
 
 from sepsis_cql.commands.early import check_engine, check_replay, check_resume
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
-from sepsis_cql.commands.train import describe, new_progress_bar
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, list_files
+from sepsis_cql.commands.output import console, new_table, print_table
 from sepsis_cql.common.errors import StoppedError
 from sepsis_cql.common.ownership import check_new_directory, one_writer
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
@@ -83,20 +84,9 @@ def sweep(
     from sepsis_cql.replay.directory import open_replay
 
     opened = open_replay(replay)
-    with new_progress_bar() as bar:
-        task = bar.add_task("sweep", total=None, facts="")
-
-        def report(running: Any, progress: Any) -> None:
-            names = f"{running.runs[0].out.name} and {len(running.runs) - 1} more" if running.runs[1:] else ""
-            bar.update(
-                task,
-                completed=progress.epoch,
-                total=progress.epochs,
-                description=names or running.runs[0].out.name,
-                facts=describe(progress),
-            )
-
-        work, scorer = new_sweep(opened, out, files, runtime, changed, engine, report)
+    with RunsBar(out) as bar:
+        work, scorer = new_sweep(opened, out, files, runtime, changed, engine, bar.report)
+        bar.expect(work.settings)
         if force and not resume and stage != 2:
             check_new_directory(out, "sweep", force=True, inputs=[replay, *files, *list_files(runtime)])
         check_validation(opened)
@@ -118,6 +108,7 @@ def sweep(
     for name, reason in work.failures.items():
         console.print(f"[yellow]failed:[/] {name}: {escape(reason)}")
     if stage == 1:
+        console.answer({"out": str(out), "n_runs": len(scored), "failed": work.failures})
         return
     chosen = selection.validation
     console.print(
@@ -129,6 +120,53 @@ def sweep(
             + escape("; ".join(chosen.score.gates))
         )
     console.print(escape(str(out / "selection.json")))
+    facts = selection.model_dump(mode="json")
+    console.answer({"out": str(out), "n_runs": len(scored), "failed": work.failures, **facts})
+
+
+class RunsBar(Progress):
+    """Runs done, and the time that the others will take; a line for each where the output is no terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        columns = (
+            TextColumn("run {task.fields[done]} of {task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+        )
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.total = 1
+        self._directory, self._before, self._shown = directory, self._count(directory), -1
+        self._began = time.perf_counter()
+        self._task = self.add_task("", total=None, done=0, visible=False)
+
+    def expect(self, protocol: Any, *, further: int = 0) -> None:
+        """Count the runs that a protocol will make, and some further ones."""
+        grid = math.prod(map(len, protocol.grid.values()))
+        n_new = len(set(protocol.stage2_seeds) - {protocol.stage1_seed})
+        self.total = grid + min(protocol.top, grid) * n_new + further
+
+    def report(self, job: Any, progress: Any) -> None:
+        """Take in an epoch of a job of the sweep."""
+        done = self._count(self._directory)
+        share = len(job.runs) * progress.epoch / progress.epochs
+        spent, made = time.perf_counter() - self._began, max(done + share - self._before, 1e-9)
+        left = max(self.total - done - share, 0) * spent / made
+        text = f"{job.runs[0].out.name}, epoch {progress.epoch} of {progress.epochs}; about {_minutes(left)} left"
+        self.update(
+            self._task,
+            completed=done + share,
+            total=self.total,
+            description=text,
+            done=done + 1,
+            visible=True,
+        )
+        if not console.is_terminal and progress.epoch == progress.epochs and done != self._shown:
+            self._shown = done
+            console.print(f"run {done + 1} of {self.total}: {escape(text)}")
+
+    @staticmethod
+    def _count(directory: Path) -> int:
+        return sum(1 for _ in directory.glob("runs/*/scores.json"))
 
 
 class SweepFiles(NamedTuple):
@@ -190,17 +228,20 @@ def print_ranking(ranking: "Ranking", bound: float) -> None:
     """
     from sepsis_cql.evaluation.report.results import say_published
 
-    names = ("run", "epoch", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
-    table = Table(*(Column(name, overflow="fold") for name in names), box=SIMPLE_HEAD, padding=0)
+    names = ("run", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
+    table = new_table(*names, fold=("run", "judged as", "max Q"))
     for run in ranking.ordered()[:10]:
         best = run.best(ranking.metric)
         table.add_row(
-            run.name,
-            str(best.epoch),
+            f"{run.name} epoch {best.epoch}",
             best.softening,
-            f"{best.fqe:.2f} ({best.fqe_lower:.2f} to {best.fqe_upper:.2f})",
+            f"{best.fqe:.2f} [{best.fqe_lower:.2f}, {best.fqe_upper:.2f}]",
             f"{best.ess:.1f}",
             "yes" if best.passes_gates else "no",
             say_published(best.published_fqe, bound),
         )
-    console.print(table)
+    print_table(table)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import Changes, Force, console
+from sepsis_cql.commands.options import Changes, Force
+from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 
@@ -30,10 +31,11 @@ def synthesize(
     from sepsis_cql.synthetic.settings import SyntheticSettings
 
     settings = load_settings(SyntheticSettings, file, changed)
-    with console.status("synthesize"):
-        synthetic = write_tables(out, patients, seed, settings, force=force, inputs=[file])
+    with Work("synthesize") as work:
+        synthetic = write_tables(out, patients, seed, settings, force=force, inputs=[file], report=work)
     console.print(
         f"[green]✓[/] synthesize: {sum(synthetic.row_counts.values()):,} rows of {patients:,} patients"
     )
     console.print(f"{NOTICE}\nTables: {escape(str(out))}")
+    console.answer({"out": str(out), "patients": patients, "seed": seed, "rows": synthetic.row_counts})
     return synthetic

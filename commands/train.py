@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sepsis_cql.commands.early import check_replay, check_resume
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, console, list_files
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, list_files
+from sepsis_cql.commands.output import console
 from sepsis_cql.common.errors import StoppedError
 from sepsis_cql.common.ownership import check_new_directory
 from sepsis_cql.common.strict import find_settings, parse_changes
@@ -83,6 +84,7 @@ def train(
         f"{record.seconds:.1f} s on {record.runtime.device}, {describe_losses(record.losses)}"
     )
     console.print(escape(str(out / "package")))
+    console.answer({"out": str(out), **record.model_dump(mode="json")})
 
 
 def new_progress_bar() -> Progress:
@@ -95,6 +97,7 @@ def new_progress_bar() -> Progress:
         TextColumn("{task.fields[facts]}"),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

@@ -27,6 +27,7 @@ from sepsis_cql.replay.directory import Replay, ReplayDirectory
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.synthetic.truth import Truth
 
+Report = Callable[[str, int], None]  # what is done next, and how many such calls follow
 Protocol = Literal["published", "sound", "both"]
 SELECTION_SPLIT = "validation"  # a sweep ranks on it, so it endorses nothing
 ORIGINAL_FIELDS = (
@@ -45,7 +46,7 @@ def evaluate_policy(
     truth: Truth | None = None,
     test_split_uses: int | None = None,
     behavior: FunctionPolicy | None = None,
-    report: Callable[[str], None] = lambda text: None,
+    report: Report = lambda text, left: None,
 ) -> record.Evaluation:
     """Evaluate a policy on one split.
 
@@ -59,7 +60,7 @@ def evaluate_policy(
         truth: the simulated ICU the replay came from; None for patients.
         test_split_uses: policies that the ledger says have been scored on this test split.
         behavior: the clinicians' probabilities at states as the replay holds them; fitted if None.
-        report: called with what is done next.
+        report: called with what is done next, and how many such calls follow.
 
     Raises:
         EvaluationError: policy, replay and protocol do not fit together.
@@ -75,7 +76,7 @@ def evaluate_policy(
     diagnostics = None
     if protocol != "published":
         data = load_evaluation_data(replay, split, settings, behavior=behavior)
-        estimates = _estimate_all(policy, data, settings, report)
+        estimates = _estimate_all(policy, data, settings, report, has_truth=truth is not None)
         policies = describe_policies(
             estimates, data, truth, settings, is_selection=split == SELECTION_SPLIT, report=report
         )
@@ -143,12 +144,13 @@ def _original(
 
 
 def _estimate_all(
-    policy: Policy, data: EvaluationData, settings: EvaluationSettings, report: Callable[[str], None]
+    policy: Policy, data: EvaluationData, settings: EvaluationSettings, report: Report, *, has_truth: bool
 ) -> list[PolicyEstimate]:
     """Estimates of every policy, the policy as it acts first and the clinicians last."""
     estimates = []
-    for evaluated in list_evaluated_policies(policy, data.clinicians, data.train.actions, settings):
-        report(evaluated.name)
+    policies = list(list_evaluated_policies(policy, data.clinicians, data.train.actions, settings))
+    for index, evaluated in enumerate(policies):
+        report(evaluated.name, len(policies) - index - 1 + has_truth * (len(policies) + 1))
         estimates.append(estimate_policy(evaluated, data, settings, settings.resamples))
     observed = EvaluatedPolicy(FunctionPolicy("clinicians", data.clinicians), "clinicians", "none")
     return [*estimates, estimate_clinicians(observed, data, settings, settings.resamples)]
@@ -161,7 +163,7 @@ def describe_policies(
     settings: EvaluationSettings,
     *,
     is_selection: bool,
-    report: Callable[[str], None] = lambda text: None,
+    report: Report = lambda text, left: None,
 ) -> list[record.PolicyRecord]:
     """Describe every policy with its gates and its verdict.
 
@@ -171,17 +173,18 @@ def describe_policies(
         truth: the simulated ICU the episodes came from; None for patients.
         settings: of the evaluation.
         is_selection: whether a sweep ranks on these episodes, which then endorse nothing.
-        report: called with what is done next.
+        report: called with what is done next, and how many such calls follow.
     """
     baselines = identified(
         (one for one in estimates if one.evaluated.role == "baseline"), data.behavior, settings
     )
     policies = []
-    for one in estimates:
+    for index, one in enumerate(estimates):
         is_clinicians = one.evaluated.role == "clinicians"
         gates = [] if is_clinicians else check_gates(one, data.behavior, settings)
         verdict = None if is_clinicians else judge(one, gates, baselines, settings, is_selection=is_selection)
-        report(f"true value of {one.evaluated.name}")
+        if truth is not None:
+            report(f"true value of {one.evaluated.name}", len(estimates) - index - 1)
         policies.append(
             record.PolicyRecord(
                 name=one.evaluated.name,

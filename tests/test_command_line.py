@@ -15,7 +15,7 @@ import sepsis_cql
 from sepsis_cql.commands.app import app
 from sepsis_cql.commands.evaluate import print_metrics
 from sepsis_cql.commands.lazy import MODULES, load_command
-from sepsis_cql.commands.options import console
+from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, SettingsError
 from sepsis_cql.common.ownership import write_mark
 from sepsis_cql.common.strict import SHIPPED, find_settings, load_settings
@@ -240,6 +240,30 @@ def evaluated(demo_replay, tmp_path_factory):
     return result.stdout, folder / "out"
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_can_be_quiet_or_answer_programs(name):
+    printed = call(name, "--help").stdout
+    assert "--quiet" in printed and "--json" in printed
+
+
+def test_quiet_is_nothing_and_json_one_object_whatever_the_exit_code(tmp_path):
+    claims = ROOT / "tests" / "evaluation" / "claims" / "sepsis_agent.yaml"
+    said, flawed = call("audit-claims", claims), call("audit-claims", claims, "--json")
+    assert said.exit_code == flawed.exit_code == 1 and len(json.loads(flawed.stdout)["flaws"]) > 0
+    silent = call("audit-claims", claims, "--quiet")
+    assert (silent.exit_code, silent.output) == (1, "")
+    made = call("synthesize", "--out", tmp_path / "tables", "--patients", 40, "--json")
+    assert json.loads(made.stdout)["rows"]["patients"] == 40
+    assert call("card", "--out", ROOT, "--check", "--quiet").output == ""
+    assert json.loads(call("card", "--out", ROOT, "--check", "--json").stdout)["matches"] is True
+    assert "audit-claims" in call("--help").stdout and said.output != ""  # the console speaks again
+
+
+def test_an_error_leaves_the_output_for_programs_empty(tmp_path):
+    done = run("-m", "sepsis_cql", "runs", "nosuch", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: nosuch: not found")
+
+
 def test_json_is_the_record_and_nothing_else(evaluated):
     text, directory = evaluated
     assert text == (directory / "evaluation.json").read_text()
@@ -287,6 +311,14 @@ def test_an_interval_ends_where_returns_end(evaluated, tmp_path):
     assert "-1.64 [-15.00, 15.00]" in printed(directory)
 
 
+def test_a_bar_knows_what_is_left():
+    work = Work("evaluate")
+    work("first", 3)
+    work("second", 2)
+    (task,) = work.tasks
+    assert (task.description, task.completed, task.total) == ("evaluate: second", 1, 4)
+
+
 def test_weights_on_one_episode_are_no_estimate(evaluated, tmp_path):
     found = load_evaluation(evaluated[1])
     estimate = Estimate(value=14.26, lower=13.43, upper=14.88, method="made up")
@@ -308,7 +340,8 @@ def test_runs_are_listed_with_their_verdict_and_damaged_ones_as_such(evaluated, 
     shutil.copytree(evaluated[1], tmp_path / "export" / "copy")
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "training.json").write_text("{}")
-    first, second = json.loads(call("runs", tmp_path, "--json").stdout)
+    first, second = json.loads(call("runs", tmp_path, "--json").stdout)["runs"]
+    assert max(map(len, call("runs", tmp_path).stdout.splitlines())) <= 80
     assert (first["directory"], first["says"].split(": ")[1]) == ("one", "cannot be identified")
     assert first["replay"] == load_evaluation(evaluated[1]).replay.fingerprint[:8]
     assert (second["directory"], second["command"]) == ("two", "train") and "not readable" in second["says"]

@@ -20,7 +20,7 @@ from sepsis_cql.evaluation.comparison.record import (
 from sepsis_cql.evaluation.comparison.versions import list_versions, original_values, true_value
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimate import estimate_clinicians, estimate_policy
-from sepsis_cql.evaluation.evaluate import SELECTION_SPLIT, describe_policies
+from sepsis_cql.evaluation.evaluate import SELECTION_SPLIT, Report, describe_policies
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy, baseline_policies
 from sepsis_cql.evaluation.policies.ensemble import cautious_ensemble, defer_to_clinicians
 from sepsis_cql.evaluation.policies.load import policy_of_model
@@ -77,7 +77,7 @@ def compare_learners(
     out: Path,
     *,
     enter: Callable[[str], None] = lambda sha256: None,
-    report: Callable[[str], None] = lambda text: None,
+    report: Report = lambda text, left: None,
 ) -> Comparison:
     """Compare learners; what was trained already in `out` is kept.
 
@@ -89,12 +89,12 @@ def compare_learners(
         runtime: device of the training.
         out: a directory of sweeps, one for each learner.
         enter: called with the SHA-256 of each policy before it is scored.
-        report: called with what is done next.
+        report: called with what is done next, and how many such calls follow at least.
     """
     chosen: dict[str, dict[str, Any]] = {}
     entries: list[Entry] = []
-    for name in names:
-        report(f"train {name}")
+    for index, name in enumerate(names):
+        report(f"train {name}", 3 * len(names) - index)  # each is at least estimated and played as well
         chosen[name], found = _train(name, arena, settings, rules, runtime, out / name)
         entries += [*found, *_made_of_seeds(name, found, arena, settings, rules)]
     for entry in entries:
@@ -192,15 +192,17 @@ def _made_of_seeds(
 
 
 def _judge(
-    entries: list[Entry], arena: Arena, rules: EvaluationSettings, report: Callable[[str], None]
+    entries: list[Entry], arena: Arena, rules: EvaluationSettings, report: Report
 ) -> tuple[list[PolicyRecord], list[PolicyRecord], PolicyRecord]:
     """What is said of the policies, of the baselines and of the clinicians."""
     data = arena.scored
     estimates = []
     baselines = [FunctionPolicy(CLONE, data.clinicians), *baseline_policies(data.train.actions)]
     versions = [entry.version for entry in entries]
-    for evaluated in [*versions, *(EvaluatedPolicy(one, "baseline", "none") for one in baselines)]:
-        report(f"estimate {evaluated.name}")
+    judged = [*versions, *(EvaluatedPolicy(one, "baseline", "none") for one in baselines)]
+    for index, evaluated in enumerate(judged):
+        left = len(judged) - index - 1 + (arena.truth is not None) * (len(judged) + 1)
+        report(f"estimate {evaluated.name}", left)
         estimates.append(estimate_policy(evaluated, data, rules, rules.resamples))
     observed = EvaluatedPolicy(FunctionPolicy("clinicians", data.clinicians), "clinicians", "none")
     estimates.append(estimate_clinicians(observed, data, rules, rules.resamples))

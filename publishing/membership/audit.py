@@ -1,6 +1,6 @@
 """The audit of a run: two shadow networks from held-out patients, then every attack with its bounds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from sepsis_cql.training.run import Run, train_runs
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
 
 
-def write_audit(run: Path, *, force: bool = False) -> MembershipAudit:
+def write_audit(
+    run: Path, *, force: bool = False, report: Callable[[str, int], None] | None = None
+) -> MembershipAudit:
     """Audit the weights of a run and write `audit/membership.json` into it.
 
     Args:
         run: directory with `replay` and `training`.
         force: replace an earlier audit.
+        report: called with every epoch that is trained, and how many are left.
 
     Raises:
         PublishingError: the run was not trained on this replay.
@@ -44,7 +47,7 @@ def write_audit(run: Path, *, force: bool = False) -> MembershipAudit:
         held_out = replay.transitions("validation", record.settings.reward_variant)
         model = load_package(training / "package")
         with scratch_directory(out) as scratch:
-            attacks = attack(model, record.settings, data, held_out, audit_settings(), scratch)
+            attacks = attack(model, record.settings, data, held_out, audit_settings(), scratch, report)
         found = describe_audit(
             attacks, record.weights_sha256, replay.fingerprint, data.transitions, held_out, audit_settings()
         )
@@ -59,6 +62,7 @@ def attack(
     held_out: Transitions,
     rule: AuditSettings,
     scratch: Path,
+    report: Callable[[str, int], None] | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return, by attack, the scores of the patients of `data` and of the held-out ones; nothing where they are few.
 
@@ -73,6 +77,7 @@ def attack(
         held_out: steps of other patients.
         rule: of the audit.
         scratch: private directory for the shadow networks.
+        report: called with every epoch that is trained, and how many are left.
     """
     groups = data.transitions, held_out
     if min(count_patients(group) for group in groups) < rule.fewest_patients:
@@ -83,7 +88,9 @@ def attack(
     shadows = []
     for half in (0, 1):
         others = _take(held_out, halves[1] != half)
-        shadows.append(_train_shadow(settings, replace(data, transitions=others), half, rule, scratch))
+        shadows.append(
+            _train_shadow(settings, replace(data, transitions=others), half, rule, scratch, report)
+        )
     scores = []
     for group, half_of in zip(groups, halves, strict=True):
         found = [score_patients(shadow, group, gamma) for shadow in shadows]
@@ -146,16 +153,25 @@ def _take(data: Transitions, is_taken: np.ndarray) -> Transitions:
 
 
 def _train_shadow(
-    settings: TrainingSettings, data: TrainingData, half: int, rule: AuditSettings, scratch: Path
+    settings: TrainingSettings,
+    data: TrainingData,
+    half: int,
+    rule: AuditSettings,
+    scratch: Path,
+    report: Callable[[str, int], None] | None,
 ) -> SepsisCQLModel:
     out = scratch / str(half)
     changes = {"seed": rule.seed + half, "checkpoint_epochs": settings.epochs}
     run = Run(settings.model_copy(update=changes), out)
     learned = replace(data, rewards={settings.reward_variant: data.transitions.rewards})
     runtime = RuntimeSettings(device="cpu")
-    (record,) = train_runs(
-        [run], learned, runtime, checkpoints=out / "checkpoints", report=lambda progress: None
-    )
+
+    def tell(progress: Any) -> None:
+        if report is not None:
+            left = progress.epochs * (2 - half) - progress.epoch
+            report(f"shadow network {half + 1} of 2, epoch {progress.epoch}", left)
+
+    (record,) = train_runs([run], learned, runtime, checkpoints=out / "checkpoints", report=tell)
     if isinstance(record, str):
         raise PublishingError(f"a shadow network could not be trained: {record}")
     return load_package(out / "package")

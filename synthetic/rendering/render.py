@@ -1,6 +1,6 @@
 """A simulated ICU written as MIMIC-IV tables: the only module here that writes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def synthesize(
     force: bool = False,
     inputs: Sequence[Path | str] = (),
     choose: Dose | None = None,
+    report: Callable[[str, int], None] = lambda text, left: None,
 ) -> Synthetic:
     """Simulate `n_patients` patients and write them under `out` as csv.gz tables of MIMIC-IV 3.1.
 
@@ -72,6 +73,7 @@ def synthesize(
         force: replace what this made before.
         inputs: files of settings, which are never replaced.
         choose: doses, as for `simulate`; the clinicians' without it.
+        report: called with what is done next, and how many such calls follow.
 
     Raises:
         SettingsError: too few patients.
@@ -80,16 +82,21 @@ def synthesize(
         raise SettingsError(
             f"--patients: found {n_patients}, expected at least {FEWEST} to fill every split."
         )
+    formats = load_shipped(TableFormats, "synthetic_tables.yaml")
+    left = sum(map(len, formats.headers.values())) + 1
+    report("patients", left)
     simulated, quirks = np.random.SeedSequence(seed).spawn(2)
     _, n_earlier, n_later = count_stays(n_patients, settings.rendering)
     episodes = simulate(SimulatedICU(settings, n_patients + n_earlier + n_later, simulated), choose)
     rng = np.random.default_rng(quirks)
     roster = make_roster(episodes, n_patients, settings.rendering, rng)
-    formats = load_shipped(TableFormats, "synthetic_tables.yaml")
+    report("charts", left - 1)
     tables = _tables(roster, episodes, settings, formats, rng)
     with new_directory(out, "synthesize", force=force, inputs=inputs) as directory:
         for folder, headers in formats.headers.items():
             for name, header in headers.items():
+                left -= 1
+                report(name, left - 1)
                 write_table(directory / folder, name, header, tables[name])
         write_json(directory / SYNTHETIC_MARK, simulation_record(n_patients, seed, settings).model_dump())
         (directory / "README.txt").write_text(f"{NOTICE}\n", encoding="utf-8")

@@ -3,6 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from sepsis_cql.commands.output import console
+from sepsis_cql.commands.study import print_choices
 from sepsis_cql.evaluation.record import TrueValue
 from sepsis_cql.evaluation.report.study_figure import make_study_figures
 from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun
@@ -98,6 +100,15 @@ def test_a_record_that_contradicts_itself_or_says_more_is_no_published_study(cha
     change(values)
     with pytest.raises(ValidationError):
         type(study).model_validate(values)
+
+
+def test_the_table_of_choices_fits_80_columns_and_marks_what_cannot_be(monkeypatch):
+    monkeypatch.setattr(console, "_width", 80)
+    with console.capture() as captured:
+        print_choices(make_study(), 15.0)
+    text = captured.get()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "30.00" in text and "unattainable" in text and "12.00 (" not in text
 
 
 def test_the_figure_ranks_the_runs_by_both_rules_against_the_truth():

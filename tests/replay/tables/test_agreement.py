@@ -134,14 +134,14 @@ def test_the_commands_write_privately_and_report_by_exit_code(mimic_demo, tmp_pa
     agree = ["agree", "--mimic", str(mimic_demo), "--reference", str(out), "--json"]
     same = CliRunner().invoke(app, agree)
     assert same.exit_code == 0
-    assert all(result["agrees"] for result in json.loads(same.output))
+    assert all(result["agrees"] for result in json.loads(same.output)["concepts"])
     duckdb.sql(
         f"SELECT * REPLACE (CASE WHEN hr = 3 THEN sofa_24hours + 1 ELSE sofa_24hours END AS sofa_24hours) "
         f"FROM '{out}/sofa.parquet'"
     ).write_parquet(str(tmp_path / "sofa.parquet"))
     shutil.move(tmp_path / "sofa.parquet", out / "sofa.parquet")
     changed = CliRunner().invoke(app, agree)
-    sofa = next(result for result in json.loads(changed.output) if result["concept"] == "sofa")
+    sofa = next(result for result in json.loads(changed.output)["concepts"] if result["concept"] == "sofa")
     assert changed.exit_code == 1
     assert (sofa["largest_difference"], sofa["only_ours"], sofa["only_theirs"]) == (1, 0, 0)
     assert sofa["different_columns"] == {"sofa_24hours": sofa["compared"] - sofa["equal"]}
