@@ -34,7 +34,7 @@ def test_hidden_severity_makes_clinicians_treat_whom_the_state_does_not_show_to_
         first, icu = found.vasopressor[2] > 0, found.icu
         expected = icu.clinicians.laws(found.states[2])[0].given
         gaps[on] = np.corrcoef((first - expected)[icu.n_steps > 2], icu.died[icu.n_steps > 2])[0, 1]
-    assert abs(gaps[0.0]) < 0.08 < gaps[1.5]
+    assert gaps[1.5] > gaps[0.0] + 0.1  # what treatment itself does to deaths is in both
 
 
 def test_comfort_means_less_treatment_and_more_deaths(settings):
