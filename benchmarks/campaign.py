@@ -21,7 +21,13 @@ CLASSES = {
     "kills": ["safety/test_interrupts.py", "training/test_interruption.py"],
     "disk": ["safety/test_writes_that_fail.py"],
     "paths": ["safety/test_paths.py"],
-    "inputs": ["safety/test_bad_inputs.py", "safety/test_messages.py", "model/test_unsafe_checkpoints.py"],
+    "inputs": [
+        "safety/test_bad_records.py",
+        "safety/test_bad_tables.py",
+        "safety/test_bad_options.py",
+        "safety/test_messages.py",
+        "model/test_unsafe_checkpoints.py",
+    ],
     "ledger": ["safety/test_ledger.py"],
     "leaks": [
         "publishing/test_guard.py",

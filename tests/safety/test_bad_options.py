@@ -1,0 +1,90 @@
+"""Policies, options and special files that are none: each is refused in one message, none is waited for."""
+
+import os
+
+import pytest
+
+from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.evaluation.policies.load import load_policy
+
+from .refusals import TRIED
+
+MODULES = {
+    "no Python": "def act(:\n",
+    "raises": "1 / 0\n",
+    "leaves": "raise SystemExit(0)\n",
+    "lacks it": "def other(states):\n    return states\n",
+    "no function": "act = 7\n",
+    "a missing import": "import no_such_module_at_all\n",
+    "no text": "\0",
+}
+
+
+def test_modules_that_hold_no_policy_are_refused(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for number, (name, source) in enumerate(MODULES.items()):
+        TRIED["policies"] += 1
+        (tmp_path / f"bad_policy_{number}.py").write_text(source)
+        with pytest.raises(SepsisCQLError, match=f"bad_policy_{number}"):
+            pytest.fail(f"{name} was taken: {load_policy(f'bad_policy_{number}:act')}")
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "x", "a/b", "a/b@", ":act", "math:", "math:no_such", "x.pt", "x.d3", "../x", "a:b:c", "\n"]
+)
+def test_specifications_of_no_policy_are_refused(command, inputs, tmp_path, spec):
+    replay = inputs["evaluate"][0][1]
+    code, printed = command("evaluate", "--policy", spec, "--replay", replay, "--out", tmp_path / "out")
+    assert code == 2 and "Traceback" not in printed and "xpected" in printed
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        ("synthesize", ["--patients", "-1"]),
+        ("synthesize", ["--seed", "x"]),
+        ("train", ["--config", "nothing"]),
+        ("train", ["--set", "training.alpha=.nan"]),
+        ("train", ["--set", "training.alpha"]),
+        ("train", ["--set", "training.no_such=1"]),
+        ("train", ["--set", "wrong.alpha=1"]),
+        ("train", ["--set", "training.epochs=[1, 2]"]),
+        ("train", ["--set", "training.epochs=" + "[" * 5000]),
+        ("train", ["--set", "training.epochs=" + "9" * 5000]),
+        ("train", ["--runtime", "cql"]),
+        ("evaluate", ["--split", "train"]),
+        ("evaluate", ["--protocol", "none"]),
+        ("evaluate", ["--selection", "nowhere.json"]),
+        ("evaluate", ["--set", "evaluation.resamples=-1"]),
+        ("evaluate", ["--set", "evaluation.resamples=1e400"]),
+        ("build", ["--memory-limit", "much"]),
+        ("build", ["--features", "nowhere.yaml"]),
+        ("build", ["--set", "replay.step_hours=0"]),
+        ("export", ["--format", "zip"]),
+    ],
+)
+def test_wrong_options_are_refused(command, inputs, tmp_path, stage, more):
+    code, printed = command(stage, *inputs[stage][0], "--out", tmp_path / "out", *more)
+    assert code == 2 and "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("special", ["/dev/zero", "/dev/null", "a pipe", "a directory", "a loop"])
+@pytest.mark.parametrize("name", ["mine.yaml", "selection.json", "replay.parquet", "policy.pt"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(command, inputs, tmp_path, special, name):
+    file = tmp_path / name
+    if special == "a pipe":
+        os.mkfifo(file)
+    elif special == "a directory":
+        file.mkdir()
+    else:
+        file.symlink_to(file if special == "a loop" else special)
+    arguments = {
+        "mine.yaml": ["synthesize", "--config", file],
+        "selection.json": ["evaluate", *inputs["evaluate"][0], "--split", "test", "--selection", file],
+        "replay.parquet": ["train", "--replay", file],
+        "policy.pt": ["import-checkpoint", file],
+    }[name]
+    code, printed = command(*arguments, "--out", tmp_path / "out")
+    assert code == 2 and "Traceback" not in printed and name in printed
+    assert not (tmp_path / "out").exists()
