@@ -2,14 +2,20 @@
 
     python benchmarks/campaign.py              # all classes
     python benchmarks/campaign.py inputs disk  # some
+    python benchmarks/campaign.py kills --seed 7 --times 10
 
 A class is the test files that attack it. A test that goes through a list of cases says how many it tried, in the
-counter `TRIED` of its module; any other test is one case. A class has held where none of its tests failed.
+counter `TRIED` of its module; any other test is one case. Locks, kills and leaks have besides, in `attacks`, cases
+drawn by --seed on a small simulated run. A case has held where its test, or it itself, did not fail.
 """
 
 import argparse
+import os
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,15 +65,61 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("classes", nargs="*", help=f"of {', '.join(CLASSES)}; all of them by default")
-    chosen = parser.parse_args().classes or list(CLASSES)
+    parser.add_argument("--seed", type=int, default=1, help="of the cases that are drawn")
+    parser.add_argument("--times", type=int, default=3, help="kills by each signal and races of each command")
+    given = parser.parse_args()
+    chosen = given.classes or list(CLASSES)
     if unknown := sorted(set(chosen) - set(CLASSES)):
         parser.error(f"found {unknown}, expected some of {list(CLASSES)}")
-    rows = [(name, *attack(name)) for name in chosen]
+    drawn = draw(chosen, given.seed, given.times)  # first, since processes are forked from this one
+    rows = []
+    for name in chosen:
+        tried, failed = attack(name)
+        more = drawn.get(name, (0, 0))
+        rows.append((name, tried + more[0], failed + more[1]))
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-    print(f"\n{'class':<10}{'tried':>8}{'held':>8}{'failed':>8}")
+    print(f"\nseed {given.seed}\n{'class':<10}{'tried':>8}{'held':>8}{'failed':>8}")
     for name, tried, failed in rows:
         print(f"{name:<10}{tried:>8,}{tried - failed:>8,}{failed:>8,}")
     sys.exit(1 if rows[-1][2] else 0)
+
+
+def draw(chosen: list[str], seed: int, times: int) -> dict[str, tuple[int, int]]:
+    """Run the drawn cases of the chosen classes; return how many were tried and failed, by class."""
+    if not {"locks", "kills", "leaks"} & set(chosen):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        place, hub = Path(folder), start_hub(Path(folder))
+        os.environ |= {"SEPSIS_CQL_HOME": str(place / "home")}
+        from sepsis_cql.benchmarks.attacks import kills, leaks, locks, processes
+
+        (place / "run").mkdir()
+        processes.prepare(place / "run")
+        found = {}
+        for name in chosen:
+            here = place / name
+            here.mkdir()
+            if name == "locks":
+                tally = locks.attack(place / "run", here, seed, times, hub)
+            elif name == "kills":
+                tally = kills.attack(place / "run", here, seed, times)
+            elif name == "leaks":
+                tally = leaks.attack(place / "run", here, seed, 4 * times)
+            else:
+                continue
+            print(f"{name}: {tally.tried} cases drawn by seed {seed}, {tally.failed} failed", flush=True)
+            found[name] = tally.tried, tally.failed
+    return found
+
+
+def start_hub(home: Path) -> Any:
+    """Start the Hub of the tests on this machine, and let every client that is imported later know no other."""
+    from sepsis_cql.tests.publishing.hub_server import TOKEN, HubServer
+
+    hub = HubServer()
+    os.environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hub"), "HF_TOKEN": TOKEN}
+    os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return hub
 
 
 def attack(name: str) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
 from sepsis_cql.publishing.guard.strict_json import dump_record, read_document
 from sepsis_cql.publishing.guard.study import PublishedStudy, reduce_study
 from sepsis_cql.publishing.membership.record import AUDIT, MembershipAudit, refusal
-from sepsis_cql.replay.records import Provenance
+from sepsis_cql.replay.records import CREDENTIALED, Provenance
 from sepsis_cql.replay.report.counts import BuildReport
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.training.outputs import RECORD as TRAINING
@@ -108,6 +108,7 @@ def read_run(
             may give away whom they were trained on.
     """
     report = read_record(BuildReport, replay / BUILD, expected="the report `sepsis-cql build` writes")
+    _check_scarce(report, replay / BUILD)
     provenance = read_record(
         Provenance, replay / PROVENANCE, expected="the provenance `sepsis-cql build` writes"
     )
@@ -225,6 +226,22 @@ def feature_rows() -> list[tuple[str, str]]:
 def _check_membership(records: Records) -> None:
     if why := refusal(records.membership, records.build.source.name):
         raise PublishingError(f"{WEIGHTS}: {why}.")
+
+
+def _check_scarce(report: BuildReport, file: Path) -> None:
+    """Refuse weights of credentialed records whose normalizer or dose bins are those of few patients."""
+    if report.source.name not in CREDENTIALED or report.scarce == []:
+        return
+    if report.scarce is None:
+        raise PublishingError(
+            f"{file}: does not say which fitted numbers rest on few patients, expected the report of this version. "
+            "Build the replay again, and train on it."
+        )
+    raise PublishingError(
+        f"{file}: fewer than 10 patients of the training split determine what the weights say of "
+        f"{', '.join(report.scarce)} (fill value, mean, scale, dose bins), expected at least 10. Leave such features "
+        "out (`build --features`), or build from more patients, and train again."
+    )
 
 
 def _read(files: Mapping[str, bytes], name: str, model: type[Any]) -> Any:

@@ -6,9 +6,10 @@ import pyarrow as pa
 from sepsis_cql.common.strict import Record, Settings, load_shipped
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.tables import MimicTables
-from sepsis_cql.replay.records import DoseGrid, Source
+from sepsis_cql.replay.records import CREDENTIALED, DoseGrid, Source
 from sepsis_cql.replay.report.clinical import ClinicalTables, clinical_tables
 from sepsis_cql.replay.report.notes import find_notes
+from sepsis_cql.replay.report.scarce import find_scarce
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
 from sepsis_cql.replay.rows.buffers import DOSES, state_matrix
 from sepsis_cql.replay.rows.cohort import SEPSIS, Attrition
@@ -86,7 +87,10 @@ class FeatureSummary(Record):
 
 
 class BuildReport(Record):
-    """Contents of `build_report.json`: aggregate counts only, and warnings on implausible ones."""
+    """Contents of `build_report.json`: aggregate counts only, and warnings on implausible ones.
+
+    `scarce` names features and drugs whose fitted numbers rest on few patients; older reports lack it.
+    """
 
     source: Source
     fingerprint: str
@@ -99,6 +103,7 @@ class BuildReport(Record):
     features: dict[str, FeatureSummary]
     clinical: ClinicalTables
     warnings: list[str]
+    scarce: list[str] | None = None
 
 
 def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: BuildSettings) -> BuildReport:
@@ -119,6 +124,7 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
         features=_feature_summaries(rows, settings.features),
         clinical=clinical_tables(rows, settings.features),
         warnings=[],
+        scarce=_scarce(rows),
     )
     warnings = [*mimic.notes, *_warnings(report, rows), *find_notes(mimic.connection, settings)]
     return report.model_copy(update={"warnings": warnings})
@@ -165,6 +171,12 @@ def _action_counts(rows: Rows) -> dict[str, list[list[int]]]:
     }
 
 
+def _scarce(rows: Rows) -> list[str]:
+    training = rows.buffers["train"]
+    subject_id, vasopressor, fluid = (training[name].to_numpy() for name in ("subject_id", *DOSES))
+    return find_scarce(subject_id, state_matrix(training["state"]), rows.normalizer, (vasopressor, fluid))
+
+
 def _feature_summaries(rows: Rows, features: Features) -> dict[str, FeatureSummary]:
     states = np.concatenate([state_matrix(buffer["state"]) for buffer in rows.buffers.values()])
     column = {name: states[:, position] for position, name in enumerate(features.state_names)}
@@ -207,6 +219,11 @@ def _warnings(report: BuildReport, rows: Rows) -> list[str]:
     if rows.unmeasured:
         warnings.append(
             f"never measured in the training split, filled with a normal value: {', '.join(rows.unmeasured)}"
+        )
+    if report.scarce and report.source.name in CREDENTIALED:
+        warnings.append(
+            "fewer than 10 patients of the training split determine what the weights would say of "
+            f"{', '.join(report.scarce)}: a package of this replay is not exported"
         )
     return warnings
 

@@ -11,6 +11,7 @@ from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.publishing.guard.files import Export
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
 from sepsis_cql.publishing.package import shipped_files
+from sepsis_cql.tests.safety.conftest import command  # noqa: F401
 
 from .hub_server import TOKEN, HubServer
 

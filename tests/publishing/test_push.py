@@ -1,6 +1,9 @@
 """A push by the real client against a Hub on this machine: one whole commit, checked, then tagged, or nothing."""
 
+import errno
+import resource
 import shutil
+import tempfile
 import traceback
 from dataclasses import replace
 
@@ -9,7 +12,7 @@ from huggingface_hub import HfApi
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.evidence import read_sources
-from sepsis_cql.publishing.guard.files import make_export
+from sepsis_cql.publishing.guard.files import Export, make_export
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import export_files, manifest_differences
 
@@ -172,6 +175,68 @@ def test_broken_connection_leaves_old_or_new_and_the_next_push_finishes(
     assert published(pushed) == states[1]
     assert pushed.tags["v2"] == result.commit
     assert len(pushed.history) == 3
+
+
+def limit_of(size):
+    """No file on this machine may grow beyond so many bytes, as on a full disk."""
+
+    def fill(hub, monkeypatch):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    return fill
+
+
+def no_room_for_a_folder(hub, monkeypatch):
+    def refuse(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device", "/scratch")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+
+
+def lost(method, path, applied=False):
+    return lambda hub, monkeypatch: hub.faults.append(Fault(method, path, times=BUSY, applied=applied))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "applied_commits", "said"),
+    [
+        (limit_of(1000), 0, "Raise the limit on the size of files"),
+        (limit_of(200_000), 1, "Raise the limit on the size of files"),
+        (no_room_for_a_folder, 0, "Free space there"),
+        (lost("PUT", "/lfs-objects/"), 0, "run the same command again"),
+        (lost("POST", "/commit/"), 0, "run the same command again"),
+        (lost("POST", "/commit/", applied=True), 1, "run the same command again"),
+        (lost("GET", "/resolve/.*png$"), 1, "run the same command again"),
+    ],
+    ids=["manifest", "weights", "folder", "upload", "commit", "answer", "comparison"],
+)
+def test_a_full_disk_or_a_lost_connection_is_one_sentence_and_publishes_no_half(
+    command, export, hub, api, pushed, monkeypatch, tmp_path, trouble, applied_commits, said
+):
+    monkeypatch.setattr("sepsis_cql.publishing.hub.HfApi", lambda: api)
+    monkeypatch.setattr(
+        "sepsis_cql.publishing.guard.files.read_export", lambda place: Export(contents(place))
+    )
+    states = [published(pushed)]
+    drop_a_figure(export)
+    states.append(contents(export))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(tmp_path))
+            trouble(hub, patch)
+            code, printed = command("push", NAME, "--export", export, "--tag", "v2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        hub.faults.clear()
+    assert code == 2, printed
+    assert said in printed and printed.count("error:") == 1 and "Traceback (most" not in printed
+    assert published(pushed) == states[applied_commits]
+    assert "v2" not in pushed.tags and len(pushed.history) == 2 + applied_commits
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert command("push", NAME, "--export", export, "--tag", "v2")[0] == 0
+    assert published(pushed) == states[1]
+    assert pushed.tags["v2"] == pushed.history[-1] and len(pushed.history) == 3
 
 
 def test_lost_answer_to_the_tag_is_found_again(export, hub, api):

@@ -4,19 +4,29 @@ import json
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.privacy import SMALLEST_STEP, round_count, round_share
-from sepsis_cql.common.strict import SHIPPED, read_record
+from sepsis_cql.common.strict import SHIPPED, load_shipped, read_record
 from sepsis_cql.evaluation.evaluate import evaluate_policy
 from sepsis_cql.evaluation.policies.load import policy_of_function
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.publishing.evidence import read_run
 from sepsis_cql.publishing.guard.build import reduce_build
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.records import Provenance
 from sepsis_cql.replay.report.counts import BuildReport
+from sepsis_cql.replay.report.scarce import find_scarce
+from sepsis_cql.replay.rows.buffers import DOSES, state_matrix
+from sepsis_cql.replay.rows.statistics import fit_normalizer
+from sepsis_cql.replay.settings import Features
+
+FEATURES = load_shipped(Features, "features.yaml")
+NAMES = FEATURES.state_names
 
 
 class Attacker:
@@ -196,6 +206,56 @@ def test_nothing_published_is_a_number_of_one_patient(evaluation, published_buil
         for name in ("wis", "wdr"):
             if policy.weights.ess < 10 and name in policy.estimates:
                 assert policy.estimates[name].value is None
+
+
+@pytest.fixture(scope="module")
+def training(trip):
+    """Patient of each training step, its state, and both doses."""
+    steps = pq.read_table(trip.replay / "train.parquet")
+    doses = tuple(steps[dose].to_numpy() for dose in DOSES)
+    return steps["subject_id"].to_numpy(), state_matrix(steps["state"]), doses
+
+
+def scarce_of(subject_id, states, doses):
+    normalizer, _ = fit_normalizer(states, FEATURES)
+    return normalizer, find_scarce(subject_id, states, normalizer, doses)
+
+
+@pytest.mark.parametrize(("patients", "found"), [(0, False), (1, True), (9, True), (10, False)])
+def test_numbers_that_few_patients_determine_are_found(training, build, patients, found):
+    subject_id, states, doses = training
+    assert build.scarce == scarce_of(*training)[1]
+    column, age = NAMES.index("lactate"), NAMES.index("age_years")
+    had = np.unique(subject_id[~np.isnan(states[:, column])])[:patients]
+    alone, equal = states.copy(), states.copy()
+    alone[~np.isin(subject_id, had), column] = np.nan
+    equal[:, age] = np.where(np.isin(subject_id, had), 80 + subject_id % 7, 50)
+    given = (np.where(np.isin(subject_id, had), 0.1, 0.0), doses[1])
+    normalizer, scarce = scarce_of(subject_id, alone, doses)
+    assert ("lactate" in scarce) is found
+    if patients == 1:  # why: the weights would say this patient's own median
+        own = np.clip(states[subject_id == had[0], column], 0, 20)
+        assert normalizer.fill[column] == np.nanmedian(own)
+    assert ("age_years" in scarce_of(subject_id, equal, doses)[1]) is found
+    assert ("vasopressor dose" in scarce_of(subject_id, states, given)[1]) is found
+
+
+@pytest.mark.parametrize(
+    ("source", "scarce", "message"),
+    [
+        ("mimic-iv", ["lactate", "vasopressor dose"], "what the weights say of lactate, vasopressor dose"),
+        ("mimic-iv", None, "Build the replay again"),
+        ("mimic-iv", [], r"provenance\.json: not found"),
+        ("synthetic", ["lactate"], r"provenance\.json: not found"),
+    ],
+)
+def test_weights_that_say_something_of_few_patients_are_not_exported(
+    build, tmp_path, source, scarce, message
+):
+    changes = {"source": build.source.model_copy(update={"name": source}), "scarce": scarce}
+    (tmp_path / "build_report.json").write_text(build.model_copy(update=changes).model_dump_json())
+    with pytest.raises(SepsisCQLError, match=message):
+        read_run(tmp_path, tmp_path, tmp_path)
 
 
 def test_what_the_attacker_does_works():
