@@ -9,6 +9,7 @@ from rich.markup import escape
 from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.options import Cache, Changes, Force, MemoryLimit, Mimic
 from sepsis_cql.commands.output import Work, console
+from sepsis_cql.common.errors import SettingsError
 from sepsis_cql.common.strict import find_settings, parse_changes
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def build(
     features: Annotated[str, typer.Option(help="Features of a state: shipped, or a file.")] = "features",
     fluids: Annotated[str, typer.Option(help="Fluids of an action: shipped, or a file.")] = "fluids",
     changes: Changes = None,
+    describe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Describe the patients by first_day_sofa, sapsii, oasis, charlson or kdigo_stages; repeat."
+        ),
+    ] = None,
     force: Force = False,
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
@@ -41,8 +48,13 @@ def build(
     check_mimic(mimic)
     # imported here, because pandas and DuckDB would slow down every other command
     from sepsis_cql.replay.build import Engine, build_replay
+    from sepsis_cql.replay.report.severity import DESCRIPTIONS
     from sepsis_cql.replay.settings import load_build_settings
 
+    if unknown := sorted(set(describe or ()) - set(DESCRIPTIONS)):
+        raise SettingsError(
+            f"--describe: found {', '.join(unknown)}, expected some of {', '.join(DESCRIPTIONS)}."
+        )
     settings = load_build_settings(files[0], files[1], files[2], changed)
     with Work("build") as work:
 
@@ -59,6 +71,7 @@ def build(
             force=force,
             inputs=files,
             engine=Engine(cache=cache, memory_limit=memory_limit, threads=threads),
+            describe=describe or (),
             announce=announce,
         )
     _print_report(report, out)

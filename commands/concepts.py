@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def concepts(
     mimic: Mimic,
     out: Annotated[Path, typer.Option(help="Directory to create, readable by its owner only.")],
+    only: Annotated[list[str] | None, typer.Option(help="Concept to write; repeat. All by default.")] = None,
     force: Force = False,
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
@@ -28,18 +29,25 @@ def concepts(
     check_mimic(mimic)
     # imported here, because pandas and DuckDB would slow down every other command
     from sepsis_cql.replay.directory import write_private_marks
-    from sepsis_cql.replay.mimic.concepts import create_concepts
+    from sepsis_cql.replay.mimic.concepts import FURTHER, create_concepts
     from sepsis_cql.replay.mimic.tables import open_mimic
-    from sepsis_cql.replay.report.official import write_concepts
+    from sepsis_cql.replay.report.official import choose_concepts, write_concepts
 
+    names = choose_concepts(only or [])
+    further = [name for name in names if name in FURTHER] if only else None
     inputs = [*list_files(mimic), *([cache] if cache else [])]
     with new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory:
-        with open_mimic(mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory) as tables:
-            create_concepts(tables.connection)
-            counts = write_concepts(tables.connection, directory)
+        with open_mimic(
+            mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory, concepts=further
+        ) as tables:
+            create_concepts(tables.connection, tables.concepts)
+            impossible = [name for name in names if name in FURTHER and name not in tables.concepts]
+            counts = write_concepts(tables.connection, directory, set(names) - set(impossible))
         write_private_marks(directory)
     for name, n_rows in counts.items():
         console.print(f"{n_rows:>11,} {name}")
+    for name in impossible:
+        console.print(f"  not there: {name}, whose tables are not among these")
     console.print(f"Derived tables: {escape(str(out))}")
     console.answer({"out": str(out), "rows": counts})
 
@@ -52,12 +60,16 @@ def agree(
 ) -> None:
     """Compare the derived tables with reference files; exit code 1 where something differs."""
     check_mimic(mimic)
-    from sepsis_cql.replay.mimic.concepts import create_concepts
+    from sepsis_cql.replay.mimic.concepts import FURTHER, create_concepts
     from sepsis_cql.replay.mimic.tables import open_mimic
-    from sepsis_cql.replay.report.agreement import compare_concepts
+    from sepsis_cql.replay.report.agreement import compare_concepts, find_references
 
-    with private_files(), open_mimic(mimic, memory_limit=memory_limit, cache=cache) as tables:
-        create_concepts(tables.connection)
+    further = [name for name in find_references(reference) if name in FURTHER]
+    with (
+        private_files(),
+        open_mimic(mimic, memory_limit=memory_limit, cache=cache, concepts=further) as tables,
+    ):
+        create_concepts(tables.connection, further)
         results = compare_concepts(tables.connection, reference)
     _print_table(results)
     found = [{**asdict(result), "agrees": result.agrees} for result in results]

@@ -1,6 +1,6 @@
 """MIMIC-IV tables to a replay directory: the only module here that writes rows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def build_replay(
     force: bool = False,
     inputs: Sequence[Path | str] = (),
     engine: Engine | None = None,
+    describe: Collection[str] = (),
     announce: Announce = lambda stage, line: None,
 ) -> BuildReport:
     """Build the replay directory `out` from MIMIC-IV tables and return its report.
@@ -57,6 +58,8 @@ def build_replay(
         force: replace what a build made before.
         inputs: files of settings, which are never replaced, as the tables and the cache.
         engine: limits and cache of the database engine.
+        describe: concepts of `replay.report.severity.DESCRIPTIONS` by which the report describes the patients; the rows
+            and their fingerprint do not depend on them.
         announce: gets a stage's name and an empty line when it begins, its name and result when it ends.
 
     Raises:
@@ -74,12 +77,13 @@ def build_replay(
             cache=engine.cache,
             scratch_parent=directory,
             items=settings.items,
+            concepts=describe,
         ) as tables:
             fingerprint = replay_fingerprint(tables.fingerprint, settings)
             announce("tables", f"{tables.source} {tables.version}, {sum(tables.row_counts.values()):,} rows")
 
             announce("concepts", "")
-            create_concepts(tables.connection)
+            create_concepts(tables.connection, tables.concepts)
             announce("concepts", "Sepsis-3, hourly SOFA, vasopressors and the other derived tables")
 
             rows = make_rows(tables.connection, settings, announce)

@@ -1,5 +1,6 @@
 """The clinical concepts: derived tables under the names and columns of the official MIMIC-IV concepts."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import duckdb
@@ -35,14 +36,31 @@ ORDER = (
     "rrt",
 )
 
+# Made where they are asked for, of the tables above and of each other.
+FURTHER = {
+    "score_lab": ("first_day_sofa", "oasis", "sapsii"),
+    "first_day": ("first_day_sofa", "oasis"),
+    "first_day_sofa": (),
+    "kdigo_creatinine": ("kdigo_stages",),
+    "kdigo_uo": ("kdigo_stages",),
+    "kdigo_stages": (),
+    "charlson": (),
+    "oasis": (),
+    "sapsii": (),
+}
 
-def create_concepts(connection: duckdb.DuckDBPyConnection) -> None:
+
+def create_concepts(connection: duckdb.DuckDBPyConnection, further: Collection[str] = ()) -> None:
     """Create one table a concept, from the views of `replay.tables.open_mimic`.
 
     Beyond the official columns, `gcs`, `bg`, `urine_output` and `code_status` end with `known_time`: when the last part
     of a row was filed, which is when a clinician could first see it.
+
+    Args:
+        connection: holds the tables.
+        further: concepts of `FURTHER` to make too.
     """
-    for name in ORDER:
+    for name in (*ORDER, *(name for name in FURTHER if {name, *FURTHER[name]} & set(further))):
         connection.execute(f"CREATE TABLE {name} AS {read_query(name)}")
 
 

@@ -1,7 +1,7 @@
 """What is read of MIMIC-IV's tables, and names of files as SQL."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -13,12 +13,17 @@ from sepsis_cql.common.strict import Settings
 
 
 class TableSettings(Settings):
-    """Where a table lies, which columns (name: SQL type) and items of it are read, its rows by release."""
+    """Where a table lies, which columns (name: SQL type) and items of it are read, its rows by release.
+
+    Attributes:
+        needed_by: concepts for which alone it is read, if asked for; none where every build reads it.
+    """
 
     folder: str
     columns: dict[str, str]
     rows: dict[str, int]
     items: dict[str, list[int]] = Field(default_factory=dict)
+    needed_by: list[str] = Field(default_factory=list)
 
     @property
     def itemids(self) -> list[int]:
@@ -30,6 +35,7 @@ class TablesSettings(Settings):
     """The whole of `configs/tables.yaml`."""
 
     tables: dict[str, TableSettings]
+    further_tables: dict[str, TableSettings]
     keys: dict[str, str]
     years: tuple[int, int]
     lab_labels: dict[int, str]
@@ -45,6 +51,13 @@ class TablesSettings(Settings):
             for name, table in self.tables.items()
         }
         return self.model_copy(update={"tables": tables})
+
+    def with_concepts(self, concepts: Collection[str]) -> Self:
+        """Return the settings with the further tables that some concepts need."""
+        needed = {
+            name: table for name, table in self.further_tables.items() if set(table.needed_by) & set(concepts)
+        }
+        return self.model_copy(update={"tables": self.tables | needed})
 
 
 def quote(text: object) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from sepsis_cql.common.ownership import private_files, scratch_directory
 from sepsis_cql.common.storage import errno_of, sha256_json
 from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.replay.mimic.checks import check_rows
+from sepsis_cql.replay.mimic.concepts import FURTHER
 from sepsis_cql.replay.mimic.raw_files import TablesSettings, parquet
 from sepsis_cql.replay.mimic.reading import TableRead, check_columns, open_table
 from sepsis_cql.replay.mimic.sources.base import TableSource
@@ -32,11 +33,13 @@ class MimicTables:
     Attributes:
         connection: holds one view a table: patients, admissions, icustays, chartevents, labevents,
             inputevents, outputevents, procedureevents, prescriptions, microbiologyevents, d_items,
-            d_labitems.
+            d_labitems, and those that the concepts asked for need.
         source: "mimic-iv", "mimic-iv-demo" or "synthetic".
         version: "2.2" or "3.1"; for synthetic tables what their SYNTHETIC.json says.
         row_counts: rows of each table, before items are selected.
-        fingerprint: SHA-256 of the rows read of every table, whatever their order and wherever they are kept.
+        concepts: those asked for whose tables are there.
+        fingerprint: SHA-256 of the rows read of every table that a build reads, whatever their order and wherever they
+            are kept.
         synthetic: what simulated the tables, or None.
         notes: what a reader of the build report must know of the place they are kept in.
     """
@@ -45,6 +48,7 @@ class MimicTables:
     source: str
     version: str
     row_counts: dict[str, int]
+    concepts: tuple[str, ...]
     fingerprint: str
     synthetic: Simulation | None
     notes: tuple[str, ...]
@@ -71,6 +75,7 @@ def open_mimic(
     cache: Path | None = None,
     scratch_parent: Path | None = None,
     items: Mapping[str, Iterable[int]] | None = None,
+    concepts: Collection[str] | None = (),
 ) -> MimicTables:
     """Read every table once into a private cache of parquet files and open views over them.
 
@@ -86,13 +91,16 @@ def open_mimic(
         scratch_parent: where a temporary cache goes, several GB for a whole release; by default the system's
             directory for temporary files.
         items: of some tables, to keep beside those that the concepts need.
+        concepts: of `replay.concepts.FURTHER`, whose tables are read too; None for all whose tables are there.
 
     Raises:
         TableError: the place or a table is not what it should be.
         SettingsError: the engine does not understand a limit.
     """
     settings = load_shipped(TablesSettings, "tables.yaml").with_items(items or {})
+    settings = settings.with_concepts(FURTHER if concepts is None else concepts)
     source = open_source(location, settings)
+    possible = _find_possible(source, settings, concepts)
     if cache is not None:
         cache = Path(cache) / "mimic-tables"
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +112,28 @@ def open_mimic(
         connection = _connect(scratch, memory_limit, threads)
         stack.callback(connection.close)
         tables = _load(connection, source, settings, scratch, cache)
-        return replace(tables, scratch=stack.pop_all())
+        return replace(tables, concepts=possible, scratch=stack.pop_all())
+
+
+def _find_possible(
+    source: TableSource, settings: TablesSettings, concepts: Collection[str] | None
+) -> tuple[str, ...]:
+    """The concepts asked for whose tables are there.
+
+    Raises:
+        TableError: a concept that was named needs a table that is not there.
+    """
+    missing = {name: table for name, table in settings.tables.items() if name not in source.tables}
+    lost = {concept: name for name, table in missing.items() for concept in table.needed_by}
+    if impossible := sorted(set(lost) & set(concepts or ())):
+        name = lost[impossible[0]]
+        source.close()
+        raise TableError(
+            f"{source.where}: the concept {impossible[0]} needs the table {name}, found none. Put "
+            f"{missing[name].folder}/{name} there, as MIMIC-IV has it, or leave out {', '.join(impossible)}."
+        )
+    asked = FURTHER if concepts is None else concepts
+    return tuple(name for name in FURTHER if name in asked and name not in lost)
 
 
 def _check_name(parent: Path) -> Path:
@@ -172,7 +201,10 @@ def _load(
         source=kind,
         version=version,
         row_counts={name: read[name].rows for name in source.tables},
-        fingerprint=sha256_json({name: table.fingerprint for name, table in read.items()}),
+        concepts=(),
+        fingerprint=sha256_json(
+            {name: table.fingerprint for name, table in read.items() if not settings.tables[name].needed_by}
+        ),
         synthetic=synthetic,
         notes=source.notes,
         scratch=ExitStack(),

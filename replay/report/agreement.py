@@ -58,7 +58,7 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
     Raises:
         TableError: the directory holds no such file, an unknown one, or one that lacks a column.
     """
-    files = _reference_files(reference)
+    files = find_references(reference)
     columns = {name: _column_kinds(connection, parquet(connection, file)) for name, file in files.items()}
     for name, concept in load_official_concepts().items():
         if name in files and (missing := sorted(set(concept.columns) - set(columns[name]))):
@@ -141,7 +141,12 @@ def _without_cells(problem: str) -> Iterator[None]:
         ) from None
 
 
-def _reference_files(reference: Path) -> dict[str, Path]:
+def find_references(reference: Path) -> dict[str, Path]:
+    """Return the file of each concept in a directory.
+
+    Raises:
+        TableError: it holds none, or one of no official concept.
+    """
     known = load_official_concepts()
     files = {file.stem: file for file in sorted(Path(reference).glob("*.parquet"))}
     if not files or (unknown := sorted(set(files) - set(known))):

@@ -1,12 +1,15 @@
 """Who the patients of a replay are, how old what the policy sees is, and who gets which dose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+import duckdb
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from sepsis_cql.common.privacy import Count, hidden_groups, hide_count, round_share
+from sepsis_cql.common.privacy import SMALLEST_CELL, Count, hidden_groups, hide_count, round_share
 from sepsis_cql.common.strict import Record
+from sepsis_cql.replay.report.severity import KIDNEY_INJURY, SCORES, read_severity
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
 from sepsis_cql.replay.rows.buffers import state_matrix
 from sepsis_cql.replay.rows.make import Rows
@@ -26,6 +29,8 @@ class Patients(Record):
         limited, comfort: share whose care was limited to any degree, or to comfort, as charted at any time.
         age, sofa_at_onset, n_steps: quartiles.
         endings: share of the episodes by how they end.
+        scores: quartiles of the scores asked for, by concept.
+        kidney_injury: share of the episodes by the highest stage (KDIGO) charted in the ICU, where asked for.
     """
 
     episodes: Count
@@ -40,6 +45,8 @@ class Patients(Record):
     sofa_at_onset: Quartiles | None
     n_steps: Quartiles | None
     endings: dict[str, float | None]
+    scores: dict[str, Quartiles | None] = Field(default_factory=dict)
+    kidney_injury: dict[str, float | None] = Field(default_factory=dict)
 
 
 class ValueAge(Record):
@@ -48,6 +55,13 @@ class ValueAge(Record):
     median: float
     high: float
     carried: float | None
+
+
+class Missing(Record):
+    """Shares of the steps in which a feature is unknown, and in whose window it was not measured; None where hidden."""
+
+    unknown: float | None
+    not_measured: float | None
 
 
 class ClinicalTables(Record):
@@ -59,6 +73,7 @@ class ClinicalTables(Record):
         partial_windows: share of the states whose window lies partly before the ICU.
         intake_elsewhere: share of the steps in which intake in operating or recovery rooms was charted.
         actions: by group of SOFA and by era, small counts hidden.
+        missing: by outcome and era, and by feature.
     """
 
     patients: dict[str, Patients]
@@ -66,10 +81,23 @@ class ClinicalTables(Record):
     partial_windows: float
     intake_elsewhere: float
     actions: dict[str, list[list[Count]]]
+    missing: dict[str, dict[str, Missing]] = Field(default_factory=dict)
 
 
-def clinical_tables(rows: Rows, features: Features) -> ClinicalTables:
-    """Summarize the episodes and steps of a build."""
+def clinical_tables(
+    rows: Rows,
+    features: Features,
+    connection: duckdb.DuckDBPyConnection | None = None,
+    concepts: Collection[str] = (),
+) -> ClinicalTables:
+    """Summarize the episodes and steps of a build.
+
+    Args:
+        rows: of the build.
+        features: of its states.
+        connection: holds the concepts; needed only where some are given.
+        concepts: by which the patients are described.
+    """
     columns = [
         "stay_id",
         "action",
@@ -83,7 +111,8 @@ def clinical_tables(rows: Rows, features: Features) -> ClinicalTables:
     stays = rows.stays.to_pandas().set_index("stay_id")
     of_stay = steps.groupby("stay_id")[["is_ventilated", "vasopressor_maximum"]].max()
     stays = stays.assign(ventilated=of_stay["is_ventilated"], vasopressor=of_stay["vasopressor_maximum"] > 0)
-    steps = steps.join(stays["era"], on="stay_id")
+    stays = read_severity(connection, stays, concepts) if connection else stays
+    steps = steps.reset_index(drop=True).join(stays[["era", "died_90d"]], on="stay_id")
     eras = sorted(stays["era"].dropna().unique())
     groups = {"all": stays, "survived": stays[~stays["died_90d"]], "died": stays[stays["died_90d"]]}
     groups |= {era: stays[stays["era"] == era] for era in eras}
@@ -96,6 +125,7 @@ def clinical_tables(rows: Rows, features: Features) -> ClinicalTables:
         partial_windows=float((steps["window_hours"] < whole).mean()),
         intake_elsewhere=float((steps["elsewhere_volume"] > 0).mean()),
         actions={name: _count_actions(group["action"].to_numpy()) for name, group in by_group.items()},
+        missing=_missing(rows, features, steps, groups),
     )
 
 
@@ -106,9 +136,10 @@ def _describe(stays: pd.DataFrame) -> Patients:
         return round_share(float(holds.mean()) if len(holds) else None, episodes)
 
     def quartiles(name: str) -> Quartiles | None:
-        if isinstance(episodes, str) or not episodes:
+        known = stays[name].dropna().to_numpy(float)
+        if len(known) < SMALLEST_CELL:
             return None
-        low, median, high = np.quantile(stays[name].to_numpy(float), [0.25, 0.5, 0.75])
+        low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
         return float(low), float(median), float(high)
 
     endings: Callable[[str], float | None] = lambda name: share(stays["ending"] == name)  # noqa: E731
@@ -125,7 +156,34 @@ def _describe(stays: pd.DataFrame) -> Patients:
         sofa_at_onset=quartiles("sofa_at_onset"),
         n_steps=quartiles("n_steps"),
         endings={name: endings(name) for name in ("horizon", "discharged", "died", "comfort")},
+        scores={name: quartiles(name) for name in SCORES if name in stays},
+        kidney_injury={str(stage): share(stays[KIDNEY_INJURY] == stage) for stage in range(1, 4)}
+        if KIDNEY_INJURY in stays
+        else {},
     )
+
+
+def _missing(
+    rows: Rows, features: Features, steps: pd.DataFrame, groups: dict[str, pd.DataFrame]
+) -> dict[str, dict[str, Missing]]:
+    states = np.concatenate([state_matrix(buffer["state"]) for buffer in rows.buffers.values()])
+    position = {name: index for index, name in enumerate(features.state_names)}
+    found = {}
+    for group, stays in groups.items():
+        chosen = states[steps["stay_id"].isin(stays.index).to_numpy()]
+        episodes = hide_count(len(stays))
+
+        def share(holds: np.ndarray, episodes: Count = episodes) -> float | None:
+            return round_share(float(holds.mean()) if len(holds) else None, episodes)
+
+        found[group] = {
+            name: Missing(
+                unknown=share(np.isnan(chosen[:, position[name]])),
+                not_measured=share(chosen[:, position[f"{name}_missing"]]) if feature.flag else None,
+            )
+            for name, feature in features.features.items()
+        }
+    return found
 
 
 def _value_ages(rows: Rows, features: Features) -> dict[str, ValueAge]:

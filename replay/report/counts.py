@@ -122,7 +122,7 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
             counts=_action_counts(rows),
         ),
         features=_feature_summaries(rows, settings.features),
-        clinical=clinical_tables(rows, settings.features),
+        clinical=clinical_tables(rows, settings.features, mimic.connection, mimic.concepts),
         warnings=[],
         scarce=_scarce(rows),
     )
@@ -132,7 +132,8 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
 
 def _table_rows(mimic: MimicTables) -> dict[str, TableRows]:
     release = "demo" if mimic.source == "mimic-iv-demo" else mimic.version
-    published = load_shipped(TablesSettings, "tables.yaml").tables
+    settings = load_shipped(TablesSettings, "tables.yaml")
+    published = settings.tables | settings.further_tables
     return {
         name: TableRows(
             rows=n_rows, published=None if mimic.source == "synthetic" else published[name].rows.get(release)

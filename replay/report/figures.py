@@ -45,6 +45,21 @@ def draw_ages(tables: ClinicalTables, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
+def draw_missing(tables: ClinicalTables, file: Path) -> None:
+    """Draw a PNG with one row a feature and one column a group: the share of its steps in which it is unknown."""
+    names = sorted(next(iter(tables.missing.values()), {}))
+    shares = [[features[name].unknown for features in tables.missing.values()] for name in names]
+    figure = Figure(figsize=(2 + 1.1 * len(tables.missing), 0.24 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        np.array(shares, float).reshape(len(names), -1), cmap="Blues", vmin=0, vmax=1, aspect="auto"
+    )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(tables.missing)), [fill(name, 8) for name in tables.missing])
+    figure.colorbar(image, label="share of steps without a value")
+    figure.savefig(file, dpi=120)
+
+
 def draw_actions(tables: ClinicalTables, file: Path) -> None:
     """Draw a PNG with one grid of doses a group: the share of its steps in each action, small ones left white."""
     figure = Figure(figsize=(2.2 * len(tables.actions), 2.6), layout="constrained")

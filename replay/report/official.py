@@ -1,9 +1,11 @@
 """The official derived tables: their names, keys and columns, and our concepts written under them."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import duckdb
 
+from sepsis_cql.common.errors import SettingsError
 from sepsis_cql.common.strict import SHIPPED, Settings, read_yaml
 from sepsis_cql.replay.mimic.raw_files import quote
 
@@ -21,10 +23,28 @@ def load_official_concepts() -> dict[str, OfficialConcept]:
     return {name: OfficialConcept.model_validate(value) for name, value in values.items()}
 
 
-def write_concepts(connection: duckdb.DuckDBPyConnection, directory: Path) -> dict[str, int]:
-    """Write every official concept to `<name>.parquet`, sorted, and return their row counts."""
+def choose_concepts(only: Collection[str]) -> list[str]:
+    """Return the concepts of these names, all where none is named.
+
+    Raises:
+        SettingsError: there is no concept of a name.
+    """
+    known = load_official_concepts()
+    if unknown := sorted(set(only) - set(known)):
+        raise SettingsError(
+            f"concept {', '.join(unknown)}: found no such concept, expected some of {', '.join(known)}."
+        )
+    return [name for name in known if name in only or not only]
+
+
+def write_concepts(
+    connection: duckdb.DuckDBPyConnection, directory: Path, names: Collection[str]
+) -> dict[str, int]:
+    """Write concepts to `<name>.parquet`, sorted, and return their row counts."""
     counts = {}
     for name, concept in load_official_concepts().items():
+        if name not in names:
+            continue
         columns = ", ".join(concept.columns)
         rest = [column for column in concept.columns if column not in concept.key]
         query = f"SELECT {columns} FROM {name} ORDER BY {', '.join([*concept.key, *rest])}"

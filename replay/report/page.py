@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from sepsis_cql.common.storage import write_json
-from sepsis_cql.replay.report.clinical import ClinicalTables, Patients
+from sepsis_cql.replay.report.clinical import ClinicalTables, Missing, Quartiles
 from sepsis_cql.replay.report.counts import ActionCounts, BuildReport
-from sepsis_cql.replay.report.figures import draw_actions, draw_ages, draw_attrition
+from sepsis_cql.replay.report.figures import draw_actions, draw_ages, draw_attrition, draw_missing
 from sepsis_cql.replay.rows.actions import N_BINS
 from sepsis_cql.replay.rows.splits import SPLITS
 
@@ -21,6 +21,7 @@ def write_report(directory: Path, report: BuildReport) -> None:
     draw_attrition(report.attrition, directory / "attrition.png")
     draw_ages(report.clinical, directory / "ages.png")
     draw_actions(report.clinical, directory / "actions.png")
+    draw_missing(report.clinical, directory / "missing.png")
 
 
 def render_page(report: BuildReport) -> str:
@@ -101,10 +102,24 @@ def _clinical_section(tables: ClinicalTables) -> list[str]:
     rows: list[list[Any]] = [
         ["episodes", *(tables.patients[name].episodes for name in names)],
         *([share, *(_share(getattr(tables.patients[name], share)) for name in names)] for share in shares),
-        *([field, *(_quartiles(tables.patients[name], field) for name in names)] for field in QUARTILES),
+        *(
+            [field, *(_middle(getattr(tables.patients[name], field)) for name in names)]
+            for field in QUARTILES
+        ),
         *(
             [f"ends: {ending}", *(_share(tables.patients[name].endings[ending]) for name in names)]
             for ending in tables.patients["all"].endings
+        ),
+        *(
+            [score, *(_middle(tables.patients[name].scores[score]) for name in names)]
+            for score in tables.patients["all"].scores
+        ),
+        *(
+            [
+                f"kidney injury: stage {stage}",
+                *(_share(tables.patients[name].kidney_injury[stage]) for name in names),
+            ]
+            for stage in tables.patients["all"].kidney_injury
         ),
     ]
     return [
@@ -127,12 +142,30 @@ def _clinical_section(tables: ClinicalTables) -> list[str]:
             ["feature", "median age, h", "95 %, h", "carried forward"],
             [[name, age.median, age.high, _share(age.carried)] for name, age in tables.value_ages.items()],
         ),
+        "## Missing values by outcome and era",
+        "",
+        "Share of steps with no value known yet / without a measurement in the window before, in steps of ten "
+        "episodes.",
+        "",
+        "![Unknown values by outcome and era](missing.png)",
+        "",
+        *_table(
+            ["feature", *tables.missing],
+            [
+                [name, *(_missing(features[name]) for features in tables.missing.values())]
+                for name in next(iter(tables.missing.values()), {})
+            ],
+        ),
     ]
 
 
-def _quartiles(patients: Patients, field: str) -> str:
-    found = getattr(patients, field)
+def _middle(found: Quartiles | None) -> str:
     return "" if found is None else f"{found[1]:g} [{found[0]:g}, {found[2]:g}]"
+
+
+def _missing(found: Missing) -> str:
+    shares = [found.unknown] + ([] if found.not_measured is None else [found.not_measured])
+    return " / ".join(_share(share) for share in shares)
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.build import build_replay
+from sepsis_cql.replay.mimic.concepts import FURTHER
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.report.counts import BuildReport
 from sepsis_cql.replay.rows.splits import SPLITS, assign_splits, uniform_hash
@@ -29,6 +30,7 @@ SIMULATION = {
 }
 ADMISSION = datetime(2150, 1, 1, 0, 0)
 TABLES = load_shipped(TablesSettings, "tables.yaml")
+ALL_TABLES = TABLES.with_concepts(FURTHER)
 HEART_RATE, PLATELETS, NOREPINEPHRINE, SALINE = 220045, 51265, 221906, 225158
 
 
@@ -144,6 +146,12 @@ class MadeUpMimic:
         row |= {"amountuom": "mL", "patientweight": 80, "linkorderid": 1, "storetime": at(hour)}
         self.rows["inputevents"].append(self._keys(stay_id) | row | more)
 
+    def diagnose(self, stay_id: int, icd_code: str, icd_version: int, service: str) -> None:
+        """Add a coded diagnosis, and a service from admission on."""
+        keys = {name: key for name, key in self._keys(stay_id).items() if name != "stay_id"}
+        self.rows["diagnoses_icd"].append(keys | {"icd_code": icd_code, "icd_version": icd_version})
+        self.rows["services"].append(keys | {"transfertime": at(-2), "curr_service": service})
+
     def output(
         self, stay_id: int, itemid: int, volume: float, hour: float, *, filed: float | None = None
     ) -> None:
@@ -153,10 +161,12 @@ class MadeUpMimic:
         self.rows["outputevents"].append(self._keys(stay_id) | row)
 
     def write(self, root: Path) -> Path:
-        """Write every table under `root` and return it."""
+        """Write every table under `root` and return it; of those that only some concepts need, those with rows."""
         if not self.rows["outputevents"]:
             self.output(self.rows["icustays"][0]["stay_id"], 226559, 50, 1)
-        for name, table in TABLES.tables.items():
+        for name, table in ALL_TABLES.tables.items():
+            if table.needed_by and not self.rows[name]:
+                continue
             folder = root / table.folder
             folder.mkdir(parents=True, exist_ok=True)
             text = io.StringIO(newline="")

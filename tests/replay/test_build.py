@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from sepsis_cql.commands import app as cli
 from sepsis_cql.common.errors import CohortError, SepsisCQLError
@@ -16,7 +17,7 @@ from .made_up import SIMULATION, MadeUpMimic, at, build, read_steps, subject_ids
 FILES = {
     *(f"{split}.parquet" for split in SPLITS),
     *("stays.parquet", "statistics.json", "provenance.json", "attrition.csv"),
-    *("attrition.png", "ages.png", "actions.png"),
+    *("attrition.png", "ages.png", "actions.png", "missing.png"),
     *(
         "build_report.json",
         "build_report.md",
@@ -243,3 +244,15 @@ def test_transitions_refuse_a_replay_with_a_broken_episode(mimic, tmp_path):
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(SepsisCQLError, match="step_index that does not count"):
         open_replay(tmp_path / "replay").transitions("train")
+
+
+def test_how_patients_are_described_changes_the_report_alone(mimic_demo, demo_replay, tmp_path):
+    command = ["build", "--mimic", str(mimic_demo), "--out", str(tmp_path / "replay")]
+    assert CliRunner().invoke(cli.app, [*command, "--describe", "apache"]).exit_code != 0
+    result = CliRunner().invoke(cli.app, [*command, "--describe", "charlson", "--describe", "oasis"])
+    assert result.exit_code == 0, result.output
+    for name in ("train.parquet", "stays.parquet", "provenance.json", "statistics.json"):
+        assert (tmp_path / "replay" / name).read_bytes() == (demo_replay / name).read_bytes()
+    page = (tmp_path / "replay/build_report.md").read_text()
+    assert "| charlson | " in page and "| diagnoses_icd | 4,506 | 4,506 |" in page
+    assert "| charlson | " not in (demo_replay / "build_report.md").read_text()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +16,10 @@ from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings
 
 INCOMING = "incoming_rows"
 GET_A_FRESH_COPY = "Compare it with the release, and download or load it again."
+
+
+class MissingTableError(TableError):
+    """A place does not hold a table."""
 
 
 class SourceTable(Protocol):
@@ -87,6 +91,26 @@ class Kind(Protocol):
         """
 
 
+Table = TypeVar("Table", bound=SourceTable)
+
+
+def find_tables(settings: TablesSettings, find: Callable[[str, TableSettings], Table]) -> dict[str, Table]:
+    """Return every table that is read, by name, without those only some concepts need where the place lacks them.
+
+    Args:
+        settings: what is read of the tables.
+        find: opens the table of a name, or raises MissingTableError.
+    """
+    tables = {}
+    for name, table in settings.tables.items():
+        try:
+            tables[name] = find(name, table)
+        except MissingTableError:
+            if not table.needed_by:
+                raise
+    return tables
+
+
 def choose_schema(where: str, name: str, table: TableSettings, schemas: list[str]) -> str:
     """Return the schema of a database that holds a table: `mimiciv_hosp`, or the only one that does.
 
@@ -97,13 +121,13 @@ def choose_schema(where: str, name: str, table: TableSettings, schemas: list[str
         schemas: that hold a table of that name.
 
     Raises:
-        TableError: none holds it, or several do and none is MIMIC-IV's.
+        MissingTableError: none holds it, or several do and none is MIMIC-IV's.
     """
     official = [schema for schema in schemas if re.fullmatch(rf"mimic(iv)?_{table.folder}", schema, re.I)]
     usable = official or [schema for schema in schemas if not schema.lower().endswith(("derived", "_ed"))]
     if len(usable) == 1:
         return usable[0]
-    raise TableError(
+    raise MissingTableError(
         f"{where}: found the table {name} in {', '.join(sorted(usable)) or 'no schema'}, expected it in "
         f"mimiciv_{table.folder}. Load MIMIC-IV as mimic-code does, into mimiciv_hosp and mimiciv_icu."
     )

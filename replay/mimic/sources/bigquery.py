@@ -14,7 +14,7 @@ import typer
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.common.storage import sha256_json
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings
-from sepsis_cql.replay.mimic.sources.base import TableSource, streamed
+from sepsis_cql.replay.mimic.sources.base import MissingTableError, TableSource, find_tables, streamed
 
 SCHEME = "bigquery://"
 ADDRESS = re.compile(
@@ -51,9 +51,10 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
         raise TableError(f"{location}: needs the client of BigQuery. Install it: {INSTALL}.") from None
     with _explained(location):
         client = bigquery.Client(project=parts["billed"])
-    tables, n_bytes = {}, 0
-    for name, table in settings.tables.items():
-        reference = f"{parts['project']}.{parts['datasets']}_{table.folder}.{name}"
+    places = f"{parts['project']}.{parts['datasets']}"
+
+    def find(name: str, table: TableSettings) -> BigQueryTable:
+        reference = f"{places}_{table.folder}.{name}"
         with _explained(reference):
             found = client.get_table(reference)
             query = _query(reference, table)
@@ -62,9 +63,10 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
             )
         most = max(trial.total_bytes_processed, LEAST_BILLED)
         limit = bigquery.QueryJobConfig(maximum_bytes_billed=most)
-        tables[name] = BigQueryTable(client, found, reference, query, limit)
-        n_bytes += most
-    _agree(parts["billed"], n_bytes, parts["most"])
+        return BigQueryTable(client, found, reference, query, limit)
+
+    tables = find_tables(settings, find)
+    _agree(parts["billed"], sum(table.limit.maximum_bytes_billed for table in tables.values()), parts["most"])
     return TableSource(where=location, tables=tables, close=client.close)
 
 
@@ -150,7 +152,8 @@ def _explained(where: str) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("google."):
             raise
-        raise TableError(
+        refused = MissingTableError if type(error).__name__ == "NotFound" else TableError
+        raise refused(
             f"{where}: BigQuery refused ({type(error).__name__}); expected access to MIMIC-IV there. Log in by `gcloud "
             "auth application-default login` with the account that PhysioNet knows, and check the address."
         ) from None

@@ -11,7 +11,13 @@ import duckdb
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings, quote
-from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, TableSource, choose_schema, is_of_engine
+from sepsis_cql.replay.mimic.sources.base import (
+    GET_A_FRESH_COPY,
+    TableSource,
+    choose_schema,
+    find_tables,
+    is_of_engine,
+)
 
 MAGIC = slice(8, 12)  # where a DuckDB file says that it is one
 CATALOG = "mimic_source"
@@ -27,14 +33,20 @@ def is_meant(location: str) -> bool:
 
 
 def open_source(location: str, settings: TablesSettings) -> TableSource:
-    """Name each table of a database file, which is attached, read-only, when the first of them is read."""
+    """Find each table of a database file, which is attached, read-only, where it is read.
+
+    Raises:
+        TableError: it cannot be opened, or lacks a table.
+    """
     database = Database(Path(location))
-    return TableSource(
-        where=location,
-        tables={
-            name: DuckDBTable(database, name, table.folder, table) for name, table in settings.tables.items()
-        },
-    )
+    with duckdb.connect() as connection:
+
+        def find(name: str, table: TableSettings) -> DuckDBTable:
+            found = DuckDBTable(database, name, table.folder, table)
+            found.header(connection)
+            return found
+
+        return TableSource(where=location, tables=find_tables(settings, find))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,13 @@ from sepsis_cql.common.errors import TableError
 from sepsis_cql.common.storage import sha256_file, sha256_json
 from sepsis_cql.replay.mimic.checks import WHOLE, ZONE
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings, escape, quote
-from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, TableSource, is_of_engine
+from sepsis_cql.replay.mimic.sources.base import (
+    GET_A_FRESH_COPY,
+    MissingTableError,
+    TableSource,
+    find_tables,
+    is_of_engine,
+)
 
 SUFFIXES = (".csv.gz", ".csv", ".parquet")
 FOLDERS = {"hosp", "icu"}
@@ -45,15 +51,16 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
     published = frozenset(line.split()[0] for line in lines if line.strip())
     mark = root / SYNTHETIC_MARK
     folders = {path.name.casefold(): path for path in _list(root) if path.is_dir()}
-    tables = {}
-    for name, table in settings.tables.items():
+
+    def find(name: str, table: TableSettings) -> FileTable:
         place = folders.get(table.folder, root / table.folder)
         if not (files := find_files(place, name)):
-            raise _not_one(place, name, "none")
-        tables[name] = FileTable(files, published)
+            raise MissingTableError(_not_one(place, name, "none"))
+        return FileTable(files, published)
+
     return TableSource(
         where=str(root),
-        tables=tables,
+        tables=find_tables(settings, find),
         mark=mark if mark.exists() else None,
     )
 
@@ -99,7 +106,7 @@ def find_files(folder: Path, name: str) -> tuple[Path, ...]:
             shards += [shard for shard in _list(path) if shard.suffix == ".parquet"]
     found += [tuple(shards)] if shards else []
     if len(found) > 1:
-        raise _not_one(folder, name, ", ".join(files[0].name for files in found))
+        raise TableError(_not_one(folder, name, ", ".join(files[0].name for files in found)))
     return found[0] if found else ()
 
 
@@ -196,9 +203,9 @@ def _list(folder: Path) -> list[Path]:
         return []
 
 
-def _not_one(folder: Path, name: str, found: str) -> TableError:
+def _not_one(folder: Path, name: str, found: str) -> str:
     expected = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
-    return TableError(
+    return (
         f"{folder}: found {found} of {expected}; expected exactly one, or numbered parquet shards. "
         f"Put the table `{name}` there, as PhysioNet ships it."
     )

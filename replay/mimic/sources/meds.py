@@ -14,11 +14,19 @@ from sepsis_cql.common.storage import sha256_file, sha256_json
 from sepsis_cql.common.strict import Settings, read_record
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings, escape
 from sepsis_cql.replay.mimic.sources import folder
-from sepsis_cql.replay.mimic.sources.base import GET_A_FRESH_COPY, SourceTable, TableSource, is_of_engine
+from sepsis_cql.replay.mimic.sources.base import (
+    GET_A_FRESH_COPY,
+    MissingTableError,
+    SourceTable,
+    TableSource,
+    find_tables,
+    is_of_engine,
+)
 
 QUERIES = Path(__file__).parents[2] / "sql" / "meds"
 DATASET = Path("metadata", "dataset.json")
 EVENTS = "meds_events"
+NOT_AMONG_EVENTS = ("prescriptions", "microbiologyevents")
 ITEMS = "true /* items */"
 # beyond MEDS' own columns, which have types of their own
 COLUMNS = {
@@ -67,21 +75,22 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
             f"MIMIC-IV {' or '.join(sorted(releases))}."
         )
     events = Events(root / "data")
-    tables: dict[str, SourceTable] = {}
-    for name, table in settings.tables.items():
+
+    def find(name: str, table: TableSettings) -> SourceTable:
         if files := folder.find_files(root / table.folder, name):  # which hold more than the events
-            tables[name] = folder.FileTable(files)
-        elif (QUERIES / f"{name}.sql").exists():
-            tables[name] = MEDSTable(events, name)
-    if missing := [name for name in settings.tables if name not in tables]:
-        raise TableError(
+            return folder.FileTable(files)
+        if (QUERIES / f"{name}.sql").exists():
+            return MEDSTable(events, name)
+        missing = [other for other in NOT_AMONG_EVENTS if not folder.find_files(root / "hosp", other)]
+        raise MissingTableError(
             f"{root}: a MEDS extract holds no {' and no '.join(missing)}, without which there is no Sepsis-3: "
             "suspected infection is a culture with an antibiotic. Put MIMIC-IV's own files there: "
-            f"{', '.join(f'{settings.tables[name].folder}/{name}.csv.gz' for name in missing)}."
+            f"{', '.join(f'hosp/{other}.csv.gz' for other in missing)}."
         )
+
     return TableSource(
         where=location,
-        tables=tables,
+        tables=find_tables(settings, find),
         release=release,
         notes=NOTES,
     )

@@ -10,7 +10,7 @@ import duckdb
 
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.replay.mimic.raw_files import TableSettings, TablesSettings, quote
-from sepsis_cql.replay.mimic.sources.base import TableSource, choose_schema, streamed
+from sepsis_cql.replay.mimic.sources.base import TableSource, choose_schema, find_tables, streamed
 
 SCHEMES = ("postgresql://", "postgres://")
 INSTALL = "pip install 'sepsis-cql[postgresql]'"
@@ -35,10 +35,12 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
     try:
         with _explained(where), connection.cursor() as cursor:
             cursor.execute(BEGIN)
-        tables = {
-            name: PostgreSQLTable(connection, where, _find_schema(connection, where, name, table), name)
-            for name, table in settings.tables.items()
-        }
+        tables = find_tables(
+            settings,
+            lambda name, table: PostgreSQLTable(
+                connection, where, _find_schema(connection, where, name, table), name
+            ),
+        )
     except BaseException:
         connection.close()
         raise

@@ -55,8 +55,8 @@ def concepts_of(table_settings: TablesSettings) -> Callable[..., duckdb.DuckDBPy
 @pytest.fixture(scope="session")
 def demo_connection(mimic_demo: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The demo's tables and concepts; tests only read from it."""
-    with open_mimic(mimic_demo) as tables:
-        create_concepts(tables.connection)
+    with open_mimic(mimic_demo, concepts=None) as tables:
+        create_concepts(tables.connection, tables.concepts)
         yield tables.connection
 
 

@@ -18,11 +18,12 @@ import duckdb
 import pyarrow as pa
 
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.concepts import FURTHER, create_concepts
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.report.official import load_official_concepts
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "official_concepts.json"
+TABLES = load_shipped(TablesSettings, "tables.yaml").with_concepts(FURTHER).tables
 START = datetime(2150, 3, 1)
 PATIENTS, HOURS = 12, 60
 OFFICIAL = [  # in the order in which they need each other
@@ -35,7 +36,10 @@ OFFICIAL = [  # in the order in which they need each other
     "medication/norepinephrine", "medication/phenylephrine", "medication/vasopressin",
     "medication/vasoactive_agent", "medication/norepinephrine_equivalent_dose", "treatment/crrt",
     "treatment/rrt", "treatment/code_status", "treatment/ventilation", "measurement/urine_output_rate",
-    "score/sofa", "sepsis/suspicion_of_infection", "sepsis/sepsis3",
+    "score/sofa", "sepsis/suspicion_of_infection", "sepsis/sepsis3", "measurement/blood_differential",
+    "measurement/coagulation", "firstday/first_day_gcs", "firstday/first_day_lab", "firstday/first_day_urine_output",
+    "firstday/first_day_vitalsign", "firstday/first_day_sofa", "organfailure/kdigo_creatinine",
+    "organfailure/kdigo_uo", "organfailure/kdigo_stages", "comorbidity/charlson", "score/oasis", "score/sapsii",
 ]  # fmt: skip
 
 DEVICES = ["Endotracheal tube", "Trach mask ", "Tracheostomy tube", "Bipap mask ", "CPAP mask ", "None"]
@@ -56,6 +60,92 @@ CHARTED: dict[int, list[Any]] = {  # item: texts, or the range of its numbers
 }  # fmt: skip
 OFTEN = {226732, 223834, 227582, 223849, 229314, 223900, 223901, 220739}
 DRAWN = {50912: [0.3, 8], 50885: [0.1, 15], 51265: [5, 400], 50813: [0.5, 15]}
+SCORED = {51006: [3, 320], 50971: [-1, 8], 50983: [110, 160], 50882: [8, 30], 51301: [0.2, 40]}
+CODED = {
+    9: [
+        "41071",
+        "4280",
+        "4254",
+        "4251",
+        "40391",
+        "40310",
+        "4409",
+        "43491",
+        "2900",
+        "4912",
+        "5064",
+        "7140",
+        "7143",
+        "53140",
+        "5715",
+        "07032",
+        "25000",
+        "25040",
+        "25060",
+        "34200",
+        "5859",
+        "V560",
+        "1749",
+        "1740",
+        "173",
+        "20020",
+        "20240",
+        "20239",
+        "20530",
+        "1991",
+        "1990",
+        "19889",
+        "20974",
+        "20976",
+        "042",
+        "0449",
+        "2733",
+        "5728",
+        "4560",
+    ],
+    10: [
+        "I214",
+        "I252",
+        "I509",
+        "I420",
+        "I424",
+        "I739",
+        "I639",
+        "G459",
+        "H340",
+        "F0390",
+        "J449",
+        "J4A0",
+        "J684",
+        "M069",
+        "M351",
+        "K259",
+        "K7030",
+        "K7031",
+        "K7460",
+        "E1165",
+        "E119",
+        "E1122",
+        "E1421",
+        "G8190",
+        "G834",
+        "N186",
+        "Z992",
+        "I120",
+        "C3490",
+        "C4A0",
+        "C7A00",
+        "C8330",
+        "C7951",
+        "C800",
+        "C801",
+        "B20",
+        "B23",
+        "K7290",
+        "K766",
+        "I8500",
+    ],
+}
 GAS = {
     50821: [30, 400],
     50818: [20, 90],
@@ -114,7 +204,10 @@ class Fuzz:
             "admissions",
             {"subject_id": subject_id, "hadm_id": hadm_id, "admittime": begin - timedelta(hours=9)}
             | {"dischtime": begin + timedelta(days=9), "race": "WHITE", "hospital_expire_flag": int(died)}
-            | {"deathtime": begin + timedelta(days=9) if died else None, "admission_type": "EW"},
+            | {
+                "deathtime": begin + timedelta(days=9) if died else None,
+                "admission_type": "EW EMER." if subject_id % 4 else "ELECTIVE",
+            },
         )
         for number in range(1 + (subject_id % 3 == 0)):
             stay_id, intime = 1000 * subject_id + number, begin + timedelta(hours=100 * number)
@@ -124,6 +217,29 @@ class Fuzz:
             self._chart(keys, intime)
             self._treat(keys, intime)
             self._draw(keys, intime)
+            self._describe(keys, intime)
+
+    def _describe(self, keys: dict[str, int], intime: datetime) -> None:
+        """Rows of another stream of chance: services, diagnoses and the laboratory of first-day scores."""
+        chance = random.Random(keys["stay_id"])
+        lab = {name: keys[name] for name in ("subject_id", "hadm_id")}
+        for nth in range(3):
+            service = chance.choice(["SURG", "MED", "TSURG", "ORTHO"])
+            moved = {"transfertime": intime + timedelta(hours=13 * nth - 9), "curr_service": service}
+            self._add("services", lab | moved)
+        for _ in range(6):
+            version, codes = chance.choice(list(CODED.items()))
+            self._add("diagnoses_icd", lab | {"icd_version": version, "icd_code": chance.choice(codes)})
+        for nth in range(8):
+            time = intime + timedelta(minutes=chance.randrange(-600, 2000), seconds=nth)
+            for itemid, (low, high) in SCORED.items():
+                row = {
+                    "specimen_id": 10**9 + 100 * keys["stay_id"] + nth,
+                    "charttime": time,
+                    "storetime": time,
+                }
+                number = round(chance.uniform(low, high), 1)
+                self._add("labevents", lab | row | {"itemid": itemid, "valuenum": number})
 
     def _chart(self, keys: dict[str, int], intime: datetime) -> None:
         for itemid, values in CHARTED.items():
@@ -216,7 +332,7 @@ def load_fuzz(seed: int = 16) -> duckdb.DuckDBPyConnection:
     """A connection with the fuzzed tables under the names that `open_mimic` gives them."""
     connection = duckdb.connect()
     rows = Fuzz(seed).rows
-    for name, table in load_shipped(TablesSettings, "tables.yaml").tables.items():
+    for name, table in TABLES.items():
         columns = {column: [row.get(column) for row in rows.get(name, [])] for column in table.columns}
         connection.register("fuzzed", pa.table(columns))
         casts = ", ".join(f"CAST({column} AS {kind}) AS {column}" for column, kind in table.columns.items())
@@ -257,13 +373,13 @@ def main(folder: Path) -> duckdb.DuckDBPyConnection:
     connection = load_fuzz()
     for schema in ("mimiciv_hosp", "mimiciv_icu", "mimiciv_derived"):
         connection.execute(f"CREATE SCHEMA {schema}")
-    for name, table in load_shipped(TablesSettings, "tables.yaml").tables.items():
+    for name, table in TABLES.items():
         connection.execute(f"CREATE VIEW mimiciv_{table.folder}.{name} AS SELECT * FROM main.{name}")
     for name in OFFICIAL:
         connection.execute((folder / f"{name}.sql").read_text(encoding="utf-8"))
     theirs = digest(connection, "mimiciv_derived")
     GOLDEN.write_text(json.dumps(theirs, indent=1) + "\n", encoding="utf-8")
-    create_concepts(connection)
+    create_concepts(connection, FURTHER)
     ours = digest(connection)
     for name, columns in theirs.items():
         wrong = [column for column, value in columns.items() if ours[name][column] != value]

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlglot
 
-from ..made_up import TABLES
+from sepsis_cql.replay.mimic.raw_files import TableSettings
+
+from ..made_up import ALL_TABLES
 
 POSTGRES_TYPES = {"FLOAT": "FLOAT", "DOUBLE": "DOUBLE PRECISION", "VARCHAR": "VARCHAR(255)"}
 TIMESTAMPS = {
@@ -22,10 +24,19 @@ TIMESTAMPS = {
 }
 
 
-def create_tables() -> list[str]:
+def tables_of(root: Path) -> dict[str, TableSettings]:
+    """The tables a folder has."""
+    return {
+        name: table
+        for name, table in ALL_TABLES.tables.items()
+        if (root / table.folder / f"{name}.csv.gz").exists()
+    }
+
+
+def create_tables(root: Path) -> list[str]:
     """Statements of mimic-code's create.sql for the columns read: FLOAT is double there, times are cut short."""
     statements = [f"CREATE SCHEMA mimiciv_{folder};" for folder in ("hosp", "icu", "derived")]
-    for name, table in TABLES.tables.items():
+    for name, table in tables_of(root).items():
         kinds = POSTGRES_TYPES | {"TIMESTAMP": TIMESTAMPS.get(name, "TIMESTAMP")}
         columns = ", ".join(
             f"{column} {'CHAR(1)' if column == 'gender' else kinds.get(kind, kind)}"
@@ -39,12 +50,14 @@ def unpack(root: Path, folder: Path, name: str) -> Path:
     """Decompress a table into `folder`."""
     folder.mkdir(exist_ok=True)
     target = folder / f"{name}.csv"
-    target.write_bytes(gzip.decompress((root / TABLES.tables[name].folder / f"{name}.csv.gz").read_bytes()))
+    target.write_bytes(
+        gzip.decompress((root / ALL_TABLES.tables[name].folder / f"{name}.csv.gz").read_bytes())
+    )
     return target
 
 
 def nested_upper_case(root: Path, folder: Path) -> Path:
-    for name, table in TABLES.tables.items():
+    for name, table in tables_of(root).items():
         place = folder / "mimiciv" / "3.1" / table.folder.upper()
         place.mkdir(parents=True, exist_ok=True)
         unpack(root, place, name).rename(place / f"{name.upper()}.csv")
@@ -53,7 +66,7 @@ def nested_upper_case(root: Path, folder: Path) -> Path:
 
 def parquet_shards(root: Path, folder: Path) -> Path:
     """Three shards a table, of some tables in a folder of its name, with the numbers in double precision."""
-    for name, table in TABLES.tables.items():
+    for name, table in tables_of(root).items():
         place = folder / table.folder / (name if name.startswith("c") else "")
         place.mkdir(parents=True, exist_ok=True)
         columns = ", ".join(f"'{column}': '{kind}'" for column, kind in table.columns.items())
@@ -72,9 +85,9 @@ def duckdb_file(root: Path, folder: Path) -> Path:
     """A file as mimic-code's import script makes it, its rows in another order."""
     target = folder / "mimic4.db"
     with duckdb.connect(str(target)) as connection:
-        for statement in create_tables():
+        for statement in create_tables(root):
             connection.execute(re.sub(r"TIMESTAMP\(\d\)", "TIMESTAMP", statement))
-        for name, table in TABLES.tables.items():
+        for name, table in tables_of(root).items():
             file = unpack(root, folder, name)
             header, *lines = file.read_text().splitlines(keepends=True)
             random.Random(name).shuffle(lines)
@@ -90,9 +103,9 @@ def postgres_script(root: Path, folder: Path) -> str:
     loads = [
         f"\\copy mimiciv_{table.folder}.{name} FROM '{unpack(root, folder, name)}' "
         "DELIMITER ',' CSV HEADER NULL ''"
-        for name, table in TABLES.tables.items()
+        for name, table in tables_of(root).items()
     ]
-    return "\n".join([*create_tables(), *loads])
+    return "\n".join([*create_tables(root), *loads])
 
 
 def meds_events() -> str:
@@ -149,6 +162,12 @@ def meds_events() -> str:
             "outputevents",
         ),
         (
+            "subject_id, hadm_id, CAST(NULL AS TIMESTAMP)",
+            "'DIAGNOSIS//ICD//' || icd_version || '//' || icd_code",
+            "",
+            "diagnoses_icd",
+        ),
+        (
             "(SELECT min(subject_id) FROM patients) AS subject_id, starttime",
             "'PROCEDURE//START//' || itemid",
             "",
@@ -164,7 +183,7 @@ def meds_events() -> str:
 def meds_extract(root: Path, folder: Path) -> Path:
     """Two shards of events, and beside them the two tables that are not among them."""
     with duckdb.connect() as connection:
-        for name, table in TABLES.tables.items():
+        for name, table in tables_of(root).items():
             columns = ", ".join(f"'{column}': '{kind}'" for column, kind in table.columns.items())
             file = unpack(root, folder, name)
             connection.execute(

@@ -8,6 +8,7 @@ from sepsis_cql.replay.mimic.concepts import create_concepts
 from sepsis_cql.replay.mimic.tables import open_mimic
 from sepsis_cql.replay.report.clinical import clinical_tables
 from sepsis_cql.replay.report.notes import find_notes
+from sepsis_cql.replay.report.severity import DESCRIPTIONS, SCORES
 from sepsis_cql.replay.rows.buffers import state_matrix
 from sepsis_cql.replay.rows.make import make_rows
 from sepsis_cql.replay.settings import load_build_settings
@@ -16,8 +17,8 @@ from sepsis_cql.replay.settings import load_build_settings
 @pytest.fixture(scope="module")
 def connection(mimic_demo):
     """The demo's tables with all that a build reads of them."""
-    with open_mimic(mimic_demo, items=load_build_settings().items) as tables:
-        create_concepts(tables.connection)
+    with open_mimic(mimic_demo, items=load_build_settings().items, concepts=DESCRIPTIONS) as tables:
+        create_concepts(tables.connection, tables.concepts)
         yield tables.connection
 
 
@@ -118,6 +119,69 @@ def test_the_demo_is_described_without_small_counts(shipped):
     cells = [cell for rows in tables.actions.values() for row in rows for cell in row]
     assert "<10" in cells and not [cell for cell in cells if cell != "<10" and 0 < cell < 10]
     assert 0 < tables.partial_windows < 0.2
+
+
+def test_patients_are_described_by_the_scores_asked_for(shipped, connection):
+    features = load_build_settings().features
+    tables = clinical_tables(shipped, features, connection, DESCRIPTIONS)
+    for name, (column, key) in SCORES.items():
+        ids = ", ".join(map(str, shipped.stays[key].to_pylist()))
+        (median,) = connection.execute(
+            f"select median({column}) from {name} join icustays using ({key}) where stay_id in "
+            f"({', '.join(map(str, shipped.stays['stay_id'].to_pylist()))}) and {key} in ({ids})"
+        ).fetchall()[0]
+        assert tables.patients["all"].scores[name][1] == median
+    assert sum(tables.patients["all"].kidney_injury.values()) == pytest.approx(1, abs=0.3)
+    assert clinical_tables(shipped, features).patients["all"].scores == {}
+    for group, patients in tables.patients.items():
+        assert set(patients.scores.values()) == {None} or patients.episodes != "<10", group
+
+
+def test_what_is_unknown_is_told_for_each_era_and_hidden_of_few_patients(shipped):
+    tables = clinical_tables(shipped, load_build_settings().features)
+    eras = set(shipped.stays["era"].to_pylist())
+    assert eras <= set(tables.missing)
+    unknown = np.isnan(states(shipped, "lactate")).mean()
+    assert tables.missing["all"]["lactate"].unknown == pytest.approx(unknown, abs=0.1)  # steps of 10 in 50
+    assert tables.missing["all"]["heart_rate"].not_measured is None
+    for era in eras:
+        is_shown = tables.patients[era].episodes != "<10"
+        assert (tables.missing[era]["lactate"].unknown is not None) == is_shown
+
+
+def test_shock_is_looked_for_as_long_as_the_setting_says(rows_of):
+    counts = [sum(rows_of(shock_hours=hours).stays["in_septic_shock"].to_pylist()) for hours in (1, 24, 72)]
+    assert counts == sorted(counts) and counts[0] < counts[-1]
+
+
+def test_urine_of_a_window_partly_before_the_icu_is_missing_scaled_or_as_charted(shipped, rows_of):
+    hours = column(shipped, "window_hours")
+    missing, charted, scaled = (
+        states(rows, "urine_output_4h")
+        for rows in (
+            shipped,
+            rows_of(partial_window_urine="as_charted"),
+            rows_of(partial_window_urine="scaled"),
+        )
+    )
+    partial = hours < 4
+    assert np.isnan(missing[partial]).all() and not np.isnan(charted[partial]).all()
+    assert scaled[partial] == pytest.approx(charted[partial] * 4 / hours[partial], rel=1e-4, nan_ok=True)
+    assert np.array_equal(charted[~partial], scaled[~partial], equal_nan=True)
+    assert np.array_equal(charted[~partial], missing[~partial], equal_nan=True)
+
+
+def test_each_onset_rule_takes_its_time(rows_of):
+    onsets = {}
+    for rule in ("sofa_time", "suspected_infection_time", "min", "max"):
+        stays = rows_of(onset_rule=rule, one_stay_per_patient=False, minimum_steps=1).stays.to_pandas()
+        onsets[rule] = stays.set_index("stay_id")["onset_time"]
+    both = onsets["sofa_time"].index.intersection(onsets["suspected_infection_time"].index)
+    both = both.intersection(onsets["min"].index).intersection(onsets["max"].index)
+    first, second = onsets["sofa_time"][both], onsets["suspected_infection_time"][both]
+    assert (first < second).any() and (first > second).any()
+    assert (onsets["min"][both] == np.minimum(first, second)).all()
+    assert (onsets["max"][both] == np.maximum(first, second)).all()
 
 
 def test_unread_vasopressors_other_units_and_missing_text_are_warned_of(connection, rows_of):

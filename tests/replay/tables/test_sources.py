@@ -2,6 +2,7 @@
 
 import io
 import random
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from sepsis_cql.commands import app as cli
 from sepsis_cql.common.errors import TableError
 from sepsis_cql.replay.build import build_replay
+from sepsis_cql.replay.mimic.concepts import create_concepts
 from sepsis_cql.replay.mimic.sources.registry import find_kind, name_place
 from sepsis_cql.replay.mimic.tables import open_mimic
 from sepsis_cql.replay.rows.splits import SPLITS
@@ -32,6 +34,7 @@ def root(tmp_path_factory):
             made_up.output(stay_id, 226559, rng.random() * 90, hour)
         made_up.chart(stay_id, HEART_RATE, 91.3, 2.5, value='said "91,3"', valueuom="")
         made_up.chart(stay_id, HEART_RATE, 92.1, 2.5, value="")
+        made_up.diagnose(stay_id, *(("I50", 10) if subject_id % 2 else ("0700", 9)), service="CSURG")
     return made_up.write(tmp_path_factory.mktemp("rows") / "mimic")
 
 
@@ -118,6 +121,33 @@ def test_concepts_of_every_place_agree(postgres_url, root, tmp_path, monkeypatch
     assert run_cli(monkeypatch, "concepts", "--mimic", postgres_url, "--out", reference) == 0
     location = places.duckdb_file(root, tmp_path)
     assert run_cli(monkeypatch, "agree", "--mimic", location, "--reference", reference) == 0
+
+
+def severity_of(location):
+    with open_mimic(location, concepts=["charlson"]) as mimic:
+        create_concepts(mimic.connection, mimic.concepts)
+        return mimic.connection.execute("FROM charlson ORDER BY hadm_id").fetchall()
+
+
+def test_diagnoses_are_read_from_events_and_servers_where_a_concept_asks(root, bigquery, tmp_path):
+    found = severity_of(root)
+    assert {row[-1] for row in found} == {1, 2}  # a heart failure in every second patient, and 59 years
+    assert severity_of(places.meds_extract(root, tmp_path / "meds")) == found
+    assert severity_of(f"{BIGQUERY}?most_gib=99") == found
+
+
+@pytest.mark.parametrize("place", [places.duckdb_file, places.meds_extract, lambda root, _: root])
+def test_a_concept_whose_table_is_not_there_is_refused_by_name(root, place, tmp_path):
+    poorer = tmp_path / "poorer"
+    shutil.copytree(root, poorer)
+    (poorer / "hosp/services.csv.gz").unlink()
+    (tmp_path / "place").mkdir()
+    location = place(poorer, tmp_path / "place")
+    with pytest.raises(TableError, match="concept oasis needs the table services"):
+        open_mimic(location, concepts=["charlson", "oasis"])
+    with open_mimic(location, concepts=None) as mimic:
+        assert {"charlson", "kdigo_stages"} <= set(mimic.concepts)
+        assert not {"oasis", "sapsii"} & set(mimic.concepts)
 
 
 def test_postgresql_without_a_table_names_it(postgres, tmp_path):
