@@ -32,6 +32,7 @@ MODULES = {
     "push": "publish",
     "verify": "publish",
     "import-checkpoint": "checkpoints",
+    "report": "report",
     "runs": "runs",
     "doctor": "doctor",
 }
