@@ -88,11 +88,7 @@ def parse_checkpoint(content: bytes, file: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is damaged, too large once unpacked, asks for code, or has another layout.
     """
-    _check_archive(content, file)
-    try:
-        values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except DAMAGE as error:
-        raise CheckpointError(f"{file}: not an intact checkpoint ({error}).") from error
+    values = load_archive(content, file)
     found = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
     if found != sorted(KEYS):
         raise CheckpointError(f"{file}: holds {found}, expected {sorted(KEYS)}.")
@@ -105,6 +101,19 @@ def parse_checkpoint(content: bytes, file: Path) -> dict[str, Any]:
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{file}: model_state_dict holds something other than tensors.")
     return {**values, "model_state_dict": state}
+
+
+def load_archive(content: bytes, file: Path) -> Any:
+    """Return what a torch archive holds, which is tensors in dictionaries; nothing of the file is executed.
+
+    Raises:
+        CheckpointError: the archive is damaged, too large once unpacked, or asks for code.
+    """
+    _check_archive(content, file)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        raise CheckpointError(f"{file}: not an intact checkpoint ({error}).") from error
 
 
 def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:

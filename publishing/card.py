@@ -1,6 +1,7 @@
 """README.md, the model card, and docs/results.md, its long tables: a pure function of card.yaml and the evidence."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def load_facts(package: Path) -> dict[str, Any]:
     return _collect(records, [file.stem for file in (package / "model" / "figures").glob("*.png")])
 
 
-def _render(name: str, facts: dict[str, Any]) -> str:
+@cache  # compiled once for all pages of a process
+def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("sepsis_cql.publishing"),
         undefined=StrictUndefined,
@@ -150,7 +152,11 @@ def _render(name: str, facts: dict[str, Any]) -> str:
     environment.filters |= {"estimate": say_estimate, "difference": say_difference, "bias": find_bias}
     environment.filters |= {"number": say_number, "truth": say_truth, "score": say_score, "size": say_size}
     environment.filters |= {"published": say_published}
-    body = environment.get_template(TEMPLATES[name]).render(**facts)
+    return environment
+
+
+def _render(name: str, facts: dict[str, Any]) -> str:
+    body = _templates().get_template(TEMPLATES[name]).render(**facts)
     return f"---\n{_metadata(facts)}\n---\n\n{body}" if name == README else body
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def read_records(files: Mapping[str, bytes]) -> Records:
     build = _read(files, "build", PublishedBuild)
     training = _read(files, "training", PublishedTraining)
     evaluation = _read(files, "evaluation", PublishedEvaluation)
-    if dump_record(reduce_evaluation(evaluation)) != files[RECORDS["evaluation"]]:
+    if not _is_reduced(files[RECORDS["evaluation"]]):
         raise PublishingError(f"{RECORDS['evaluation']}: shows more than is published of an evaluation")
     study = _read(files, "study", PublishedStudy) if RECORDS["study"] in files else None
     if study is not None and reduce_study(study) != study:
@@ -223,6 +224,11 @@ def feature_rows() -> list[tuple[str, str]]:
     return [(name, feature.unit) for name, feature in features.items()]
 
 
+@lru_cache(maxsize=16)
+def _is_reduced(evaluation: bytes) -> bool:
+    return dump_record(reduce_evaluation(read_document(PublishedEvaluation, evaluation))) == evaluation
+
+
 def _check_membership(records: Records) -> None:
     if why := refusal(records.membership, records.build.source.name):
         raise PublishingError(f"{WEIGHTS}: {why}.")
@@ -249,7 +255,7 @@ def _read(files: Mapping[str, bytes], name: str, model: type[Any]) -> Any:
     if path not in files:
         raise PublishingError(f"{path}: not found; expected what `sepsis-cql export` writes")
     try:
-        return read_document(model, files[path])
+        return read_document(model, files[path])  # type: ignore[arg-type]  # classes are hashable
     except PublishingError as error:
         raise PublishingError(f"{path}: {error}") from None
 

@@ -20,7 +20,7 @@ MEMORY_GIB = 8.0  # what building a replay of MIMIC-IV asks for
 REQUIRED = ("torch", "transformers", "safetensors", "duckdb", "pyarrow", "pandas", "numpy", "scikit-learn")
 OPTIONAL = {
     "ray": "sweep --engine ray",
-    "d3rlpy": "evaluate --policy FILE.d3 and benchmarks",
+    "d3rlpy": "replays for it (`to_d3rlpy`) and benchmarks",
     "icu-sepsis": "calibrate",
 }
 

@@ -5,7 +5,8 @@ clinicians' policy. It is Markov and tabular by construction, which real patient
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
@@ -45,23 +46,28 @@ class TabularIcu:
 
     @cached_property
     def optimal_q(self) -> np.ndarray:
-        """(S, A) values of acting optimally, by value iteration."""
-        q_values = np.zeros(self.expected_reward.shape)
-        for _ in range(2000):
-            following = self.transition @ q_values.max(axis=1)
-            updated = (self.expected_reward + self.gamma * following) * ~self.terminal[:, None]
-            if np.abs(updated - q_values).max() < 1e-10:
-                break
-            q_values = updated
-        return q_values
+        """(S, A) values of acting optimally, by policy iteration."""
+        action = np.zeros(len(self.initial), dtype=np.int64)
+        while True:
+            q_values = self._q_of(np.eye(self.expected_reward.shape[1])[action])
+            held = np.take_along_axis(q_values, action[:, None], axis=1)[:, 0]
+            is_better = q_values.max(axis=1) > held + 1e-10  # a tie keeps the action, so that this ends
+            if not is_better.any():
+                return q_values
+            action = np.where(is_better, q_values.argmax(axis=1), action)
 
     def true_value(self, policy: np.ndarray) -> float:
         """Return the exact value of (S, A) action probabilities from the initial states."""
+        return float(self.initial @ (policy * self._q_of(policy)).sum(axis=1))
+
+    def _q_of(self, policy: np.ndarray) -> np.ndarray:
+        """(S, A) exact values of one action, then (S, A) action probabilities."""
         live = ~self.terminal
         chain = np.einsum("ij,ijk->ik", policy, self.transition)[np.ix_(live, live)]
         reward = (policy * self.expected_reward).sum(axis=1)[live]
-        values = np.linalg.solve(np.eye(live.sum()) - self.gamma * chain, reward)
-        return float(self.initial[live] @ values)
+        values = np.zeros(len(live))
+        values[live] = np.linalg.solve(np.eye(live.sum()) - self.gamma * chain, reward)
+        return (self.expected_reward + self.gamma * (self.transition @ values)) * live[:, None]
 
     def state_index(self, states: np.ndarray) -> np.ndarray:
         """Return the (n,) row of `features` that each (n, d) non-terminal state is."""
@@ -117,11 +123,7 @@ def load_icu_sepsis(gamma: float, terminal_reward: float) -> TabularIcu:
     Raises:
         EvaluationError: the package is not installed.
     """
-    try:
-        from icu_sepsis.envs.sepsis import ICUSepsisEnv
-    except ImportError as error:
-        raise EvaluationError("ICU-Sepsis is not installed. Run `pip install icu-sepsis==2.0.1`.") from error
-    tables = ICUSepsisEnv()
+    tables = _open_tables()
     transition = np.asarray(tables.dynamics["tx_mat"], dtype=np.float64)
     centers = np.asarray(tables.state_cluster_centers)
     scale = np.where(centers.std(axis=0) > 0, centers.std(axis=0), 1.0)
@@ -136,6 +138,15 @@ def load_icu_sepsis(gamma: float, terminal_reward: float) -> TabularIcu:
         terminal=np.isin(np.arange(len(transition)), (DEATH, SURVIVAL, ABSORBED)),
         gamma=gamma,
     )
+
+
+@cache
+def _open_tables() -> Any:
+    try:
+        from icu_sepsis.envs.sepsis import ICUSepsisEnv
+    except ImportError as error:
+        raise EvaluationError("ICU-Sepsis is not installed. Run `pip install icu-sepsis==2.0.1`.") from error
+    return ICUSepsisEnv()
 
 
 def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> np.ndarray:

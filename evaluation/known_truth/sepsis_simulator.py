@@ -7,9 +7,10 @@ all of it and prefer what is worth more. Where glucose and diabetes are withheld
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 from sepsis_cql.replay.transitions import Transitions
@@ -78,20 +79,10 @@ class SepsisSimulator:
         """(S,) whether an episode ends there."""
         return self.is_home | (self.abnormal >= FATAL)
 
-    @cached_property
+    @property
     def transition(self) -> np.ndarray:
         """(S, 8, S) probabilities."""
-        found = np.zeros((N_STATES, len(TREATMENTS), N_STATES), dtype=np.float32)
-        for state, levels in enumerate(STATES):
-            for action, treatment in enumerate(TREATMENTS):
-                row = np.zeros(SHAPE)
-                vitals = np.multiply.outer(
-                    np.multiply.outer(*_moves(levels, treatment)[:2]),
-                    np.multiply.outer(*_moves(levels, treatment)[2:]),
-                )
-                row[:, :, :, :, levels[4], treatment[0], treatment[1], treatment[2]] = vitals
-                found[state, action] = row.ravel()
-        return found
+        return _transition()
 
     @cached_property
     def initial(self) -> np.ndarray:
@@ -109,7 +100,7 @@ class SepsisSimulator:
         """(S, 8) values of acting optimally on everything, without an end after 20 steps."""
         values, settled = np.zeros(N_STATES), False
         while not settled:
-            q_values = self.transition @ (self.reward + self.gamma * values * ~self.terminal)
+            q_values = _expect(self.reward + self.gamma * values * ~self.terminal)
             settled = bool(np.abs(q_values.max(axis=1) - values).max() < 1e-4)
             values = q_values.max(axis=1)
         return np.asarray(q_values)
@@ -162,7 +153,7 @@ class SepsisSimulator:
         values = np.zeros(N_STATES)
         for _ in range(HORIZON):
             following = self.reward + self.gamma * values * ~self.terminal
-            values = (policy * (self.transition @ following)).sum(axis=1)
+            values = (policy * _expect(following)).sum(axis=1)
         return float(self.initial @ values)
 
     def simulate(self, n_episodes: int, seed: int) -> Transitions:
@@ -210,6 +201,29 @@ class SepsisSimulator:
         shape = [SHAPE[column] for column in self._charted[:-1]]
         columns = [states[:, [i]] == np.arange(1, size) for i, size in enumerate(shape)]
         return np.concatenate([*columns, states[:, -1:] / HORIZON], axis=1).astype(np.float32)
+
+
+@cache
+def _transition() -> np.ndarray:
+    """(S, 8, S) probabilities, the same for every simulator."""
+    found = np.zeros((N_STATES, len(TREATMENTS), *SHAPE), dtype=np.float32)
+    for state, levels in enumerate(STATES):
+        for action, treatment in enumerate(TREATMENTS):
+            rate, pressure, oxygen, glucose = _moves(levels, treatment)
+            vitals = np.multiply.outer(np.multiply.outer(rate, pressure), np.multiply.outer(oxygen, glucose))
+            found[state, action, ..., levels[4], treatment[0], treatment[1], treatment[2]] = vitals
+    return found.reshape(N_STATES, len(TREATMENTS), N_STATES)
+
+
+@cache
+def _sparse_transition() -> csr_array:
+    """(S * 8, S) the same, of which one entry in fifty is positive."""
+    return csr_array(_transition().reshape(-1, N_STATES).astype(np.float64))
+
+
+def _expect(values: np.ndarray) -> np.ndarray:
+    """(S, 8) mean of (S,) values where an action leads."""
+    return np.asarray(_sparse_transition() @ values).reshape(N_STATES, -1)
 
 
 def _moves(levels: np.ndarray, treatment: np.ndarray) -> tuple[np.ndarray, ...]:

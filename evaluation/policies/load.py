@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
+from sepsis_cql.checkpoints.d3rlpy_file import read_d3
 from sepsis_cql.checkpoints.hub_package import WEIGHTS, load_package
 from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
 from sepsis_cql.common.errors import EvaluationError
@@ -230,29 +231,21 @@ def _load_function(spec: str) -> LoadedPolicy:
 
 
 def _load_d3rlpy(path: Path) -> LoadedPolicy:
-    """Load a model trained on what `replay.interop.exports.to_d3rlpy` gives; d3rlpy unpickles: open your own only."""
-    try:
-        import d3rlpy
-    except ImportError as error:
-        raise EvaluationError(
-            f"{path}: needs d3rlpy. Run `pip install d3rlpy==2.8.1` in an environment of its own."
-        ) from error
-    if not path.is_file():
-        raise EvaluationError(f"{path}: not found. Expected a model saved by d3rlpy's `save`.")
-    try:
-        learner = d3rlpy.load_learnable(str(path))
-    except Exception as error:  # whatever unpickling raises
-        raise EvaluationError(
-            f"{path}: d3rlpy cannot read it ({type(error).__name__}). Expected a model saved by its `save`."
-        ) from error
+    """Load a policy trained on what `replay.interop.exports.to_d3rlpy` gives."""
+    policy, sha256 = read_d3(path), sha256_file(path)
 
-    def values(states: np.ndarray) -> np.ndarray:
-        taken = [np.full(len(states), action) for action in range(N_ACTIONS)]
-        return np.stack([learner.predict_value(states, action) for action in taken], axis=1)
+    def outputs(states: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(np.array(states, dtype=np.float32))
+        return torch.cat([policy.outputs(part) for part in tensor.split(BATCH)]).numpy()
 
-    facts = record.Policy(name=path.name, kind="d3rlpy", weights_sha256=sha256_file(path))
-    sha256 = sha256_file(path)
-    return LoadedPolicy(facts, values, None, None, takes_normalized=True, identify=lambda: sha256)
+    return LoadedPolicy(
+        facts=record.Policy(name=path.name, kind="d3rlpy", weights_sha256=sha256),
+        network=outputs if policy.critics else None,
+        function=None if policy.critics else lambda states: softmax(outputs(states), axis=1),
+        state_names=None,
+        takes_normalized=True,
+        identify=lambda: sha256,
+    )
 
 
 def _sha256_source(function: States, name: str) -> str:

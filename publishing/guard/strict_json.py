@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from sepsis_cql.common.strict import Record
 DEEPEST = 12
 LARGEST = 1 << 20  # bytes
 LONGEST_NUMBER = 25  # characters
+BRACKET = re.compile(rb"[][{}]")
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -49,6 +51,7 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("not JSON") from error
 
 
+@lru_cache(maxsize=16)  # an export is read before it is written, before it goes up and when it has come down
 def read_document(model: type[RecordT], content: bytes) -> RecordT:
     """Read a published document into its closed model, and require the very bytes that we would write of it.
 
@@ -75,8 +78,8 @@ def _describe(error: ValidationError, model: type[Record]) -> str:
 
 def _check_depth(content: bytes) -> None:
     depth = 0
-    for byte in STRING.sub(b"", content):
-        depth += (byte in b"[{") - (byte in b"]}")
+    for bracket in BRACKET.findall(STRING.sub(b"", content)):
+        depth += 1 if bracket in b"[{" else -1
         if depth > DEEPEST:
             raise ValueError("nested too deeply")
 

@@ -96,7 +96,7 @@ def test_test_split_is_counted_and_a_second_policy_needs_a_reason(run, policy, d
         ("name/repository", "revision"),
         ("no_such_module:act", "cannot be imported"),
         ("math:pi", "expected a function"),
-        ("model.d3", "d3"),
+        ("model.d3", "not found"),
     ],
 )
 def test_what_is_no_policy_is_refused_by_name(spec, message):
