@@ -73,7 +73,7 @@ def evaluate(
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import check_validation, enter_test_split
+    from sepsis_cql.evaluation.test_split import check_validation, enter_test_split, ledger_of
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
@@ -101,6 +101,8 @@ def evaluate(
             test_split_uses=uses,
             report=work,
         )
+        if uses is not None:
+            found = found.model_copy(update={"ledger": ledger_of(opened, ledger)})
         write_evaluation(found, directory)
     print_metrics(out, wide=wide)
     console.print(escape(str(out)))

@@ -18,6 +18,8 @@ SHIPPED = ROOT / "configs"
 LARGEST_YAML = 2**20  # bytes; the largest shipped file has a hundredth of it
 DEEPEST_YAML = 100  # of one collection in another; libyaml's composer has no bound of its own and would crash
 MOST_FIELDS, LONGEST_FOUND = 5, 80  # of an error message
+FIELD = re.compile(r"[A-Za-z_]{1,40}|[0-9]{1,4}")  # a name, or a place in a list
+KINDS = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a fact"}
 
 
 class Record(BaseModel):
@@ -198,15 +200,22 @@ def read_record(model: type[RecordT], file: Path, *, expected: str) -> RecordT:
     try:
         return model.model_validate(read_json(file, expected=expected), strict=False)
     except ValidationError as error:
-        raise SepsisCQLError(f"{file}: {explain(error)}. Expected {expected}.") from error
+        raise SepsisCQLError(f"{file}: {explain(error, quotes=False)}. Expected {expected}.") from error
 
 
-def explain(error: ValidationError) -> str:
-    """Return one line for the fields that are wrong, five at most: name, what is wrong, the start of what was found."""
+def explain(error: ValidationError, *, quotes: bool = True) -> str:
+    """Return one line for the fields that are wrong, five at most: name, what is wrong, the start of what was found.
+
+    Args:
+        error: of a model.
+        quotes: whether to repeat values and names that were found. A user's settings are the user's own words; a record
+            may hold what does not belong there, and then only its kind is said.
+    """
     parts = []
     for item in error.errors()[:MOST_FIELDS]:
-        field = ".".join(str(part) for part in item["loc"]) or "(whole file)"
-        parts.append(f"{field}: {item['msg']} (found {_shorten(repr(item['input']))})")
+        names = [str(part) if quotes or FIELD.fullmatch(str(part)) else "…" for part in item["loc"]]
+        found = repr(item["input"]) if quotes else KINDS.get(type(item["input"]), "nothing")
+        parts.append(f"{'.'.join(names) or '(whole file)'}: {item['msg']} (found {_shorten(found)})")
     if (more := error.error_count() - MOST_FIELDS) > 0:
         parts.append(f"and {more} more")
     return "; ".join(parts)

@@ -16,6 +16,7 @@ from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior
 from sepsis_cql.evaluation.report.record import Diagnostics
 from sepsis_cql.replay.records import DoseGrid, Source
+from sepsis_cql.training.sweep.memory import LedgerHead
 
 RECORD = "evaluation.json"
 Label = Literal["better than clinicians", "not better than clinicians", "cannot be identified"]
@@ -119,7 +120,7 @@ class Evaluation(Record):
     """Contents of `evaluation.json`; under the published protocol alone there are no policies and no diagnostics.
 
     `bound` is the largest attainable absolute return; `action_grid` holds the dose edges of the 25 actions, which older
-    records lack.
+    records lack; `ledger` says where the ledger of test splits stood when credentialed episodes of one were scored.
     """
 
     policy: Policy
@@ -138,6 +139,7 @@ class Evaluation(Record):
     verdict: Verdict
     versions: dict[str, str | None]
     action_grid: DoseGrid | None = Field(default=None, exclude_if=lambda grid: grid is None)
+    ledger: LedgerHead | None = Field(default=None, exclude_if=lambda ledger: ledger is None)
 
 
 def load_evaluation(directory: Path) -> Evaluation:

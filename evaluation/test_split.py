@@ -12,7 +12,8 @@ from sepsis_cql.evaluation.policies.load import LoadedPolicy
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.records import CREDENTIALED
 from sepsis_cql.replay.transitions import Transitions
-from sepsis_cql.training.sweep.ledger import count_test_uses, default_ledger, open_test_split
+from sepsis_cql.training.sweep.ledger import count_test_uses, default_ledger, head_of_ledger, open_test_split
+from sepsis_cql.training.sweep.memory import LedgerHead
 from sepsis_cql.training.sweep.selection import require_selected
 
 MOST_SHARED = 0.5  # of validation's episodes; equal short episodes may happen by chance
@@ -65,8 +66,13 @@ def note_test_split(
     is_remembered = (
         replay.source.name in CREDENTIALED
     )  # who repeats a simulated run looks at nothing held back
-    open_test_split(ledger, policy_sha256, split, again, why, is_remembered=is_remembered)
+    open_test_split(ledger, policy_sha256, split, again, why, is_remembered=is_remembered, replay=replay.path)
     return count_test_uses(ledger, split)
+
+
+def ledger_of(replay: Replay, ledger: Path | None) -> LedgerHead | None:
+    """Return where the ledger stands, for the record of an evaluation; None for open records."""
+    return head_of_ledger(ledger or default_ledger()) if replay.source.name in CREDENTIALED else None
 
 
 def check_validation(replay: Replay) -> None:

@@ -97,7 +97,8 @@ def _metrics(directory: Path, replay: Replay | None, use: TestUse) -> Comparison
         if refusal := _enter_test_split(directory, replay, recorded, use):
             return Comparison(METRICS, "not checked", refusal)
         found = _evaluate(directory, replay, recorded)
-        return _compare(METRICS, [Problem("", text) for text in metric_differences(recorded, found)])
+        problems = [Problem("", text) for text in metric_differences(recorded, found)]
+        return _compare(METRICS, problems, _say_ledger(recorded, use.ledger))
     except SepsisCQLError as error:
         return Comparison(METRICS, "differs", str(error))
 
@@ -115,6 +116,18 @@ def _enter_test_split(directory: Path, replay: Replay, recorded: Evaluation, use
     except SepsisCQLError as error:
         return str(error)
     return ""
+
+
+def _say_ledger(recorded: Evaluation, ledger: Path | None) -> str:
+    """Say where the ledger here is not the one that the evaluation was entered into, as on another machine."""
+    from sepsis_cql.training.sweep.ledger import default_ledger, holds
+
+    stood = recorded.ledger
+    if stood is None or holds(ledger or default_ledger(), stood):
+        return ""
+    return (
+        f"entry {stood.entries} ({stood.head[:12]}) of the ledger it was scored by is not in the ledger here"
+    )
 
 
 def _evaluate(directory: Path, replay: Replay, recorded: Evaluation) -> Evaluation:

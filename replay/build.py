@@ -1,5 +1,6 @@
 """MIMIC-IV tables to a replay directory: the only module here that writes rows."""
 
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from sepsis_cql.common.provenance import code_sha256, git_commit, package_versions
 from sepsis_cql.common.storage import new_directory, sha256_json, write_json
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.replay.directory import PROVENANCE, STATISTICS, write_private_marks, write_rows
+from sepsis_cql.replay.directory import PROVENANCE, STATISTICS, TEST_USES, write_private_marks, write_rows
 from sepsis_cql.replay.mimic.concepts import create_concepts
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.sources.registry import list_inputs
@@ -91,6 +92,8 @@ def build_replay(
             announce("report", "")
             report = build_report(tables, rows, fingerprint, settings)
             write_private_marks(directory)
+            for seen in Path(out).glob(f"{TEST_USES}*.json"):  # who saw its test split outlives the replay
+                shutil.copyfile(seen, directory / seen.name)
             write_rows(directory, rows)
             write_report(directory, report)
             card = render_dataset_card(report, rows.buffers["train"].column_names, settings.replay.step_hours)

@@ -24,6 +24,7 @@ from sepsis_cql.replay.transitions import (
 
 PRIVATE_MARK = ".private-replay"
 PROVENANCE, STATISTICS, STAYS = "provenance.json", "statistics.json", "stays.parquet"
+TEST_USES = "test-split-"  # how the names of files begin that remember who saw a test split
 STEP_COLUMNS = ["stay_id", "step_index", "sofa", "is_ventilated"]
 STAY_COLUMNS = ["stay_id", "age", "gender", "race", "first_careunit"]
 EXPECTED = "a directory written by `sepsis-cql build`"

@@ -228,6 +228,8 @@ class PublishedEvaluation(record.Evaluation):
         first = self.policies[0].verdict if self.policies else say_verdict(None, self.verdict.label, ())
         if self.verdict != first:
             raise ValueError("another verdict than that of its policy")
+        if self.ledger is not None and not self.test_split_uses:
+            raise ValueError("a ledger of a split that was not used")
         return self
 
 

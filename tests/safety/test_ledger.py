@@ -2,27 +2,35 @@
 
 import json
 import multiprocessing
+import shutil
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, TrainingError
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.evaluation.policies.load import load_policy
-from sepsis_cql.evaluation.test_split import check_validation, note_test_split, sha256_split
+from sepsis_cql.evaluation.record import load_evaluation
+from sepsis_cql.evaluation.test_split import check_validation, ledger_of, note_test_split, sha256_split
+from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.publishing.verify import _say_ledger
+from sepsis_cql.replay.directory import TEST_USES
 from sepsis_cql.replay.records import Source
 from sepsis_cql.tests.training.made_up import make_transitions
+from sepsis_cql.training.sweep import memory
 from sepsis_cql.training.sweep.ledger import (
     HEAD,
     LEDGER,
     NOTHING,
     count_test_uses,
     default_ledger,
+    holds,
     open_test_split,
     read_ledger,
 )
@@ -167,7 +175,7 @@ class MadeUpReplay:
 
     validation: object
     test: object
-    path: Path = Path("replay")
+    path: Path = Path("nowhere")
     provenance: object = "made up"
     source: Source = MIMIC
 
@@ -241,6 +249,72 @@ def test_a_ledger_that_was_removed_or_begun_elsewhere_is_noticed(tmp_path, home)
     assert note_test_split(B, replay, again=False, why=None, ledger=tmp_path) == 2
     other = replace(replay, test=make_transitions(seed=3))
     assert note_test_split(B, other, again=False, why=None, ledger=tmp_path / "new") == 1
+
+
+@pytest.fixture
+def scored(tmp_path, home):
+    """A replay that remembers one scoring, of which the user's own directory no longer knows."""
+    (tmp_path / "replay").mkdir()
+    replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1), tmp_path / "replay")
+    note_test_split(A, replay, again=False, why=None)
+    home.rename(tmp_path / "removed")
+    return replay
+
+
+def test_a_removed_directory_of_the_user_is_noticed_by_the_replay(scored, tmp_path, home):
+    with pytest.raises(TrainingError, match=r"found 0 uses .* expected the 1 .*replay/test-split-"):
+        note_test_split(B, scored, again=False, why=None)
+    shutil.copytree(tmp_path / "removed", home, dirs_exist_ok=True)
+    assert note_test_split(B, scored, again=True, why="a better reward") == 2
+
+
+def test_a_ledger_begun_anew_with_as_many_uses_is_noticed(scored, tmp_path, monkeypatch):
+    fresh = replace(scored, path=tmp_path / "a fresh copy elsewhere")
+    assert note_test_split(B, fresh, again=False, why=None) == 1  # this cannot be noticed
+    with pytest.raises(TrainingError, match="found another entry 1, expected"):
+        note_test_split(B, scored, again=False, why=None)
+
+
+def test_a_replay_that_cannot_be_written_is_no_obstacle(scored, tmp_path, monkeypatch):
+    def refuse(path, value, write=memory.write_json):
+        if "seen-test-splits" not in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        write(path, value)
+
+    for file in scored.path.iterdir():
+        file.unlink()
+    monkeypatch.setattr(memory, "write_json", refuse)
+    assert note_test_split(A, scored, again=False, why=None) == 1
+    assert list(scored.path.iterdir()) == []
+
+
+def test_building_a_replay_again_keeps_what_it_remembers(copy):
+    from sepsis_cql.replay.build import build_replay
+    from sepsis_cql.replay.settings import load_build_settings
+
+    name = f"{TEST_USES}{'c' * 16}.json"
+    (copy / "replay" / name).write_text("{}")
+    build_replay(copy / "mimic", copy / "replay", load_build_settings(), force=True)
+    assert (copy / "replay" / name).read_text() == "{}"
+
+
+def test_an_evaluation_says_where_the_ledger_stood(scored, tmp_path):
+    replay = replace(scored, path=tmp_path / "elsewhere")
+    note_test_split(A, replay, again=False, why=None)
+    note_test_split(A, replay, again=False, why=None)
+    stood = ledger_of(replay, None)
+    assert (stood.entries, stood.head) == (2, read_ledger(default_ledger())[-1].sha256)
+    simulated = replace(replay, source=Source(name="synthetic", version="1"))
+    assert ledger_of(simulated, None) is None
+    assert holds(default_ledger(), stood) and not holds(tmp_path / "new", stood)
+    found = load_evaluation(ROOT / "model" / "evidence")
+    recorded = found.model_copy(update={"ledger": stood, "test_split_uses": 1})
+    assert reduce_evaluation(recorded).ledger == stood
+    assert _say_ledger(recorded, None) == ""
+    assert _say_ledger(recorded, tmp_path / "new").startswith("entry 2 (")
+    with pytest.raises(ValidationError, match="a split that was not used"):
+        reduce_evaluation(recorded.model_copy(update={"test_split_uses": None}))
+    assert "ledger" not in reduce_evaluation(found).model_dump()
 
 
 def test_a_simulated_run_may_begin_a_ledger_of_its_own(tmp_path):

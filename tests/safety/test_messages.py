@@ -1,10 +1,14 @@
 """Messages never show a cell of a patients' table, whatever the database engine would say."""
 
+import json
+
 import duckdb
 import pytest
 
 from sepsis_cql.common import storage
-from sepsis_cql.common.errors import TableError
+from sepsis_cql.common.errors import SepsisCQLError, TableError
+from sepsis_cql.common.strict import read_record
+from sepsis_cql.replay.records import Simulation
 from sepsis_cql.replay.report.agreement import compare_concepts
 from sepsis_cql.replay.report.official import load_official_concepts
 
@@ -30,6 +34,17 @@ def test_a_reference_that_is_no_parquet_file_is_refused_without_its_text(tmp_pat
     with pytest.raises(TableError, match=r"age\.parquet.*not a readable parquet file") as refused:
         compare_concepts(duckdb.connect(), tmp_path)
     assert CELL not in str(refused.value)
+
+
+@pytest.mark.parametrize("planted", [CELL, [CELL], {CELL: 71}, 10000032])
+@pytest.mark.parametrize("place", ["value", "field", "key"])
+def test_a_record_that_holds_what_does_not_belong_there_is_refused_without_it(tmp_path, planted, place):
+    stored = {"parameters": {}, "simulator": "1", "patients": 60, "seed": 7, "settings": {}}
+    stored |= {"value": {"seed": [planted]}, "field": {"note": planted}, "key": {str(planted): 1}}[place]
+    (tmp_path / "SYNTHETIC.json").write_text(json.dumps(stored))
+    with pytest.raises(SepsisCQLError, match=r"SYNTHETIC\.json") as refused:
+        read_record(Simulation, tmp_path / "SYNTHETIC.json", expected="a mark")
+    assert not any(word in str(refused.value) for word in ("Jane", "10000032", "71"))
 
 
 @pytest.mark.parametrize(

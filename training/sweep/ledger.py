@@ -2,9 +2,11 @@
 
 It lies in a directory of the user's own, so that building a replay anew forgets nothing. Each entry holds the hash of
 the one before it, and `test_splits.head` that of the last one: an entry that was edited, moved or cut off is noticed.
-For credentialed records this user's own directory besides remembers, for each test split, how many uses the fullest
-ledger had: a ledger whose two files were removed, or another one that begins anew, is noticed. It keeps honest people
-honest; whoever removes that directory too, or goes to another machine, starts from nothing.
+For credentialed records `memory.py` besides keeps, in this user's own directory and in the replay, how many uses the
+fullest ledger had and where it stood, and the evaluation takes that along: a ledger whose two files were removed, or
+another one that begins anew, is noticed, also where the user's whole directory is gone. It keeps honest people honest;
+whoever removes the copies in the replay too, or takes tables or a fresh copy of the replay to another machine, starts
+from nothing.
 """
 
 import json
@@ -16,14 +18,20 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.common.ownership import one_writer, user_directory
-from sepsis_cql.common.storage import new_file, sha256_json, write_json
-from sepsis_cql.common.strict import Record, read_record
+from sepsis_cql.common.storage import new_file, sha256_json
+from sepsis_cql.common.strict import Record
+from sepsis_cql.training.sweep.memory import (
+    NOTHING,
+    LedgerHead,
+    Memory,
+    Sha256,
+    compare_with_memory,
+    remember,
+)
 
 LEDGER, HEAD = "test_splits.jsonl", "test_splits.head"
-NOTHING = "0" * 64  # before the first entry
 LARGEST = 64 * 2**20  # bytes
 WAIT_SECONDS = 30
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
@@ -53,13 +61,6 @@ class LedgerEntry(Record):
         return sha256_json(self.model_dump())
 
 
-class Memory(Record):
-    """How often a test split was used, by the fullest ledger of it, and where that lies."""
-
-    ledger: str
-    uses: int = Field(ge=1)
-
-
 def default_ledger() -> Path:
     """Return the directory of this user's ledger."""
     return user_directory("ledger")
@@ -73,6 +74,7 @@ def open_test_split(
     why: str | None = None,
     *,
     is_remembered: bool = False,
+    replay: Path | None = None,
 ) -> LedgerEntry:
     """Enter a policy into the ledger before it is scored on a test split.
 
@@ -85,6 +87,7 @@ def open_test_split(
         again: whether a further policy is meant to see the test split.
         why: the reason.
         is_remembered: whether the uses of this split are also counted apart from the ledger.
+        replay: directory of the replay, where they then are counted, too.
 
     Raises:
         TrainingError: another policy has seen this test split, and `again` or `why` is missing; or the ledger is not
@@ -93,9 +96,10 @@ def open_test_split(
     ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
     with one_writer(ledger / LEDGER, "evaluate --split test", wait_seconds=WAIT_SECONDS):
         entries = read_ledger(ledger)
-        if is_remembered:
-            _compare_with_memory(ledger, entries, split_sha256)
         known = [entry.policy_sha256 for entry in entries if entry.split_sha256 == split_sha256]
+        if is_remembered:
+            hashes = [entry.sha256 for entry in entries]
+            compare_with_memory(ledger / LEDGER, hashes, len(known), split_sha256, replay)
         reason = (why or "").strip()
         is_further = bool(known) and policy_sha256 not in known
         if is_further and not (again and reason):
@@ -108,8 +112,9 @@ def open_test_split(
         entry = _new_entry(entries, policy_sha256, split_sha256, reason if is_further else None)
         _write(ledger, [*entries, entry])
         if is_remembered:
-            memory = Memory(ledger=str(ledger.absolute()), uses=len(known) + 1)
-            write_json(_memory_file(split_sha256), memory.model_dump())
+            stood = LedgerHead(entries=entry.number, head=entry.sha256)
+            memory = Memory(ledger=str(ledger.absolute()), uses=len(known) + 1, stood=stood)
+            remember(memory, split_sha256, replay)
     return entry
 
 
@@ -142,22 +147,15 @@ def count_test_uses(ledger: Path, split_sha256: str) -> int:
     return len({entry.policy_sha256 for entry in read_ledger(ledger) if entry.split_sha256 == split_sha256})
 
 
-def _memory_file(split_sha256: str) -> Path:
-    return user_directory("seen-test-splits") / f"{split_sha256}.json"
+def head_of_ledger(ledger: Path) -> LedgerHead | None:
+    """Return where a ledger stands; None where there is none."""
+    entries = read_ledger(ledger)
+    return LedgerHead(entries=len(entries), head=entries[-1].sha256) if entries else None
 
 
-def _compare_with_memory(ledger: Path, entries: list[LedgerEntry], split_sha256: str) -> None:
-    """Refuse a ledger with fewer uses of a test split than are remembered."""
-    file = _memory_file(split_sha256)
-    if not file.exists():
-        return
-    known = read_record(Memory, file, expected="what this program remembers of a test split; do not edit it")
-    found = sum(entry.split_sha256 == split_sha256 for entry in entries)
-    if found < known.uses:
-        raise TrainingError(
-            f"{ledger / LEDGER}: found {found} uses of this test split, expected the {known.uses} of the ledger in "
-            f"{known.ledger}. Restore both files there from a copy, or use that ledger; a new one is no way round it."
-        )
+def holds(ledger: Path, stood: LedgerHead) -> bool:
+    """Whether a ledger once stood there."""
+    return [entry.sha256 for entry in read_ledger(ledger)][stood.entries - 1 : stood.entries] == [stood.head]
 
 
 def _parse(file: Path) -> list[LedgerEntry]:
