@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
 
-.PHONY: help install check format test docs bench reproduce study ship
+.PHONY: help install check format test docs notebooks bench reproduce study ship
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: check  ## the gate: check, then every test
 docs: install  ## build the pages of docs/ into outputs/docs; every warning is an error
 	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/mkdocs build --strict --quiet
+
+notebooks: install  ## run docs/notebooks anew and keep what they print
+	TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter-execute --inplace docs/notebooks/*.ipynb
 
 bench: install  ## time a training step and an evaluation beside their alternatives, into outputs/bench
 	$(BIN)/python benchmarks/training_step.py --out outputs/bench
