@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.evaluation.covariates import FittedOn, measure_covariates
 from sepsis_cql.evaluation.estimators.episodes import Episodes, pad_episodes
 from sepsis_cql.evaluation.estimators.fqe_basis import CPU
 from sepsis_cql.evaluation.estimators.intervals import resample_counts
 from sepsis_cql.evaluation.local_support import count_local_actions
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, checked_probabilities
-from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
+from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, Covariate, fit_behavior
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.transitions import Transitions
@@ -34,6 +35,7 @@ class EvaluationData:
         behavior: (n, 25) the same at the scored states.
         normalizer: clinical units to inputs.
         device: where evaluators are fitted.
+        fitted_on: what an estimated behavior policy was fitted on.
     """
 
     train: Transitions
@@ -46,7 +48,15 @@ class EvaluationData:
     behavior: np.ndarray
     normalizer: Callable[[np.ndarray], np.ndarray]
     device: torch.device = CPU
+    fitted_on: FittedOn | None = None
     _local_actions: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _covariates: list[list[Covariate]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def covariates(self, settings: EvaluationSettings) -> list[Covariate]:
+        """Return what leaving out the strongest measured covariates changes; measured once."""
+        if not self._covariates:
+            self._covariates.append(measure_covariates(self, settings))
+        return self._covariates[0]
 
     def local_actions(self, neighbors: int) -> np.ndarray:
         """Return (n, 25) how many of the training states nearest to each scored one got each action; searched once."""
@@ -109,15 +119,38 @@ def load_evaluation_data(
             device=device,
         )
         return replace(data, normalizer=lambda states: states)  # it takes them as the replay holds them
-    inputs = normalizer(train.states)
-    if split == "test":
-        held = replay.transitions("validation", REWARD_VARIANT)
-        fitted, calibration = (inputs, train.actions), (normalizer(held.states), held.actions)
-    else:
+    held = replay.transitions("validation", REWARD_VARIANT) if split == "test" else None
+    return assemble_estimated(train, scored, normalizer, settings, held=held, device=device)
+
+
+def assemble_estimated(
+    train: Transitions,
+    scored: Transitions,
+    normalizer: Callable[[np.ndarray], np.ndarray],
+    settings: EvaluationSettings,
+    *,
+    held: Transitions | None = None,
+    device: torch.device = CPU,
+) -> EvaluationData:
+    """Fit the behavior policy and apply it to training and scored decisions.
+
+    Args:
+        train: decisions it is fitted on.
+        scored: decisions a policy is scored on.
+        normalizer: maps states to inputs.
+        settings: of the evaluation.
+        held: other patients' decisions that calibrate it; a share of the training patients by default.
+        device: where Q-values are computed.
+    """
+    if held is None:
         is_held = hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
-        fitted, calibration = ((inputs[rows], train.actions[rows]) for rows in (~is_held, is_held))
-    model = fit_behavior(*fitted, *calibration, settings.behavior, settings.seed)
-    return assemble_data(train, scored, normalizer, model, settings.gamma, device=device)
+        parts = [(train.states[rows], train.actions[rows]) for rows in (~is_held, is_held)]
+    else:
+        parts = [(part.states, part.actions) for part in (train, held)]
+    inputs = [(normalizer(states), actions) for states, actions in parts]
+    model = fit_behavior(*inputs[0], *inputs[1], settings.behavior, settings.seed)
+    data = assemble_data(train, scored, normalizer, model, settings.gamma, device=device)
+    return replace(data, fitted_on=FittedOn(*parts))
 
 
 def assemble_data(

@@ -24,6 +24,8 @@ from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference, Estimate
 from sepsis_cql.evaluation.settings import EvaluationSettings, GateSettings
 
+SURE = 1.96  # standard errors
+
 
 @dataclass(frozen=True)
 class PolicyEstimate:
@@ -45,6 +47,7 @@ class PolicyEstimate:
         local_excess: share of decisions without local support, beyond the share of the clinicians' own.
         break_even_gamma: of the odds over a stay, see `estimators.sensitivity`.
         break_even_gamma_by_decision: of the odds at every decision.
+        certain_gamma: the same where the lower end of the 95% interval falls to the clinicians' value.
         fqe: the cross-fitted evaluator; None for the clinicians themselves.
     """
 
@@ -62,6 +65,7 @@ class PolicyEstimate:
     local_excess: float | None = None
     break_even_gamma: float | None = None
     break_even_gamma_by_decision: float | None = None
+    certain_gamma: float | None = None
 
     @property
     def summary(self) -> Weights:
@@ -92,6 +96,8 @@ def estimate_policy(
         for name in (rules.recommended, rules.independent)
     }
     refits = data.counts(settings.fqe.refits, settings.seed)
+    chances = data.episodes.pad(select_rows(data.behavior, data.scored.actions), fill=1.0)
+    odds = returns, weights, chances, given.q[:, 0]
     return PolicyEstimate(
         evaluated=evaluated,
         probabilities=probabilities,
@@ -111,12 +117,8 @@ def estimate_policy(
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
         break_even_gamma=break_even(returns, weights, float(returns.mean())),
-        break_even_gamma_by_decision=break_even_by_decision(
-            returns,
-            weights,
-            data.episodes.pad(select_rows(data.behavior, data.scored.actions), fill=1.0),
-            float(returns.mean()),
-        ),
+        break_even_gamma_by_decision=break_even_by_decision(*odds),
+        certain_gamma=break_even_by_decision(*odds, standard_errors=SURE),
     )
 
 

@@ -178,10 +178,11 @@ def describe_policies(
     baselines = identified(
         (one for one in estimates if one.evaluated.role == "baseline"), data.behavior, settings
     )
+    covariates = data.covariates(settings)
     policies = []
     for index, one in enumerate(estimates):
         is_clinicians = one.evaluated.role == "clinicians"
-        gates = [] if is_clinicians else check_gates(one, data.behavior, settings)
+        gates = [] if is_clinicians else check_gates(one, data.behavior, settings, covariates)
         verdict = None if is_clinicians else judge(one, gates, baselines, settings, is_selection=is_selection)
         if truth is not None:
             report(f"true value of {one.evaluated.name}", len(estimates) - index - 1)
@@ -199,6 +200,7 @@ def describe_policies(
                 differences=one.differences,
                 break_even_gamma=one.break_even_gamma,
                 break_even_gamma_by_decision=one.break_even_gamma_by_decision,
+                certain_gamma=one.certain_gamma,
             )
         )
     return policies
@@ -222,6 +224,7 @@ def _describe_behavior(
     if isinstance(data.model, FunctionPolicy):
         return None
     described = describe_behavior(data.model, data.behavior, data.scored.actions, settings.behavior)
+    described = described.model_copy(update={"covariates": data.covariates(settings)})
     if truth is None or truth.is_confounded:
         return described
     true = np.maximum(truth.behavior.probabilities(data.scored.states), 1e-12)

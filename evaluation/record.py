@@ -100,6 +100,7 @@ class PolicyRecord(Record):
         break_even_gamma: how far hidden severity may change the odds of the treatment over a stay before weighted
             importance sampling no longer favors the policy (`estimators.sensitivity`); None where nothing does.
         break_even_gamma_by_decision: the same of the odds at every decision.
+        certain_gamma: the same, before the lower end of its 95% interval no longer does.
     """
 
     name: str
@@ -114,6 +115,7 @@ class PolicyRecord(Record):
     differences: dict[str, Difference] = Field(default_factory=dict)
     break_even_gamma: float | None = None
     break_even_gamma_by_decision: float | None = None
+    certain_gamma: float | None = Field(default=None, exclude_if=lambda gamma: gamma is None)
 
 
 class Evaluation(Record):

@@ -76,6 +76,15 @@ class BehaviorSettings(Settings):
     marginal_shares: list[float] = Field(min_length=1)
 
 
+class CovariateSettings(Settings):
+    """Measured covariates as yardsticks of hidden ones; see `covariates.measure_covariates`."""
+
+    strongest: int = Field(ge=1)
+    named: list[str]
+    ranking_decisions: int = Field(ge=100)
+    decisions: float = Field(gt=0, lt=1)
+
+
 class GateSettings(Settings):
     """Rules of the verdict; see `verdict.judge`."""
 
@@ -92,6 +101,7 @@ class GateSettings(Settings):
     local_neighbors: int = Field(ge=1)
     local_support_count: int = Field(ge=0)
     local_unsupported_excess: float = Field(ge=0, le=1)
+    withstands_covariate: bool
 
 
 class DiagnosticSettings(Settings):
@@ -124,6 +134,7 @@ class EvaluationSettings(Settings):
     tilt_temperatures: list[float]
     clinician_shares: list[float]
     behavior: BehaviorSettings
+    covariates: CovariateSettings
     gates: GateSettings
     diagnostics: DiagnosticSettings
     validation: ValidationSettings

@@ -6,7 +6,8 @@ better must pass further gates, each a way in which good numbers have deceived: 
 either. Episodes that selected a policy never endorse it.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.estimators.weights import summarize_weights
+from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Estimate, Gate, Label, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
@@ -23,11 +25,17 @@ DISAGREE = "two families of estimators disagree, as they do where the state does
 ALONE = "it gives doses that patients so alike did not get, so nobody knows what they do"
 NO_GAIN = "an estimator that needs no complete state does not find it better"
 UNDONE = "what it does and nobody did could undo its advantage"
+HIDDEN = "factor of the odds of every dose by which hidden severity leaves the advantage certain"
+YARDSTICK = re.compile(r"at least (\S+), as leaving out (.+) does")
+UNDONE_BY = "an unmeasured factor no stronger than {} would undo it"
 WORST = "value if what the weights miss of the policy went as badly as possible"
 
 
 def check_gates(
-    policy_estimate: PolicyEstimate, behavior: np.ndarray, settings: EvaluationSettings
+    policy_estimate: PolicyEstimate,
+    behavior: np.ndarray,
+    settings: EvaluationSettings,
+    covariates: Sequence[Covariate] = (),
 ) -> list[Gate]:
     """Check every rule of the verdict: those that any statement about a policy needs, and those that praise needs.
 
@@ -35,6 +43,8 @@ def check_gates(
         policy_estimate: of the policy.
         behavior: (n, 25) the clinicians' probabilities at the scored states.
         settings: the thresholds.
+        covariates: measured ones as yardsticks, the strongest first; none where the clinicians' policy is known, as
+            then nothing hidden can change it.
     """
     rules = settings.gates
     distance, excess = policy_estimate.distance, policy_estimate.local_excess
@@ -56,6 +66,7 @@ def check_gates(
             meaning=ALONE,
         ),
         *check_endorsement(policy_estimate, settings),
+        *check_hidden(policy_estimate, settings, covariates),
     ]
 
 
@@ -88,6 +99,36 @@ def check_endorsement(policy_estimate: PolicyEstimate, settings: EvaluationSetti
             meaning=UNDONE,
         ),
     ]
+
+
+def check_hidden(
+    policy_estimate: PolicyEstimate, settings: EvaluationSettings, covariates: Sequence[Covariate]
+) -> list[Gate]:
+    """Check that no hidden factor as strong as the strongest measured one would undo an endorsement.
+
+    Args:
+        policy_estimate: of the policy.
+        settings: say whether it is asked.
+        covariates: the strongest first.
+    """
+    if not covariates or not settings.gates.withstands_covariate:
+        return []
+    survives, strongest = policy_estimate.certain_gamma, covariates[0]
+    return [
+        Gate(
+            name=HIDDEN,
+            value=survives,
+            threshold=say_yardstick(f"{strongest.odds:.3g}", strongest.name),
+            passed=survives is None or survives >= strongest.odds,
+            is_for_endorsement=True,
+            meaning=UNDONE_BY.format(strongest.name),
+        )
+    ]
+
+
+def say_yardstick(odds: str, covariate: str) -> str:
+    """The threshold that leaving out a covariate sets; `YARDSTICK` reads it."""
+    return f"at least {odds}, as leaving out {covariate} does"
 
 
 def check_estimates(
@@ -201,7 +242,7 @@ def judge(
         why = [_explain(gate) for gate in failed] + [SELECTED_HERE] * is_selection
         return Verdict(label=UNIDENTIFIED, reasons=[*why, *reasons])
     reasons[0] += "; every gate holds"
-    return Verdict(label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate)])
+    return Verdict(label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate, gates)])
 
 
 def _explain(gate: Gate) -> str:
@@ -221,13 +262,22 @@ class Limited(Protocol):
     def break_even_gamma_by_decision(self) -> float | None:
         """Of the odds at every decision."""
 
+    @property
+    def certain_gamma(self) -> float | None:
+        """The same, of the lower end of the interval."""
 
-def say_limit(found: Limited) -> str:
-    """What hidden confounding an endorsement survives, in one sentence."""
+
+def say_limit(found: Limited, gates: Iterable[Gate]) -> str:
+    """What hidden confounding an endorsement survives, in one sentence, beside what a measured covariate changes."""
     stay, decision = found.break_even_gamma, found.break_even_gamma_by_decision
     if stay is None:
         return "better than clinicians, whatever unmeasured severity changed: no return lies below their mean"
     each = "" if decision is None else f", or at every decision by more than a factor of {decision:.2f}"
+    if decision is not None and found.certain_gamma is not None:
+        each += f" ({found.certain_gamma:.2f} with 95% confidence)"
+    for gate in gates:
+        if gate.name == HIDDEN and (measured := YARDSTICK.fullmatch(gate.threshold)):
+            each += f" (leaving out {measured[2]}, which is measured, changes them by {measured[1]})"
     return (
         "better than clinicians, unless unmeasured severity changes the odds of treatment over a stay by more than "
         f"a factor of {stay:.2f}{each}"

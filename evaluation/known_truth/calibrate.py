@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from sepsis_cql.common.provenance import ROOT, code_sha256, git_commit, package_versions
 from sepsis_cql.common.storage import sha256_json
-from sepsis_cql.evaluation.data import EvaluationData, assemble_data, hold_out
+from sepsis_cql.evaluation.data import EvaluationData, assemble_data, assemble_estimated
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
 from sepsis_cql.evaluation.estimators.fqe import FqeResult
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
@@ -24,11 +24,10 @@ from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, Case
 from sepsis_cql.evaluation.known_truth.simulated_icu import SimulatedIcu
 from sepsis_cql.evaluation.known_truth.summary import Numbers, Outcome, rank, summarize
 from sepsis_cql.evaluation.policies.base import FunctionPolicy
-from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import check_gates, is_identified, judge
+from sepsis_cql.evaluation.verdict import HIDDEN, check_gates, is_identified, judge
 
 SCORED_SEED = 1_000_000  # keeps scored episodes apart from training episodes
 BETTER = "better than clinicians"
@@ -64,17 +63,23 @@ def calibrate(
     repetitions: list[list[Outcome]] = []
     for repetitions in resume(out / f"{name}.repetitions.jsonl", made_with, n, run):
         report(len(repetitions))
+    confounding = environment.confounding() if case.is_confounded else None
+    strength = None if confounding is None else confounding.odds
     return Calibration(
         case=name,
         setting=case,
         is_confounded=case.is_confounded,
+        confounding=confounding,
         repetitions=n,
         seed=settings.seed,
         resamples=settings.resamples,
         refits=settings.refits,
         recommended=evaluation.gates.recommended,
         clinicians_value=environment.clinicians_value,
-        policies=[summarize(found, environment.clinicians_value) for found in zip(*repetitions, strict=True)],
+        policies=[
+            summarize(found, environment.clinicians_value, strength)
+            for found in zip(*repetitions, strict=True)
+        ],
         rankings=rank(repetitions),
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
         commit=git_commit(),
@@ -135,7 +140,11 @@ def _evaluate(
     """What the evaluation makes of one policy."""
     policy = EvaluatedPolicy(target.policy, "learned", "none")
     found = estimate_policy(policy, data, evaluation, chosen.resamples)
-    gates = check_gates(found, data.behavior, evaluation)
+    difference = found.difference
+    is_praised = difference is not None and difference.lower is not None and difference.lower > 0
+    covariates = data.covariates(evaluation) if is_praised else []  # which nothing but praise asks for
+    gates = check_gates(found, data.behavior, evaluation, covariates)
+    others = [gate for gate in gates if gate.name != HIDDEN]
     rules = evaluation.gates
     return Outcome(
         name=target.policy.name,
@@ -149,6 +158,9 @@ def _evaluate(
         passes=is_identified(gates),
         endorsed=judge(found, gates, [], evaluation).label == BETTER,
         gates={gate.name: (gate.value, gate.passed) for gate in gates},
+        praised=judge(found, others, [], evaluation).label == BETTER,
+        stated_gamma=np.inf if found.certain_gamma is None else found.certain_gamma,
+        yardstick=covariates[0].odds if covariates else None,
     )
 
 
@@ -170,12 +182,9 @@ def collect(
         return assemble_data(
             train, scored, environment.inputs, clinicians, evaluation.gamma, known=environment.clinicians
         )
-    inputs = environment.inputs(train.states)
-    held = hold_out(train.subject_id, evaluation.behavior.calibration_share, evaluation.seed)
-    rules = evaluation.behavior.model_copy(update={"models": chosen.behavior_models})
-    parts = [(inputs[rows], train.actions[rows]) for rows in (~held, held)]
-    model = fit_behavior(*parts[0], *parts[1], rules, evaluation.seed)
-    return assemble_data(train, scored, environment.inputs, model, evaluation.gamma)
+    models = evaluation.behavior.model_copy(update={"models": chosen.behavior_models})
+    rules = evaluation.model_copy(update={"behavior": models})
+    return assemble_estimated(train, scored, environment.inputs, rules)
 
 
 def _estimates(

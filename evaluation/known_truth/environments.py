@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sepsis_cql.evaluation.known_truth.confounding import Confounding, measure_finite
 from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
 from sepsis_cql.evaluation.known_truth.sepsis_simulator import SepsisSimulator
 from sepsis_cql.evaluation.known_truth.settings import CaseSettings
@@ -50,6 +51,9 @@ class Environment(Protocol):
 
     def targets(self, train: Transitions, clinicians: Clinicians) -> list[Target]:
         """Return the policies to evaluate, softened towards what is held to be the clinicians' policy."""
+
+    def confounding(self) -> Confounding:
+        """Measure how far what clinicians alone see changes what they do."""
 
 
 class FiniteEnvironment:
@@ -97,6 +101,10 @@ class FiniteEnvironment:
                 policy = FunctionPolicy(name, partial(self._look_up, table))
                 found.append(Target(policy, self._process.true_value(table)))
         return found
+
+    def confounding(self) -> Confounding:
+        """Measure how far what clinicians alone see changes what they do."""
+        return measure_finite(self._process)
 
     def _look_up(self, table: np.ndarray, states: np.ndarray) -> np.ndarray:
         return np.asarray(table[self._index(states)])

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sepsis_cql.common.strict import Record, read_record
+from sepsis_cql.evaluation.known_truth.confounding import Confounding
 from sepsis_cql.evaluation.known_truth.settings import CaseSettings
 
 MEASURED = Path(__file__).with_name("measured")  # what `sepsis-cql calibrate --out` wrote, one file a case
@@ -37,6 +38,32 @@ class Share(Record):
     upper: float
 
 
+class Spread(Record):
+    """How a number varies between repetitions."""
+
+    least: float
+    median: float
+    largest: float
+
+
+class HiddenQuality(Record):
+    """What the rule on hidden factors does, against a verdict by all others.
+
+    Attributes:
+        praised: share of repetitions in which the policy would be endorsed without it.
+        wrongly_praised: in which it would be, and is not better.
+        wrongly_beyond_truth: in which besides the stated Gamma exceeds the true one; None without confounding.
+        stated: Gamma of every decision that the advantage is sure to survive, where it would be endorsed.
+        yardstick: change of odds by leaving out the strongest measured covariate, where it was measured.
+    """
+
+    praised: Share
+    wrongly_praised: Share
+    wrongly_beyond_truth: Share | None
+    stated: Spread | None
+    yardstick: Spread | None
+
+
 class PolicyQuality(Record):
     """One policy over all repetitions.
 
@@ -48,6 +75,7 @@ class PolicyQuality(Record):
         passes_gates: share of repetitions in which every gate holds that any statement needs.
         endorsed: in which the verdict is "better than clinicians".
         wrongly_endorsed: in which it is, and the policy is not better.
+        hidden: what the rule on hidden factors does; None in records older than it.
         refused: share of repetitions in which each gate fails, by its name; those that never fail are left out.
         estimators: by name and interval.
         difference: of the recommended estimator's difference to the clinicians.
@@ -61,6 +89,7 @@ class PolicyQuality(Record):
     passes_gates: float
     endorsed: Share
     wrongly_endorsed: Share
+    hidden: HiddenQuality | None = None
     refused: dict[str, float]
     estimators: dict[str, EstimatorQuality]
     difference: EstimatorQuality
@@ -79,12 +108,14 @@ class Calibration(Record):
 
     Attributes:
         is_confounded: whether clinicians act on what the state lacks and what changes the outcome.
+        confounding: its true strength; None without it.
         commit: of the code that made it, with `-dirty` where files differed from it.
     """
 
     case: str
     setting: CaseSettings
     is_confounded: bool
+    confounding: Confounding | None = None
     repetitions: int
     seed: int
     resamples: int
@@ -118,6 +149,8 @@ class CalibrationLine(Record):
     passes_gates: float
     endorsed: Share
     wrongly_endorsed: Share
+    hidden: HiddenQuality | None
+    true_gamma: float | None
     commit: str | None
 
 
@@ -137,6 +170,7 @@ def measured_lines(directory: Path = MEASURED) -> list[CalibrationLine]:
 def _lines(record: Calibration) -> Iterable[CalibrationLine]:
     shared = record.model_dump(include={"case", "is_confounded", "repetitions", "clinicians_value", "commit"})
     shared |= record.setting.model_dump(include={"training", "scored", "behavior"})
+    strength = None if record.confounding is None else record.confounding.odds
     for policy in record.policies:
         quality, difference = policy.estimators[record.recommended], policy.difference
         yield CalibrationLine(
@@ -146,6 +180,8 @@ def _lines(record: Calibration) -> Iterable[CalibrationLine]:
             coverage_where_gates_hold=quality.coverage_where_gates_hold,
             difference_coverage=difference.coverage,
             difference_coverage_where_gates_hold=difference.coverage_where_gates_hold,
+            hidden=policy.hidden,
+            true_gamma=strength,
             **shared,
             **policy.model_dump(
                 include={"true_value", "ess", "passes_gates", "endorsed", "wrongly_endorsed"}

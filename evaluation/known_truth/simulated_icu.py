@@ -10,6 +10,13 @@ import torch
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.evaluation.known_truth.confounding import (
+    EPISODES,
+    SEED,
+    Confounding,
+    Seen,
+    measure,
+)
 from sepsis_cql.evaluation.known_truth.environments import NO_CHANCE, Clinicians, Target
 from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.known_truth.varied_icu import LEVELS, change_practice
@@ -91,6 +98,20 @@ class SimulatedIcu:
             for name, policy in self._policies(clinicians)
         ]
 
+    def confounding(self) -> Confounding:
+        """Measure how far hidden organ failure changes what clinicians do, against a patient in whom it is average."""
+        icu, parts = SimulatedICU(self._settings, EPISODES, SEED), []
+
+        def choose(now: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
+            practice, rows = self._practice(now), np.flatnonzero(now.active)
+            actions = draw_actions(practice, now)
+            usual = self.clinicians(now.states)
+            parts.append(Seen(rows, actions[rows], practice[rows], usual[rows]))
+            return now.clinicians.doses_of(actions, now.states, self._grid, now.rng)
+
+        simulate(icu, choose)
+        return measure(Seen(*(np.concatenate(columns) for columns in zip(*parts, strict=True))))
+
     def _policies(self, clinicians: Clinicians) -> Iterator[tuple[str, FunctionPolicy]]:
         for kind, parameters in self._case.policies.items():
             for parameter in parameters:
@@ -130,13 +151,17 @@ class SimulatedIcu:
         )
         return value_of(died, n_steps, self._bound, self._gamma).value
 
-    def _choose(self, icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
-        (mean, deviation), states = ORGANS, icu.states
+    def _practice(self, icu: SimulatedICU) -> np.ndarray:
+        """(n, 25) what clinicians do who see hidden organ failure."""
+        mean, deviation = ORGANS
         severity = np.clip((icu.latent.organs - mean) / deviation, -2, 2)
-        practice = change_practice(
-            self._behavior.probabilities(states), self._case.sharpness, self._case.hidden_pull * severity
+        return change_practice(
+            self._behavior.probabilities(icu.states), self._case.sharpness, self._case.hidden_pull * severity
         )
-        return icu.clinicians.doses_of(draw_actions(practice, icu), states, self._grid, icu.rng)
+
+    def _choose(self, icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
+        actions = draw_actions(self._practice(icu), icu)
+        return icu.clinicians.doses_of(actions, icu.states, self._grid, icu.rng)
 
     def _value(self, policy: Any, n_episodes: int) -> float:
         return self._truth.value(policy, n_episodes, TRUTH_SEED, gamma=self._gamma).value

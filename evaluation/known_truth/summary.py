@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, spearmanr
 
-from sepsis_cql.evaluation.known_truth.record import EstimatorQuality, PolicyQuality, Ranking, Share
+from sepsis_cql.evaluation.known_truth.record import (
+    EstimatorQuality,
+    HiddenQuality,
+    PolicyQuality,
+    Ranking,
+    Share,
+    Spread,
+)
 
 Numbers = tuple[float, float, float]
 
@@ -23,6 +30,9 @@ class Outcome:
         passes: every gate holds that any statement needs.
         endorsed: the verdict is "better than clinicians".
         gates: the number that each gate looks at, and whether it holds, by its name.
+        praised: it would be endorsed if nothing hidden were asked about.
+        stated_gamma: of every decision, that the advantage is sure to survive; infinite where nothing undoes it.
+        yardstick: change of odds by leaving out the strongest measured covariate; None where none was.
     """
 
     name: str
@@ -33,14 +43,28 @@ class Outcome:
     passes: bool
     endorsed: bool
     gates: dict[str, tuple[float | None, bool]]
+    praised: bool
+    stated_gamma: float
+    yardstick: float | None
 
 
-def summarize(found: tuple[Outcome, ...], clinicians: float) -> PolicyQuality:
-    """Summarize bias, error and coverage of every estimator for one policy over all repetitions."""
+def summarize(found: tuple[Outcome, ...], clinicians: float, strength: float | None = None) -> PolicyQuality:
+    """Summarize bias, error and coverage of every estimator for one policy over all repetitions.
+
+    Args:
+        found: of the policy, in each repetition.
+        clinicians: their true value.
+        strength: true Gamma of the hidden confounding; None where there is none.
+    """
     truth = np.array([one.true_value for one in found])
     passes = np.array([one.passes for one in found])
     endorsed = np.array([one.endorsed for one in found])
     differences = np.array([one.differences for one in found])  # (n, 2, 3)
+    praised, stated = (
+        np.array([getattr(one, name) for one in found]) for name in ("praised", "stated_gamma")
+    )
+    yardsticks = [one.yardstick for one in found if one.yardstick is not None]
+    is_wrong = truth <= clinicians
     failures = {
         name: float(np.mean([not one.gates[name][1] for one in found if name in one.gates]))
         for name in dict.fromkeys(name for one in found for name in one.gates)
@@ -52,7 +76,16 @@ def summarize(found: tuple[Outcome, ...], clinicians: float) -> PolicyQuality:
         ess=float(np.mean([one.ess for one in found])),
         passes_gates=float(passes.mean()),
         endorsed=count_share(endorsed),
-        wrongly_endorsed=count_share(endorsed & (truth <= clinicians)),
+        wrongly_endorsed=count_share(endorsed & is_wrong),
+        hidden=HiddenQuality(
+            praised=count_share(praised),
+            wrongly_praised=count_share(praised & is_wrong),
+            wrongly_beyond_truth=None
+            if strength is None
+            else count_share(praised & is_wrong & (stated > strength)),
+            stated=_spread(stated[praised & np.isfinite(stated)]),
+            yardstick=_spread(np.array(yardsticks)),
+        ),
         refused={name: share for name, share in failures.items() if share > 0},
         estimators={
             name: _quality(np.array([one.estimates[name] for one in found]), truth, passes)
@@ -61,6 +94,12 @@ def summarize(found: tuple[Outcome, ...], clinicians: float) -> PolicyQuality:
         difference=_quality(differences[:, 0], truth - clinicians, passes),
         independent_difference=_quality(differences[:, 1], truth - clinicians, passes),
     )
+
+
+def _spread(values: np.ndarray) -> Spread | None:
+    if len(values) == 0:
+        return None
+    return Spread(least=float(values.min()), median=float(np.median(values)), largest=float(values.max()))
 
 
 def count_share(happened: np.ndarray) -> Share:

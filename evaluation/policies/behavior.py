@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -39,11 +40,25 @@ class ReliabilityBin(Record):
     n: int
 
 
+class Covariate(Record):
+    """What leaving out one measured covariate changes, as a factor up or down; see `evaluation.covariates`.
+
+    Attributes:
+        name: of the column.
+        odds: of the doses given, in all but a share of the scored decisions (`covariates.decisions`).
+        weights: of the clinicians' probability of all that was done in a stay, in as many stays.
+    """
+
+    name: str
+    odds: float
+    weights: float
+
+
 class Behavior(Record):
     """The behavior policy: which model, against which others, how well calibrated on the scored decisions.
 
     `divergence_from_truth` is the mean Kullback-Leibler divergence of the true policy from it, in nats, where the
-    episodes come from the simulator.
+    episodes come from the simulator. `covariates` are the measured ones that it needs most, the strongest first.
     """
 
     chosen: str
@@ -53,6 +68,7 @@ class Behavior(Record):
     scored_log_likelihood: float
     reliability: list[ReliabilityBin]
     divergence_from_truth: float | None = None
+    covariates: list[Covariate] = Field(default_factory=list, exclude_if=lambda found: not found)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,23 @@ from sepsis_cql.common.privacy import (
 )
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict
-from sepsis_cql.evaluation.verdict import SELECTED_HERE, WORST
-from sepsis_cql.publishing.guard.evaluation import ABOVE, FIVE_GATES, POLICY, PublishedEvaluation
+from sepsis_cql.evaluation.verdict import HIDDEN, SELECTED_HERE, UNDONE_BY, WORST, YARDSTICK, say_yardstick
+from sepsis_cql.publishing.guard.evaluation import (
+    A_COVARIATE,
+    ABOVE,
+    COVARIATES,
+    FIVE_GATES,
+    POLICY,
+    PublishedEvaluation,
+)
 from sepsis_cql.publishing.guard.fields import round_numbers
 from sepsis_cql.publishing.guard.wording import is_known_group, say_verdict
 
 WEIGHTED = frozenset(name for name, row in ESTIMATORS.items() if row.rests_on_weights)
 ENDS = {"value": None, "lower": None, "upper": None}
-OF_FEW = frozenset([*FIVE_GATES[2:4], WORST])  # gates whose number is one patient's where the sample is small
+OF_FEW = frozenset(
+    [*FIVE_GATES[2:4], WORST, HIDDEN]
+)  # gates whose number is one patient's where the sample is small
 WIS = ("wis_mean", "wis_lower", "wis_upper", "wis_point_clipped50")
 
 
@@ -83,7 +92,7 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
         if episodes == SMALL or (is_small and name in WEIGHTED):
             values["differences"][name] = difference | ENDS
     if is_small:
-        values["break_even_gamma"] = values["break_even_gamma_by_decision"] = None
+        values |= dict.fromkeys(("break_even_gamma", "break_even_gamma_by_decision", "certain_gamma"))
     values["gates"] = [_reduce_gate(gate, size, found) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values
@@ -93,6 +102,12 @@ def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation) -> dict[s
     name, is_small = gate["name"], size < SMALLEST_CELL
     if name == WORST:
         gate = gate | {"threshold": ABOVE}
+    if name == HIDDEN and (measured := YARDSTICK.fullmatch(gate["threshold"])):
+        covariate = _cover(measured[2])
+        gate = gate | {
+            "threshold": say_yardstick(measured[1], covariate),
+            "meaning": UNDONE_BY.format(covariate),
+        }
     if name == FIVE_GATES[0]:
         return gate | {"value": round_share(gate["value"], found.n_transitions)}
     if name == FIVE_GATES[1]:
@@ -144,7 +159,13 @@ def _reduce_behavior(values: dict[str, Any] | None) -> dict[str, Any] | None:
         for cell in values["reliability"]
         if cell["n"] >= SMALLEST_CELL
     ]
-    return values | {"reliability": cells}
+    covariates = [one | {"name": _cover(one["name"])} for one in values.get("covariates", [])]
+    return values | {"reliability": cells, "covariates": covariates}
+
+
+def _cover(covariate: str) -> str:
+    """The name of an input of the study; what a user added is not named."""
+    return covariate if covariate in COVARIATES else A_COVARIATE
 
 
 def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:

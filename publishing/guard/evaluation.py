@@ -6,13 +6,14 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from sepsis_cql.common.privacy import RoundedCount
+from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.estimators.table import BOOTSTRAP, ESTIMATORS
 from sepsis_cql.evaluation.estimators.weights import Weights
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
-from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, ReliabilityBin
+from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, Covariate, ReliabilityBin
 from sepsis_cql.evaluation.settings import BehaviorModel
-from sepsis_cql.evaluation.verdict import ALONE, DISAGREE, NO_GAIN, UNDONE, WORST
+from sepsis_cql.evaluation.verdict import ALONE, DISAGREE, HIDDEN, NO_GAIN, UNDONE, UNDONE_BY, WORST
 from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
 from sepsis_cql.publishing.guard.diagnostics import PublishedDiagnostics
 from sepsis_cql.publishing.guard.fields import Number, Sha256, Share, Version
@@ -39,7 +40,7 @@ FIVE_GATES = (
 NAMES = "|".join(ESTIMATORS)
 GATES = "|".join(
     [
-        *map(re.escape, (*FIVE_GATES, WORST)),
+        *map(re.escape, (*FIVE_GATES, WORST, HIDDEN)),
         rf"({NAMES}) agrees: gap between its interval and the recommended one",
         rf"({NAMES}) agrees: standard deviations between it and the recommended value",
         rf"lower end of the difference to clinicians by ({NAMES}), which needs no Markov property",
@@ -49,7 +50,15 @@ GATES = "|".join(
 )
 ABOVE = "above the clinicians'"  # whose value stands in its own row
 NUMBER = r"[0-9]{1,3}(\.[0-9]{1,3})?"
-THRESHOLD = rf"^(at most {NUMBER}|at least {NUMBER} episodes|{NUMBER} to {NUMBER}|0|above 0|{ABOVE})$"
+A_COVARIATE = "a measured covariate"  # that the study's inputs do not have
+COVARIATES = frozenset(SepsisCQLConfig().state_names)
+COVARIATE = "|".join(map(re.escape, [*sorted(COVARIATES), A_COVARIATE]))
+FACTOR = r"[0-9.]{1,6}(e\+[0-9]{2})?"
+THRESHOLD = (
+    rf"^(at most {NUMBER}|at least {NUMBER} episodes|{NUMBER} to {NUMBER}|0|above 0|{ABOVE}"
+    rf"|at least {FACTOR}, as leaving out ({COVARIATE}) does)$"
+)
+MEANING = "|".join(map(re.escape, (DISAGREE, ALONE, NO_GAIN, UNDONE)))
 
 
 def _one_of(known: frozenset[str]) -> AfterValidator:
@@ -140,7 +149,7 @@ class PublishedGate(record.Gate):
     name: str = Field(pattern=f"^({GATES})$")
     value: Number | None
     threshold: str = Field(pattern=THRESHOLD)
-    meaning: Literal["", DISAGREE, ALONE, NO_GAIN, UNDONE] = ""  # type: ignore[valid-type]
+    meaning: str = Field(default="", pattern=f"^({MEANING}|{UNDONE_BY.format(f'({COVARIATE})')})?$")
 
 
 class PublishedPolicyRecord(record.PolicyRecord):
@@ -157,6 +166,7 @@ class PublishedPolicyRecord(record.PolicyRecord):
     differences: dict[EstimatorName, PublishedDifference] = Field(default_factory=dict)  # type: ignore[assignment]
     break_even_gamma: Number | None = None
     break_even_gamma_by_decision: Number | None = None
+    certain_gamma: Number | None = Field(default=None, exclude_if=lambda gamma: gamma is None)
 
     @model_validator(mode="after")
     def _is_worded_by_its_numbers(self) -> Self:
@@ -187,6 +197,14 @@ class PublishedReliability(ReliabilityBin):
     n: int = Field(ge=10, lt=10_000_000, multiple_of=10)
 
 
+class PublishedCovariate(Covariate):
+    """What leaving out one input of the study changes."""
+
+    name: str = Field(pattern=f"^({COVARIATE})$")
+    odds: Number
+    weights: Number
+
+
 class PublishedBehavior(Behavior):
     """The behavior policy."""
 
@@ -197,6 +215,9 @@ class PublishedBehavior(Behavior):
     scored_log_likelihood: Number
     reliability: list[PublishedReliability] = Field(max_length=25)  # type: ignore[assignment]
     divergence_from_truth: Number | None
+    covariates: list[PublishedCovariate] = Field(  # type: ignore[assignment]
+        default_factory=list, max_length=20, exclude_if=lambda found: not found
+    )
 
 
 class PublishedEvaluation(record.Evaluation):

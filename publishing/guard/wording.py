@@ -84,7 +84,7 @@ def say_verdict(
         return Verdict(label=label, reasons=[*why, *reasons]) if why else None
     if failed or is_selection:
         return None
-    reasons = [f"{reasons[0]}; every gate holds", say_limit(policy)]
+    reasons = [f"{reasons[0]}; every gate holds", say_limit(policy, policy.gates)]
     return Verdict(label=label, reasons=reasons)
 
 

@@ -176,7 +176,7 @@ def test_an_endorsement_says_what_it_survives_and_selection_endorses_nothing(icu
     assert tested.verdict.reasons[-1] == (
         "better than clinicians, unless unmeasured severity changes the odds of treatment over a stay by more than "
         f"a factor of {tested.break_even_gamma:.2f}, or at every decision by more than a factor of "
-        f"{tested.break_even_gamma_by_decision:.2f}"
+        f"{tested.break_even_gamma_by_decision:.2f} ({tested.certain_gamma:.2f} with 95% confidence)"
     )
     assert set(tested.differences) == {"fqe_cross_fitted", "wdr"}
     assert tested.difference_to_clinicians == tested.differences["fqe_cross_fitted"]

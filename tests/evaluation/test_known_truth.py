@@ -33,6 +33,9 @@ def make_finding(name, truth, value, half, *, passes=True, endorsed=False):
         passes=passes,
         endorsed=endorsed,
         gates={"overlap": (0.1, True), "agreement": (3.0, endorsed)},
+        praised=passes,
+        stated_gamma=1.2,
+        yardstick=2.0 if endorsed else None,
     )
 
 
@@ -55,6 +58,11 @@ def test_coverage_counts_the_intervals_that_hold_the_truth():
     assert shares == (0.5, 0.5, 0.25)
     assert quality.refused == {"agreement": 0.5}
     assert quality.true_gain == pytest.approx(1.0)
+    hidden = quality.hidden
+    assert (hidden.praised.value, hidden.wrongly_praised.value, hidden.stated.median) == (0.5, 0.25, 1.2)
+    assert (hidden.yardstick.largest, hidden.wrongly_beyond_truth) == (2.0, None)
+    beyond = [summarize(found, 5.0, strength).hidden.wrongly_beyond_truth.value for strength in (1.1, 1.3)]
+    assert beyond == [0.25, 0.0]
 
 
 def test_a_share_has_the_exact_interval():
@@ -123,6 +131,23 @@ def test_clinicians_reach_their_exact_value(change, evaluation):
     returns = pad_episodes(environment.sample(8000, 3), evaluation.gamma).returns
     error = returns.std() / np.sqrt(len(returns))
     assert abs(returns.mean() - environment.clinicians_value) < 3 * error
+
+
+def test_the_true_strength_of_hidden_confounding(evaluation):
+    """Half of the patients are pulled up and half down: between the halves odds differ by at most exp(2 x 2 x pull)."""
+    found = {}
+    for name, change in {
+        "weak": {"environment": "icu-sepsis", "hidden_pull": 0.2, "hidden_hazard": 0.03},
+        "strong": {"environment": "icu-sepsis", "hidden_pull": 0.8, "hidden_hazard": 0.03},
+        "seen": {"environment": "sepsis-simulator", "withheld": ["glucose", "diabetes"]},
+    }.items():
+        case = SMALL | change | {"behavior": "estimated"}
+        found[name] = open_environment(CaseSettings(**case), settings_with(case), evaluation).confounding()
+    weak, strong, seen = found["weak"], found["strong"], found["seen"]
+    assert 1.1 < weak.usual_odds < weak.odds < np.exp(0.8)
+    assert 1.3 < strong.usual_odds < strong.odds < np.exp(3.2)
+    assert weak.usual_weights > weak.usual_odds
+    assert 1.2 < seen.usual_odds < seen.odds / 2
 
 
 def test_doses_without_effect_make_all_policies_equal_and_harm_makes_never_given_doses_worse(evaluation):

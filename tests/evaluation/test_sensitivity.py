@@ -4,8 +4,14 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
-from sepsis_cql.evaluation.estimators.sensitivity import break_even, break_even_by_decision, lower_value
+from sepsis_cql.evaluation.estimators.sensitivity import (
+    break_even,
+    break_even_by_decision,
+    lower_value,
+    lowest_parts,
+)
 
 CASES = [
     (np.array([15.0, -15.0, 3.0, 3.0]), np.array([1.0, 0.5, 2.0, 0.0])),
@@ -56,27 +62,75 @@ def test_without_weight_there_is_no_value():
     assert break_even(np.ones(3), np.zeros(3), 0.0) == 1.0
 
 
-@pytest.mark.parametrize(("returns", "weights"), CASES)
-def test_at_the_break_even_of_decisions_the_worst_corner_reaches_the_target(returns, weights):
-    given = np.random.default_rng(4).uniform(0.2, 0.9, (len(returns), 2))
-    target = weights @ returns / weights.sum() - 0.2
-    gamma = break_even_by_decision(returns, weights, given, target)
+def with_odds(returns, weights, rng):
+    given = rng.uniform(0.2, 0.9, (len(returns), 2))
+    return returns, weights, given, returns + rng.normal(0, returns.std(), len(returns))
+
+
+ODDS = [with_odds(*case, np.random.default_rng(4 + number)) for number, case in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("returns", "weights", "given", "_"), ODDS)
+def test_at_the_break_even_of_decisions_the_worst_corner_reaches_the_mean(returns, weights, given, _):
+    returns, weights = np.sort(returns), 1 + 0.05 * np.arange(len(weights))  # larger ones on larger returns
+    gamma = break_even_by_decision(returns, weights, given)
     corners = list(product((1 / gamma, gamma), repeat=2))  # of each episode's two decisions
     factors = np.array([(given + (1 - given) * corner).prod(axis=1) for corner in corners])  # (4, n)
-    chosen = (
-        product(range(4), repeat=len(returns))
-        if len(returns) < 6
-        else [np.where(returns > target, factors.argmin(axis=0), factors.argmax(axis=0))]
-    )
     values = []
-    for choice in chosen:
+    for choice in product(range(4), repeat=len(returns)):
         changed = weights * factors[list(choice), np.arange(len(returns))]
         values.append(changed @ returns / changed.sum())
-    assert min(values) == pytest.approx(target)
+    assert min(values) == pytest.approx(returns.mean())
+
+
+@pytest.mark.parametrize(("returns", "weights", "given", "predicted"), ODDS)
+@pytest.mark.parametrize("gamma", [1.1, 2.0])
+def test_balancing_gives_the_smallest_sum_that_a_linear_program_finds(
+    returns, weights, given, predicted, gamma
+):
+    excess = returns - returns.mean()
+    balanced = predicted - weights @ predicted / weights.sum()
+    ends = [(given + (1 - given) * factor).prod(axis=1) for factor in (1 / gamma, gamma)]
+    found, free = (
+        lowest_parts(excess, weights, given, what, gamma)[0].sum() for what in (balanced, 0 * balanced)
+    )
+    solved = linprog(
+        weights * excess, A_eq=[weights * balanced], b_eq=[0.0], bounds=list(zip(*ends, strict=True))
+    )
+    assert found == pytest.approx(solved.fun, abs=1e-3)
+    assert free < found
+
+
+def test_one_confounded_decision_has_the_sharp_bound_in_closed_form():
+    """Mean less (1 - 1 / Gamma) of its distance to the worst share of 1 / (1 + Gamma), in each group alike."""
+    gamma, group = 2.0, np.arange(3.0)  # whose worst third is its first
+    sharp = group.mean() - (1 - 1 / gamma) * (group.mean() - group[0])
+    returns, predicted = np.r_[group, group + 10], np.repeat([0.0, 10.0], 3)
+    rare = np.ones(6), np.zeros((6, 1))  # doses so rare that odds are probabilities
+    bound = lowest_parts(returns - (sharp + 5), *rare, predicted - 5, gamma)[0].sum()
+    assert bound == pytest.approx(0, abs=1e-4)
+    assert lowest_parts(returns - (sharp + 5), *rare, np.zeros(6), gamma)[0].sum() < -5
+
+
+def test_hidden_confounding_of_a_known_strength_is_bounded_and_errors_make_the_gamma_smaller():
+    """Half of the patients are sicker, which changes the odds of the dose by 1.5 up or down and nobody recorded."""
+    rng, n, gamma = np.random.default_rng(0), 20_000, 1.5
+    is_sick = rng.random(n) < 0.5
+    true = np.where(is_sick, 1 / (1 + gamma), gamma / (1 + gamma))  # of the dose, recorded as one half
+    is_given = rng.random(n) < true
+    returns = np.where(rng.random(n) < np.where(is_sick, 0.5, 0.9), 15.0, -15.0)
+    weights = is_given / 0.5  # of the policy that always gives it, which is worth what clinicians are
+    found = [
+        break_even_by_decision(returns, weights, np.full((n, 1), 0.5), standard_errors=errors)
+        for errors in (0.0, 1.96)
+    ]
+    assert weights @ returns / weights.sum() > returns.mean() + 1
+    assert 1 < found[1] < found[0] < gamma
 
 
 def test_doses_that_were_certain_leave_hidden_severity_no_room():
-    returns, weights = np.array([1.0, 3.0]), np.ones(2)
-    assert break_even_by_decision(returns, weights, np.ones((2, 3)), 1.5) is None
-    assert break_even_by_decision(returns, weights, np.full((2, 3), 0.5), 2.5) == 1.0
-    assert break_even_by_decision(returns, weights, np.zeros((2, 1)), 1.5) == pytest.approx(np.sqrt(3))
+    returns, weights = np.array([1.0, 3.0]), np.array([1.0, 3.0])
+    assert break_even_by_decision(returns, weights, np.ones((2, 3))) is None
+    assert break_even_by_decision(returns, weights[::-1], np.full((2, 3), 0.5)) == 1.0
+    assert break_even_by_decision(returns, weights, np.zeros((2, 1))) == pytest.approx(np.sqrt(3))
+    assert break_even_by_decision(returns, np.zeros(2), np.zeros((2, 1))) == 1.0

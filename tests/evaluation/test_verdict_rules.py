@@ -7,9 +7,10 @@ import pytest
 
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.estimate import value_missing_at_worst
+from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import judge
+from sepsis_cql.evaluation.verdict import check_hidden, judge
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def policy_estimate(name, value, difference=1.0):
         difference=found,
         break_even_gamma=1.2,
         break_even_gamma_by_decision=1.04,
+        certain_gamma=1.02,
     )
 
 
@@ -76,11 +78,30 @@ def test_episodes_that_selected_a_policy_do_not_endorse_it(settings):
     assert verdict.reasons[0] == "validation selected this policy; only the test split can endorse it"
 
 
+LACTATE, GLUCOSE = (
+    Covariate(name=name, odds=odds, weights=2.0) for name, odds in (("lactate", 1.015), ("glucose", 1.01))
+)
+
+
 def test_an_endorsement_names_the_hidden_confounding_it_survives(settings):
-    verdict = judge(policy_estimate("policy", 5.0), [], [], settings)
-    assert verdict.reasons[-1].endswith(
-        "over a stay by more than a factor of 1.20, or at every decision by more than a factor of 1.04"
+    found = policy_estimate("policy", 5.0)
+    gates = check_hidden(found, settings, [LACTATE, GLUCOSE])
+    alone, beside = (judge(found, checked, [], settings).reasons[-1] for checked in ([], gates))
+    assert alone.endswith(
+        "over a stay by more than a factor of 1.20, or at every decision by more than a factor of 1.04 "
+        "(1.02 with 95% confidence)"
     )
+    assert beside == f"{alone} (leaving out lactate, which is measured, changes them by 1.01)"
+
+
+def test_what_a_factor_as_strong_as_a_measured_one_would_undo_is_not_identified(settings):
+    found, strong = policy_estimate("policy", 5.0), LACTATE.model_copy(update={"odds": 1.3})
+    verdict = judge(found, check_hidden(found, settings, [strong, GLUCOSE]), [], settings)
+    assert verdict.label == "cannot be identified"
+    assert verdict.reasons[0].startswith("an unmeasured factor no stronger than lactate would undo it")
+    gates = settings.gates.model_copy(update={"withstands_covariate": False})
+    assert check_hidden(found, settings.model_copy(update={"gates": gates}), [strong]) == []
+    assert check_hidden(found, settings, []) == []
 
 
 @pytest.mark.parametrize(

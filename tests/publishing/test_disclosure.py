@@ -7,9 +7,12 @@ import pytest
 
 from sepsis_cql.common.privacy import floor_size, hides_outcomes, round_count, round_part, round_share
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.evaluation.record import load_evaluation
+from sepsis_cql.evaluation.policies.behavior import Covariate
+from sepsis_cql.evaluation.record import Gate, load_evaluation
+from sepsis_cql.evaluation.verdict import HIDDEN, UNDONE_BY, say_yardstick
 from sepsis_cql.publishing.evidence import FOLDER
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.publishing.guard.evaluation import A_COVARIATE
 
 
 def possible(shown):
@@ -81,6 +84,30 @@ def test_mean_return_is_hidden_where_it_would_count_few_deaths_or_survivors(deat
 def test_reducing_a_published_evaluation_changes_nothing():
     once = reduce_evaluation(load_evaluation(ROOT / FOLDER))
     assert reduce_evaluation(once) == once
+
+
+def test_covariates_that_only_a_user_has_are_not_named():
+    found = load_evaluation(ROOT / FOLDER)
+    praised = next(one for one in found.policies if one.differences and one.verdict.reasons[0][:4] == "diff")
+    for name, shown in (("lactate", "lactate"), ("ward 7 of Dr. Miller", A_COVARIATE)):
+        covariate = Covariate(name=name, odds=1.321, weights=2.0)
+        gate = Gate(
+            name=HIDDEN, value=1.1, threshold=say_yardstick("1.32", name), passed=False, is_for_endorsement=True,
+            meaning=UNDONE_BY.format(name),
+        )  # fmt: skip
+        changed = found.model_copy(
+            update={
+                "policies": [
+                    found.policies[0],
+                    praised.model_copy(update={"gates": [*praised.gates, gate]}),
+                ],
+                "behavior": found.behavior.model_copy(update={"covariates": [covariate]}),
+            }
+        )
+        reduced = reduce_evaluation(changed)
+        assert reduced.behavior.covariates[0].name == shown
+        assert reduced.policies[1].gates[-1].threshold == f"at least 1.32, as leaving out {shown} does"
+        assert name == shown or name not in reduced.model_dump_json()
 
 
 def test_every_number_of_patients_in_the_shipped_evaluation_is_in_tens():
