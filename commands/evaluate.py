@@ -73,7 +73,12 @@ def evaluate(
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import check_validation, enter_test_split, ledger_of
+    from sepsis_cql.evaluation.test_split import (
+        check_validation,
+        enter_test_split,
+        frozen_version,
+        ledger_of,
+    )
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
@@ -88,8 +93,9 @@ def evaluate(
         Work("evaluate") as work,
     ):
         probe_policy(loaded, opened)  # after --out is known to be good, before the test split is entered
-        uses = None
+        uses = frozen = None
         if split is Split.TEST:
+            frozen = frozen_version(selection, loaded.facts.kind)
             uses = enter_test_split(loaded, opened, selection, again=again, why=why, ledger=ledger)
         found = evaluate_policy(
             loaded,
@@ -99,6 +105,7 @@ def evaluate(
             settings,
             truth=open_truth(opened),
             test_split_uses=uses,
+            frozen=frozen,
             report=work,
         )
         if uses is not None:

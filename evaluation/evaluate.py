@@ -22,7 +22,14 @@ from sepsis_cql.evaluation.report.diagnostics import diagnose
 from sepsis_cql.evaluation.report.figures import draw_figures
 from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import UNIDENTIFIED, check_gates, identified, judge
+from sepsis_cql.evaluation.verdict import (
+    NOT_FROZEN,
+    SELECTED_HERE,
+    UNIDENTIFIED,
+    check_gates,
+    identified,
+    judge,
+)
 from sepsis_cql.replay.directory import Replay, ReplayDirectory
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.synthetic.truth import Truth
@@ -46,6 +53,7 @@ def evaluate_policy(
     truth: Truth | None = None,
     test_split_uses: int | None = None,
     behavior: FunctionPolicy | None = None,
+    frozen: str | None = None,
     report: Report = lambda text, left: None,
 ) -> record.Evaluation:
     """Evaluate a policy on one split.
@@ -60,6 +68,7 @@ def evaluate_policy(
         truth: the simulated ICU the replay came from; None for patients.
         test_split_uses: policies that the ledger says have been scored on this test split.
         behavior: the clinicians' probabilities at states as the replay holds them; fitted if None.
+        frozen: softening of the version that validation chose; no other version is endorsed.
         report: called with what is done next, and how many such calls follow.
 
     Raises:
@@ -78,7 +87,13 @@ def evaluate_policy(
         data = load_evaluation_data(replay, split, settings, behavior=behavior)
         estimates = _estimate_all(policy, data, settings, report, has_truth=truth is not None)
         policies = describe_policies(
-            estimates, data, truth, settings, is_selection=split == SELECTION_SPLIT, report=report
+            estimates,
+            data,
+            truth,
+            settings,
+            is_selection=split == SELECTION_SPLIT,
+            frozen=frozen,
+            report=report,
         )
         if isinstance(replay, ReplayDirectory):
             diagnostics = diagnose(estimates[0], data, replay.details(split), settings)
@@ -96,7 +111,8 @@ def evaluate_policy(
         policies=policies,
         behavior=None if data is None else _describe_behavior(data, truth, settings),
         diagnostics=diagnostics,
-        verdict=_overall(policies),
+        verdict=_overall(policies, frozen),
+        frozen=frozen if policies else None,
         action_grid=None if replay.statistics is None else replay.statistics.action_grid,
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )
@@ -163,6 +179,7 @@ def describe_policies(
     settings: EvaluationSettings,
     *,
     is_selection: bool,
+    frozen: str | None = None,
     report: Report = lambda text, left: None,
 ) -> list[record.PolicyRecord]:
     """Describe every policy with its gates and its verdict.
@@ -173,8 +190,17 @@ def describe_policies(
         truth: the simulated ICU the episodes came from; None for patients.
         settings: of the evaluation.
         is_selection: whether a sweep ranks on these episodes, which then endorse nothing.
+        frozen: softening of the version that validation chose, if it did; these episodes endorse no other.
         report: called with what is done next, and how many such calls follow.
+
+    Raises:
+        EvaluationError: no version is softened so.
     """
+    if frozen is not None and frozen not in (versions := [one.evaluated.softening for one in estimates]):
+        raise EvaluationError(
+            f"found no version {frozen}, which validation froze, expected it among {sorted(set(versions))}. Evaluate "
+            "with the settings of the sweep (`tilt_temperatures`, `clinician_shares`)."
+        )
     baselines = identified(
         (one for one in estimates if one.evaluated.role == "baseline"), data.behavior, settings
     )
@@ -183,7 +209,8 @@ def describe_policies(
     for index, one in enumerate(estimates):
         is_clinicians = one.evaluated.role == "clinicians"
         gates = [] if is_clinicians else check_gates(one, data.behavior, settings, covariates)
-        verdict = None if is_clinicians else judge(one, gates, baselines, settings, is_selection=is_selection)
+        barred = _bar(one, frozen, is_selection)
+        verdict = None if is_clinicians else judge(one, gates, baselines, settings, barred=barred)
         if truth is not None:
             report(f"true value of {one.evaluated.name}", len(estimates) - index - 1)
         policies.append(
@@ -204,6 +231,14 @@ def describe_policies(
             )
         )
     return policies
+
+
+def _bar(one: PolicyEstimate, frozen: str | None, is_selection: bool) -> str | None:
+    """Why these episodes cannot endorse a policy."""
+    if is_selection:
+        return SELECTED_HERE
+    is_other = frozen is not None and one.evaluated.role != "baseline" and one.evaluated.softening != frozen
+    return NOT_FROZEN if is_other else None
 
 
 def _true_value(
@@ -232,11 +267,10 @@ def _describe_behavior(
     return described.model_copy(update={"divergence_from_truth": divergence})
 
 
-def _overall(policies: list[record.PolicyRecord]) -> record.Verdict:
-    """The verdict on the policy as it acts."""
-    if policies:
-        verdict = policies[0].verdict
-        assert verdict is not None
-        return verdict
+def _overall(policies: list[record.PolicyRecord], frozen: str | None) -> record.Verdict:
+    """The verdict on the frozen version of the policy, or on the policy as it acts."""
+    if judged := record.find_judged(policies, frozen):
+        assert judged.verdict is not None
+        return judged.verdict
     reason = "only the published protocol was run, which has no behavior policy, no evaluator and no baseline"
     return record.Verdict(label=UNIDENTIFIED, reasons=[reason])

@@ -4,6 +4,7 @@ The card, the report and the tests read an evaluation through these models only.
 written as "<10".
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -123,6 +124,8 @@ class Evaluation(Record):
 
     `bound` is the largest attainable absolute return; `action_grid` holds the dose edges of the 25 actions, which older
     records lack; `ledger` says where the ledger of test splits stood when credentialed episodes of one were scored.
+    `frozen` is the softening of the version that validation froze: `verdict` is that version's, and no other is
+    endorsed. Without it `verdict` is that of the policy as it acts.
     """
 
     policy: Policy
@@ -142,6 +145,13 @@ class Evaluation(Record):
     versions: dict[str, str | None]
     action_grid: DoseGrid | None = Field(default=None, exclude_if=lambda grid: grid is None)
     ledger: LedgerHead | None = Field(default=None, exclude_if=lambda ledger: ledger is None)
+    frozen: str | None = Field(default=None, exclude_if=lambda version: version is None)
+
+
+def find_judged(policies: Sequence[PolicyRecord], frozen: str | None) -> PolicyRecord | None:
+    """Return the version of the policy that the verdict is about; None where none was estimated."""
+    own = [one for one in policies if one.role in ("learned", "softened")]
+    return next((one for one in own if frozen in (None, one.softening)), None)
 
 
 def load_evaluation(directory: Path) -> Evaluation:

@@ -14,7 +14,7 @@ from sepsis_cql.replay.records import CREDENTIALED
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.training.sweep.ledger import count_test_uses, default_ledger, head_of_ledger, open_test_split
 from sepsis_cql.training.sweep.memory import LedgerHead
-from sepsis_cql.training.sweep.selection import require_selected
+from sepsis_cql.training.sweep.selection import load_selection, require_selected
 
 MOST_SHARED = 0.5  # of validation's episodes; equal short episodes may happen by chance
 
@@ -50,6 +50,19 @@ def enter_test_split(
             )
         require_selected(selection, policy, replay.fingerprint)
     return note_test_split(policy, replay, again=again, why=why, ledger=ledger)
+
+
+def frozen_version(selection: Path | None, kind: str) -> str | None:
+    """Return the softening of the version of a package that validation chose; None where it compared none.
+
+    Args:
+        selection: the frozen choice.
+        kind: of the policy; a selection says something of packages only.
+    """
+    if selection is None or kind != "package":
+        return None
+    score = load_selection(selection).validation.score
+    return None if score is None else score.softening
 
 
 def note_test_split(

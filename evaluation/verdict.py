@@ -21,6 +21,8 @@ from sepsis_cql.evaluation.settings import EvaluationSettings
 
 UNIDENTIFIED: Label = "cannot be identified"
 SELECTED_HERE = "validation selected this policy; only the test split can endorse it"
+NOT_FROZEN = "validation froze another version of this policy, and only that one can be endorsed"
+BARS = (SELECTED_HERE, NOT_FROZEN)  # why good numbers endorse nothing
 DISAGREE = "two families of estimators disagree, as they do where the state does not show all that matters"
 ALONE = "it gives doses that patients so alike did not get, so nobody knows what they do"
 NO_GAIN = "an estimator that needs no complete state does not find it better"
@@ -207,7 +209,7 @@ def judge(
     baselines: list[PolicyEstimate],
     settings: EvaluationSettings,
     *,
-    is_selection: bool = False,
+    barred: str | None = None,
 ) -> Verdict:
     """Judge what may be said about a policy, with the reasons.
 
@@ -216,7 +218,7 @@ def judge(
         gates: of the policy.
         baselines: those whose own gates hold; of others nothing is known that a policy could be held against.
         settings: names the recommended estimator.
-        is_selection: whether the policy was selected on these episodes.
+        barred: why these episodes cannot endorse the policy, one of `BARS`; None where they can.
     """
     failed = [gate for gate in gates if not gate.passed]
     if any(not gate.is_for_endorsement for gate in failed):
@@ -238,8 +240,8 @@ def judge(
         reasons.append(f"no better than {', '.join(as_good)}")
     if difference.lower is None or difference.lower <= 0 or as_good:
         return Verdict(label="not better than clinicians", reasons=reasons)
-    if failed or is_selection:
-        why = [_explain(gate) for gate in failed] + [SELECTED_HERE] * is_selection
+    if failed or barred:
+        why = [_explain(gate) for gate in failed] + ([barred] if barred else [])
         return Verdict(label=UNIDENTIFIED, reasons=[*why, *reasons])
     reasons[0] += "; every gate holds"
     return Verdict(label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate, gates)])

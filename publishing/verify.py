@@ -143,7 +143,9 @@ def _evaluate(directory: Path, replay: Replay, recorded: Evaluation) -> Evaluati
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
     return reduce_evaluation(
-        evaluate_policy(load_policy(str(directory)), replay, recorded.split, "both", settings)
+        evaluate_policy(
+            load_policy(str(directory)), replay, recorded.split, "both", settings, frozen=recorded.frozen
+        )
     )
 
 

@@ -14,8 +14,8 @@ from sepsis_cql.common.privacy import (
     round_share,
 )
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
-from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict
-from sepsis_cql.evaluation.verdict import HIDDEN, SELECTED_HERE, UNDONE_BY, WORST, YARDSTICK, say_yardstick
+from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict, find_judged
+from sepsis_cql.evaluation.verdict import BARS, HIDDEN, UNDONE_BY, WORST, YARDSTICK, say_yardstick
 from sepsis_cql.publishing.guard.evaluation import (
     A_COVARIATE,
     ABOVE,
@@ -62,7 +62,7 @@ def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
         "policies": policies,
         "behavior": _reduce_behavior(values["behavior"]),
         "diagnostics": _reduce_diagnostics(values["diagnostics"], found),
-        "verdict": policies[0]["verdict"] if policies else values["verdict"],
+        "verdict": _verdict(policies, found) or values["verdict"],
     }
     return PublishedEvaluation.model_validate(values)
 
@@ -98,6 +98,12 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
     return values
 
 
+def _verdict(policies: list[dict[str, Any]], found: Evaluation) -> dict[str, Any] | None:
+    """Of the version that is judged, in words made from what is published."""
+    judged = find_judged(found.policies, found.frozen)
+    return None if judged is None else policies[found.policies.index(judged)]["verdict"]
+
+
 def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation) -> dict[str, Any]:
     name, is_small = gate["name"], size < SMALLEST_CELL
     if name == WORST:
@@ -126,8 +132,8 @@ def _reword(values: dict[str, Any], policy: PolicyRecord, name: str) -> dict[str
     last = policy.verdict.reasons[-1] if policy.verdict.reasons else ""
     as_good = last.removeprefix("no better than ").split(", ") if last.startswith("no better than ") else []
     reworded = PolicyRecord.model_validate(values | {"verdict": None})
-    is_selection = SELECTED_HERE in policy.verdict.reasons
-    verdict = say_verdict(reworded, policy.verdict.label, as_good, is_selection=is_selection)
+    barred = next((bar for bar in BARS if bar in policy.verdict.reasons), None)
+    verdict = say_verdict(reworded, policy.verdict.label, as_good, barred=barred)
     return (verdict or Verdict(label=policy.verdict.label, reasons=[])).model_dump()
 
 

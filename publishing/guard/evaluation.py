@@ -13,7 +13,7 @@ from sepsis_cql.evaluation.estimators.weights import Weights
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, Covariate, ReliabilityBin
 from sepsis_cql.evaluation.settings import BehaviorModel
-from sepsis_cql.evaluation.verdict import ALONE, DISAGREE, HIDDEN, NO_GAIN, UNDONE, UNDONE_BY, WORST
+from sepsis_cql.evaluation.verdict import ALONE, BARS, DISAGREE, HIDDEN, NO_GAIN, UNDONE, UNDONE_BY, WORST
 from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
 from sepsis_cql.publishing.guard.diagnostics import PublishedDiagnostics
 from sepsis_cql.publishing.guard.fields import Number, Sha256, Share, Version
@@ -173,9 +173,9 @@ class PublishedPolicyRecord(record.PolicyRecord):
         if self.role == "softened" and self.name != f"{POLICY}, {self.softening}":
             raise ValueError("another name than its softening gives")
         if self.verdict is not None and not any(
-            self.verdict == say_verdict(self, self.verdict.label, as_good, is_selection=is_selection)
+            self.verdict == say_verdict(self, self.verdict.label, as_good, barred=barred)
             for as_good in _named(self.verdict)
-            for is_selection in (False, True)
+            for barred in (None, *BARS)
         ):
             raise ValueError("another verdict than its numbers give")
         return self
@@ -240,14 +240,18 @@ class PublishedEvaluation(record.Evaluation):
         Literal["python", "sepsis-cql", "numpy", "scipy", "scikit-learn", "torch"], Version | None
     ]
     action_grid: PublishedEdges | None = Field(default=None, exclude_if=lambda grid: grid is None)
+    frozen: Annotated[str, Field(pattern=rf"^(greedy|none|{SOFTENINGS})$")] | None = Field(
+        default=None, exclude_if=lambda version: version is None
+    )
 
     @model_validator(mode="after")
     def _says_what_its_policies_say(self) -> Self:
         names = [policy.name for policy in self.policies]
         if len(set(names)) != len(names):
             raise ValueError("a policy is repeated")
-        first = self.policies[0].verdict if self.policies else say_verdict(None, self.verdict.label, ())
-        if self.verdict != first:
+        judged = record.find_judged(self.policies, self.frozen)
+        stated = judged.verdict if judged else say_verdict(None, self.verdict.label, ())
+        if self.verdict != stated:
             raise ValueError("another verdict than that of its policy")
         if self.ledger is not None and not self.test_split_uses:
             raise ValueError("a ledger of a split that was not used")

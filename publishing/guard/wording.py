@@ -7,7 +7,7 @@ from functools import cache
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.record import Gate, Label, PolicyRecord, Verdict
-from sepsis_cql.evaluation.verdict import SELECTED_HERE, UNIDENTIFIED, is_identified, say_limit
+from sepsis_cql.evaluation.verdict import UNIDENTIFIED, is_identified, say_limit
 
 BAND = re.compile(r"\[[0-9]{1,3}\.0, ([0-9]{1,3}\.0|inf)\)")
 MODAL = re.compile(r"always the modal action \((1?[0-9]|2[0-4])\)")
@@ -48,7 +48,7 @@ def is_known_group(characteristic: str, group: str) -> bool:
 
 
 def say_verdict(
-    policy: PolicyRecord | None, label: Label, as_good: Iterable[str], *, is_selection: bool = False
+    policy: PolicyRecord | None, label: Label, as_good: Iterable[str], *, barred: str | None = None
 ) -> Verdict | None:
     """Return the verdict in the words of its template; None where the numbers do not lead to one.
 
@@ -56,7 +56,7 @@ def say_verdict(
         policy: with its gates and difference; None where no policy was estimated.
         label: of the verdict.
         as_good: baselines that do no worse.
-        is_selection: whether the policy was selected on the scored episodes.
+        barred: why the scored episodes cannot endorse it; None where they can.
     """
     if policy is None:
         return Verdict(label=UNIDENTIFIED, reasons=[ONLY_PUBLISHED])
@@ -80,9 +80,9 @@ def say_verdict(
     if names:
         return None
     if label == UNIDENTIFIED:
-        why = [_explain(gate) for gate in failed] + [SELECTED_HERE] * is_selection
+        why = [_explain(gate) for gate in failed] + ([barred] if barred else [])
         return Verdict(label=label, reasons=[*why, *reasons]) if why else None
-    if failed or is_selection:
+    if failed or barred:
         return None
     reasons = [f"{reasons[0]}; every gate holds", say_limit(policy, policy.gates)]
     return Verdict(label=label, reasons=reasons)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.data import assemble_data, hold_out
 from sepsis_cql.evaluation.estimate import estimate_policy
@@ -13,8 +14,9 @@ from sepsis_cql.evaluation.evaluate import describe_policies
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, mix, tilt_behavior
 from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
+from sepsis_cql.evaluation.record import find_judged
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import check_estimates, check_gates, judge
+from sepsis_cql.evaluation.verdict import NOT_FROZEN, check_estimates, check_gates, judge
 from sepsis_cql.replay.transitions import Transitions
 
 BETTER, NOT_BETTER, UNIDENTIFIED = (
@@ -161,7 +163,9 @@ def test_a_policy_equal_to_clinicians_is_never_better(icu, settings, seed):
     assert is_praised == (seed == 1)  # by chance, and only by the recommended estimator
 
 
-def test_an_endorsement_says_what_it_survives_and_selection_endorses_nothing(icu, settings):
+def test_an_endorsement_says_what_it_survives_and_none_is_given_to_what_validation_did_not_freeze(
+    icu, settings
+):
     known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, 1e-12)))
     data = make_data(icu.simulate(3000, 11), icu.simulate(2585, 31), known)
     table = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
@@ -171,6 +175,18 @@ def test_an_endorsement_says_what_it_survives_and_selection_endorses_nothing(icu
         describe_policies(found, data, None, settings, is_selection=is_selection)[0]
         for is_selection in (False, True)
     )
+    other = replace(found[0], evaluated=replace(policy, softening="other"))
+    frozen, not_frozen = describe_policies(
+        [*found, other], data, None, settings, is_selection=False, frozen="none"
+    )
+    assert (frozen.verdict, not_frozen.verdict.label) == (tested.verdict, UNIDENTIFIED)
+    assert not_frozen.verdict.reasons[0] == NOT_FROZEN
+    assert [find_judged([frozen, not_frozen], version).softening for version in (None, "other")] == [
+        "none",
+        "other",
+    ]
+    with pytest.raises(EvaluationError, match="found no version greedy"):
+        describe_policies(found, data, None, settings, is_selection=False, frozen="greedy")
     assert tested.verdict.label == BETTER
     assert 1 < tested.break_even_gamma_by_decision < tested.break_even_gamma < 1.3
     assert tested.verdict.reasons[-1] == (

@@ -10,7 +10,7 @@ from sepsis_cql.evaluation.estimate import value_missing_at_worst
 from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import check_hidden, judge
+from sepsis_cql.evaluation.verdict import SELECTED_HERE, check_hidden, judge
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_what_only_praise_needs_denies_praise_alone(settings, difference, label)
 
 
 def test_episodes_that_selected_a_policy_do_not_endorse_it(settings):
-    verdict = judge(policy_estimate("policy", 5.0), [], [], settings, is_selection=True)
+    verdict = judge(policy_estimate("policy", 5.0), [], [], settings, barred=SELECTED_HERE)
     assert verdict.label == "cannot be identified"
     assert verdict.reasons[0] == "validation selected this policy; only the test split can endorse it"
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from sepsis_cql.commands.app import app
 from sepsis_cql.common.storage import read_json, sha256_file
 from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.test_split import frozen_version
 from sepsis_cql.training.learners.registry import load_training_settings
 from sepsis_cql.training.sweep.protocol import SweepSettings
 from sepsis_cql.training.sweep.selection import load_selection
@@ -52,6 +53,8 @@ def test_the_command_runs_stage_1_then_stage_2_and_freezes_the_choice(demo_repla
     assert second.exit_code == 0, second.output
     selection = load_selection(out / "selection.json")
     assert selection.validation.metric == "fqe"
+    assert frozen_version(out / "selection.json", "package") == selection.validation.score.softening
+    assert frozen_version(out / "selection.json", "function") is None
     assert selection.weights_sha256 == sha256_file(out / "selected" / "package" / "model.safetensors")
     for file, stage in (("stage1_evaluation.json", 1), ("stage2_evaluation.json", 2)):
         evaluation = read_json(out / file, expected="")
