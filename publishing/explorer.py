@@ -1,11 +1,13 @@
 """The explorer: one static page in which a browser runs the network, for a report or a static Space of the Hub."""
 
 import base64
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
 from torch import Tensor
 from torch.nn import Linear
 
@@ -13,6 +15,7 @@ from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.checkpoints.hub_package import new_feature_extractor
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_directory
+from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.report.style import name_doses
 from sepsis_cql.feature_extraction_sepsis_cql import NEVER_ABOVE, RATIOS
 from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
@@ -20,6 +23,22 @@ from sepsis_cql.publishing.evidence import Records
 from sepsis_cql.publishing.guard.strict_json import dump_json
 
 PAGE, SPACE_CARD = "index.html", "README.md"
+DEFER_WITHIN = 0.5  # of the largest value, to begin with: doses that the network hardly tells apart
+SMALLEST_SHARE = 0.01  # of decisions, below which the records say next to nothing of a dose
+
+
+class Courses(Settings):
+    """The whole of `configs/made_up_courses.yaml`: what changes from step to step of each course."""
+
+    courses: dict[str, list[dict[str, float | None]]] = Field(min_length=1)
+
+
+def made_up_courses() -> dict[str, list[dict[str, float | None]]]:
+    """Return the patients of the explorer: for each the values of every step, in clinical units, None where unknown."""
+    return {
+        name: list(accumulate(steps, lambda known, step: known | step, initial=example_patient()))[1:]
+        for name, steps in load_shipped(Courses, "made_up_courses.yaml").courses.items()
+    }
 
 
 def write_space(
@@ -101,7 +120,9 @@ def _describe(model: SepsisCQLModel, records: Records) -> dict[str, Any]:
         "fluid": name_doses(config.fluid_edges),
         "units": [config.vasopressor_unit, config.fluid_unit],
         "clinicians": seen.clinician_actions if seen else None,
-        "patients": {"septic shock, made up": example_patient()},
+        "courses": made_up_courses(),
+        "largest_difference": DEFER_WITHIN,
+        "smallest_share": SMALLEST_SHARE,
         "trained_on": config.training_data,
         "verdict": evaluation.verdict.label,
     }

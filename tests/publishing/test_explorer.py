@@ -16,13 +16,25 @@ from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.feature_extraction_sepsis_cql import RATIOS
 from sepsis_cql.publishing.card import load_facts
-from sepsis_cql.publishing.explorer import render_explorer, write_space
+from sepsis_cql.publishing.explorer import (
+    DEFER_WITHIN,
+    SMALLEST_SHARE,
+    made_up_courses,
+    render_explorer,
+    write_space,
+)
 
 DRIVE = """
 <script>
 const number = value => value === null ? NaN : value;
 const given = patients.map(one => Object.fromEntries(Object.entries(one).map(([k, v]) => [k, number(v)])));
 const seen = {all: given.map(forward), first: JSON.parse(byId("grid").dataset.answer)};
+seen.defer = JSON.parse(byId("grid").dataset.defer); seen.shaded = document.querySelectorAll("td.defer").length;
+byId("on").click(); seen.second = JSON.parse(byId("grid").dataset.answer); seen.step = byId("step").textContent;
+byId("on").click(); byId("back").click(); seen.again = JSON.parse(byId("grid").dataset.answer);
+seen.course = byId("course").textContent;
+byId("within").value = "1000"; byId("within").dispatchEvent(new Event("input"));
+seen.all_deferred = JSON.parse(byId("grid").dataset.defer);
 const input = document.querySelector('input[type=number][data-name="map"]');
 input.value = "140"; input.dispatchEvent(new Event("input"));
 seen.moved = JSON.parse(byId("grid").dataset.answer); seen.warning = byId("warnings").textContent;
@@ -101,6 +113,27 @@ def test_a_moved_slider_moves_the_answer_and_what_cannot_be_is_said(model, seen)
     assert seen["cells"] == 25 and seen["moved"] != seen["first"]
     assert "map is above sbp" in seen["warning"]
     assert seen["wide"] <= 500
+
+
+def test_a_course_is_stepped_through_and_answered_as_in_python(model, seen):
+    course = made_up_courses()["septic shock that resolves"]
+    assert seen["step"] == f"step 2 of {len(course)}" and seen["second"] == seen["again"] != seen["first"]
+    np.testing.assert_allclose(seen["second"], values(model, course[1]), atol=2e-3)
+    assert seen["course"].count("→") == 1
+
+
+def test_the_doses_to_defer_among_are_nearly_best_and_known_to_the_records(model, seen):
+    answer = values(model, example_patient())
+    shares = np.array(load_facts(ROOT)["evaluation"].diagnostics.clinician_actions)
+    known = shares >= SMALLEST_SHARE
+    near = answer >= answer.max() - DEFER_WITHIN
+    assert seen["defer"] == np.flatnonzero(near & known).tolist() and seen["shaded"] == len(seen["defer"])
+    assert seen["all_deferred"] == np.flatnonzero(known).tolist()
+
+
+def test_every_step_of_a_made_up_course_is_a_possible_patient():
+    for course in made_up_courses().values():
+        assert all(_is_possible(step) for step in course) and course[0] != course[-1]
 
 
 def test_the_page_contacts_nobody_and_warns_first(page):
