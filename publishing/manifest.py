@@ -2,19 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.common.ownership import MARK, read_mark
-from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings
 from sepsis_cql.publishing.guard.strict_json import dump_json, parse_json
 
 MANIFEST = "manifest.json"
-LARGEST_MANIFEST = 1 << 20  # bytes
 PathText = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,99}$")]
 
 
@@ -31,20 +27,6 @@ class Manifest(Settings):
     files: Annotated[dict[PathText, ManifestEntry], Field(max_length=100)]
 
 
-def export_files(directory: Path) -> list[str]:
-    """Return the paths of everything under `directory` that is not a directory, relative to it and sorted.
-
-    The mark that `sepsis-cql export` leaves is no part of an export, provided that it is exactly that.
-    """
-    mark = {MARK} if read_mark(directory) else set()
-    found = (
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    )
-    return sorted(set(found) - mark)
-
-
 def dump_manifest(files: Mapping[str, bytes]) -> bytes:
     """Return the manifest of files by path."""
     entries = {
@@ -53,13 +35,6 @@ def dump_manifest(files: Mapping[str, bytes]) -> bytes:
         if name != MANIFEST
     }
     return dump_json({"files": entries})
-
-
-def write_manifest(directory: Path) -> None:
-    """Describe all files of `directory` in its manifest.json."""
-    files = {name: (directory / name).read_bytes() for name in export_files(directory)}
-    with new_file(directory / MANIFEST) as temporary:
-        temporary.write_bytes(dump_manifest(files))
 
 
 def parse_manifest(content: bytes, place: str) -> Manifest:

@@ -1,6 +1,6 @@
 """What is published of the diagnostics: known groups of patients, shares in tens of them, nobody's extreme values."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,13 @@ from sepsis_cql.publishing.guard.fields import Number, Share
 from sepsis_cql.publishing.guard.wording import is_known_group
 
 Shares = Annotated[list[Share], Field(min_length=25, max_length=25)]
+Tens = Annotated[int, Field(ge=10, lt=10_000_000, multiple_of=10)]
+
+
+def _of_a_known_group(row: Any) -> Any:
+    if not is_known_group(getattr(row, "characteristic", "SOFA at first step"), row.group):
+        raise ValueError("not a group that is published")
+    return row
 
 
 class PublishedInterval(shown.Interval):
@@ -25,13 +32,9 @@ class PublishedGroupMean(shown.GroupMean):
 
     group: str = Field(max_length=40)
     value: Share
-    n_patients: int = Field(ge=10, lt=10_000_000, multiple_of=10)
+    n_patients: Tens
 
-    @model_validator(mode="after")
-    def _is_a_known_group(self) -> Self:
-        if not is_known_group("SOFA at first step", self.group):
-            raise ValueError("not a group that is published")
-        return self
+    _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
 
 
 class PublishedSupport(shown.SupportShare):
@@ -60,15 +63,11 @@ class PublishedHistogram(shown.WeightHistogram):
 class PublishedSubgroup(shown.Subgroup):
     """Return and value in one group of patients."""
 
-    n_episodes: int = Field(ge=10, lt=10_000_000, multiple_of=10)
+    n_episodes: Tens
     clinicians: PublishedInterval
     policy_fqe: PublishedInterval
 
-    @model_validator(mode="after")
-    def _is_a_known_group(self) -> Self:
-        if not is_known_group(self.characteristic, self.group):
-            raise ValueError("not a group that is published")
-        return self
+    _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
 
 
 class PublishedValueCalibration(shown.ValueCalibration):
@@ -83,7 +82,7 @@ class PublishedDoseCell(shown.DoseCell):
 
     difference: int = Field(ge=-4, le=4)
     mortality: Share
-    n_episodes: int = Field(ge=10, lt=10_000_000, multiple_of=10)
+    n_episodes: Tens
 
 
 class PublishedDoseDifference(shown.DoseDifference):

@@ -12,9 +12,9 @@ from huggingface_hub import HfApi
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.evidence import read_sources
-from sepsis_cql.publishing.guard.files import Export, make_export
+from sepsis_cql.publishing.guard.files import Export, make_export, read_files
 from sepsis_cql.publishing.hub import download, push
-from sepsis_cql.publishing.manifest import export_files, manifest_differences
+from sepsis_cql.publishing.manifest import manifest_differences
 
 from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository
 
@@ -34,7 +34,7 @@ def pushed(export, hub, api):
 
 
 def contents(directory):
-    return {name: (directory / name).read_bytes() for name in export_files(directory)}
+    return read_files(directory)[0]
 
 
 def published(repository, ref="main"):

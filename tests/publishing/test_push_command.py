@@ -9,9 +9,8 @@ from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.publishing.guard.files import read_export
+from sepsis_cql.publishing.guard.files import read_export, read_files
 from sepsis_cql.publishing.hub import push
-from sepsis_cql.publishing.manifest import export_files
 
 from .hub_server import READ_ONLY_TOKEN, TOKEN
 
@@ -82,7 +81,7 @@ def test_dry_run_lists_every_file_with_its_reason_and_contacts_nobody(export, hu
     monkeypatch.setattr("socket.socket.connect", connect)
     result = CliRunner().invoke(app, ["push", NAME, "--export", str(export), "--dry-run"])
     assert result.exit_code == 0, result.output
-    for name in export_files(export):
+    for name in read_files(export)[0]:
         (line,) = [line for line in result.output.splitlines() if f"  {name}  " in line]
         assert f"{(export / name).stat().st_size:,}" in line
     assert "network weights and normalizer" in result.output

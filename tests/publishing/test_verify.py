@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from sepsis_cql.commands.app import app
 from sepsis_cql.publishing.guard.strict_json import dump_json
 from sepsis_cql.publishing.hub import download, push
-from sepsis_cql.publishing.manifest import write_manifest
+from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
 from sepsis_cql.publishing.probes import PROBES
 from sepsis_cql.publishing.verify import verify
 
@@ -75,7 +75,8 @@ def add_patient_to_probes(export):
 def test_change_is_found_even_under_a_manifest_made_to_fit(export, tamper, found):
     tamper(export)
     assert results(export)["files"] == "differs"
-    write_manifest(export)
+    files = {path.relative_to(export).as_posix(): path.read_bytes() for path in export.rglob("*.*")}
+    (export / MANIFEST).write_bytes(dump_manifest(files | {"LICENSE": (export / "LICENSE").read_bytes()}))
     after = results(export)
     assert after["files"] == ("differs" if (export / "rows.csv").exists() else "matches")
     assert after[found] == "differs"
