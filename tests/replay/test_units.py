@@ -102,6 +102,15 @@ STATES = {
     "PEEP ends with ventilation": (
         [chart(220339, 8, 4), chart(226732, None, 6, value="Nasal cannula")], 2, "peep", NAN,
     ),
+    "an oxygen fraction ends with ventilation": (
+        [chart(223835, 60, 4), chart(226732, None, 6, value="Nasal cannula")], 2, "fio2_vent", NAN,
+    ),
+    "one charted after ventilation stands": (
+        [chart(226732, None, 6, value="Nasal cannula"), chart(223835, 40, 7)], 3, "fio2_vent", 0.4,
+    ),
+    "PaO2/FiO2 does not end with ventilation": (
+        [gas(4, item_50821=120, item_50816=60), chart(226732, None, 6, value="Nasal cannula")], 2, "pf_ratio", 200,
+    ),
     "ventilation that ends later is not known yet": (
         [chart(220339, 8, 4), chart(226732, None, 6, filed=9.5, value="Nasal cannula")], 2, "peep", 8,
     ),

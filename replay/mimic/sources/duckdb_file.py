@@ -21,6 +21,10 @@ from sepsis_cql.replay.mimic.sources.base import (
 
 MAGIC = slice(8, 12)  # where a DuckDB file says that it is one
 CATALOG = "mimic_source"
+SINGLE = (
+    "the file keeps numbers in single precision, as mimic-code's script makes it: of a number half-way between two the "
+    "last bit may be another than where text or double precision is kept, and with it the fingerprint"
+)
 
 
 def is_meant(location: str) -> bool:
@@ -46,7 +50,10 @@ def open_source(location: str, settings: TablesSettings) -> TableSource:
             found.header(connection)
             return found
 
-        return TableSource(where=location, tables=find_tables(settings, find))
+        tables = find_tables(settings, find)
+        kinds = connection.execute(f"DESCRIBE {tables['inputevents'].relation_name(connection)}").fetchall()
+        is_single = any(name.casefold() == "amount" and kind == "FLOAT" for name, kind, *_ in kinds)
+        return TableSource(where=location, tables=tables, notes=(SINGLE,) if is_single else ())
 
 
 @dataclass(frozen=True)
@@ -99,12 +106,15 @@ class DuckDBTable:
         """Return the columns of the table."""
         self.database.attach(connection)
         return [
-            row[0].casefold() for row in connection.execute(f"DESCRIBE {self._table(connection)}").fetchall()
+            row[0].casefold()
+            for row in connection.execute(f"DESCRIBE {self.relation_name(connection)}").fetchall()
         ]
 
     def count(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Return the rows of the table."""
-        return int(connection.execute(f"SELECT count(*) FROM {self._table(connection)}").fetchall()[0][0])
+        return int(
+            connection.execute(f"SELECT count(*) FROM {self.relation_name(connection)}").fetchall()[0][0]
+        )
 
     @contextmanager
     def relation(
@@ -112,7 +122,7 @@ class DuckDBTable:
     ) -> Iterator[str]:
         """Yield the table itself."""
         try:
-            yield self._table(connection)
+            yield self.relation_name(connection)
         except duckdb.Error as error:
             if is_of_engine(error):
                 raise
@@ -120,7 +130,8 @@ class DuckDBTable:
                 f"{self.where}: holds a value of another type than MIMIC-IV's. {GET_A_FRESH_COPY}"
             ) from None
 
-    def _table(self, connection: duckdb.DuckDBPyConnection) -> str:
+    def relation_name(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """Return the table's name as SQL."""
         found = connection.execute(
             "SELECT schema_name FROM duckdb_tables() WHERE database_name = ? AND lower(table_name) = ? "
             "UNION SELECT schema_name FROM duckdb_views() WHERE database_name = ? AND lower(view_name) = ?",

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlglot
 
@@ -69,12 +68,9 @@ def parquet_shards(root: Path, folder: Path) -> Path:
     for name, table in tables_of(root).items():
         place = folder / table.folder / (name if name.startswith("c") else "")
         place.mkdir(parents=True, exist_ok=True)
-        columns = ", ".join(f"'{column}': '{kind}'" for column, kind in table.columns.items())
+        kinds = {column: kind.replace("FLOAT", "DOUBLE") for column, kind in table.columns.items()}
         file = unpack(root, folder, name)
-        rows = duckdb.sql(f"FROM read_csv('{file}', columns = {{{columns}}}, header = true)").to_arrow_table()
-        rows = rows.cast(
-            pa.schema([f.with_type(pa.float64()) if f.type == pa.float32() else f for f in rows.schema])
-        )
+        rows = duckdb.sql(f"FROM read_csv('{file}', columns = {kinds}, header = true)").to_arrow_table()
         third = 1 + len(rows) // 3
         for number in range(3):
             pq.write_table(rows.slice(number * third, third), place / f"{name}-{number:05d}-of-00003.parquet")
