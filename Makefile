@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
 
-.PHONY: help install check format test docs notebooks bench reproduce study ship
+.PHONY: help install check format test docs notebooks lower bench reproduce study ship
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,14 @@ docs: install  ## build the pages of docs/ into outputs/docs; every warning is a
 
 notebooks: install  ## run docs/notebooks anew and keep what they print
 	TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter-execute --inplace docs/notebooks/*.ipynb
+
+LOWER = tests/test_card.py tests/model tests/evaluation/test_fqe.py tests/synthetic/test_simulator.py tests/test_examples.py
+
+lower:  ## run a part of the tests with the lowest versions that the ranges allow, in .venv-lower
+	$(PYTHON) -m venv .venv-lower
+	.venv-lower/bin/pip install --quiet setuptools==84.2.1
+	.venv-lower/bin/pip install --quiet --no-build-isolation --constraint constraints-lower.txt --editable '.[icu-sepsis]' pytest
+	OMP_NUM_THREADS=1 .venv-lower/bin/python -m pytest $(LOWER)
 
 bench: install  ## time a training step and an evaluation beside their alternatives, into outputs/bench
 	$(BIN)/python benchmarks/training_step.py --out outputs/bench

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 from pathlib import Path
@@ -60,17 +61,35 @@ def test_the_root_holds_the_files_of_the_hub_and_documents_only():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """A wheel of a copy of the checkout, so that nothing an earlier build left gets into it."""
+def source(tmp_path_factory) -> Path:
+    """A source distribution of a copy of the checkout, so that nothing an earlier build left gets into it."""
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns(
         ".*", "build", "outputs", "*.egg-info", "__pycache__", "tests", "benchmarks"
     )
     shutil.copytree(ROOT, folder / "checkout", ignore=ignored)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(folder), str(folder / "checkout")], check=True)
-    (file,) = folder.glob("*.whl")
+    build = "import setuptools.build_meta as backend; backend.build_sdist('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=folder / "checkout", check=True, capture_output=True)
+    (file,) = folder.glob("*.tar.gz")
     return file
+
+
+@pytest.fixture(scope="module")
+def wheel(source) -> Path:
+    """A wheel made from the source distribution, which therefore holds all that is needed."""
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(source.parent), str(source)], check=True)
+    (file,) = source.parent.glob("*.whl")
+    return file
+
+
+def test_the_source_distribution_holds_documents_and_nothing_of_a_run(source):
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO", "configs/cql.yaml"} <= names
+    folders = {name.split("/")[0] for name in names}
+    assert not folders & {"model", "outputs", ".venv", "tests", "shared"}
+    assert not [name for name in names if name.endswith((".parquet", ".csv.gz", ".pt"))]
 
 
 def test_the_wheel_holds_every_module_and_data_file_and_no_test(wheel):
