@@ -14,6 +14,7 @@ import random
 import re
 import shutil
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -94,6 +95,7 @@ def attack(prepared: Path, place: Path, seed: int, per_document: int) -> Tally:
     """Plant, export and look, with so many places of each document."""
     rng, tally = random.Random(seed), Tally()
     secret, drawn = Secret(rng), draw_pictures
+    warnings.filterwarnings("ignore", "Duplicate name")  # planted
     made: dict[str, dict[str, bytes]] = {}
 
     def draw_once(evaluation: Evaluation, study: Study | None = None) -> dict[str, bytes]:
