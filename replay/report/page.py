@@ -61,7 +61,7 @@ def render_page(report: BuildReport) -> str:
         *_clinical_section(report.clinical),
         "## Features",
         "",
-        "Share of steps with no value known yet, share without a measurement in the 4 hours before, and the "
+        "Share of steps with no value known yet, share without a measurement in the window before, and the "
         "5 %, 50 % and 95 % quantiles of what is known.",
         "",
         *_table(
