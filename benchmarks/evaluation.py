@@ -30,6 +30,7 @@ from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, Case
 from sepsis_cql.evaluation.original_protocol import original_metrics
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.replay.transitions import Transitions
 
 N_TRAINING, N_SCORED, N_ACTIONS = 12_062, 2_585, 25
 N_RESAMPLES, N_REFITS, BATCH, STEPS = 1000, 100, 4096, 20
@@ -85,7 +86,7 @@ def tasks(data: EvaluationData, target: Target, settings: EvaluationSettings) ->
         "published metrics, ours": lambda: original_metrics(
             data.scored, q_values, gamma=settings.gamma, n_resamples=N_RESAMPLES
         ),
-        "published metrics, plain loops": lambda: plain_loops(data, q_values),
+        "published metrics, plain loops": lambda: plain_loops(data.scored, q_values),
         "one fit": lambda: solve(make_fqe_data(basis, data.train, training, settings), settings.fqe),
         "100 first-order refits": lambda: (
             fit.parameters[:, None] + episode_pulls(decisions, fit, data.train.n_episodes) @ counts.float()
@@ -98,18 +99,18 @@ def tasks(data: EvaluationData, target: Target, settings: EvaluationSettings) ->
     return contenders
 
 
-def plain_loops(data: EvaluationData, q_values: np.ndarray) -> tuple[list[float], list[float]]:
+def plain_loops(scored: Transitions, q_values: np.ndarray) -> tuple[list[float], list[float]]:
     """The bootstrap as the published protocol words it: episodes in a dictionary, one loop for each resample."""
-    stays, starts = data.scored.stay_id, data.scored.episode_starts
+    stays, starts = scored.stay_id, scored.episode_starts
     value_of = {str(stays[row]): float(q_values[row].max()) for row in starts}
-    shares = np.bincount(data.scored.actions, minlength=N_ACTIONS) / len(data.scored)
-    ratios = (q_values.argmax(axis=1) == data.scored.actions) / shares[data.scored.actions]
+    shares = np.bincount(scored.actions, minlength=N_ACTIONS) / len(scored)
+    ratios = (q_values.argmax(axis=1) == scored.actions) / shares[scored.actions]
     weights, returns = [], []
     for start, end in zip(starts, [*starts[1:], len(stays)], strict=True):
         weight, total = 1.0, 0.0
         for step, row in enumerate(range(start, end)):
             weight *= ratios[row]
-            total += 0.99**step * data.scored.rewards[row]
+            total += 0.99**step * scored.rewards[row]
         weights.append(weight)
         returns.append(total)
     rng, identifiers = np.random.default_rng(42), list(value_of)

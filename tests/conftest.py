@@ -1,6 +1,7 @@
 """Builders and data shared by every test."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,15 @@ def mimic_demo(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_replay(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Replay directory of the MIMIC-IV demo with the shipped settings."""
+    """Replay directory of the MIMIC-IV demo with the shipped settings, built once for all processes of a session."""
+    from filelock import FileLock
+
     from sepsis_cql.replay.build import build_replay
     from sepsis_cql.replay.settings import load_build_settings
 
-    out = tmp_path_factory.mktemp("demo") / "replay"
-    build_replay(mimic_demo, out, load_build_settings())
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo_replay"
+    with FileLock(out.with_suffix(".lock")):
+        if not out.exists():
+            build_replay(mimic_demo, out, load_build_settings())
     return out

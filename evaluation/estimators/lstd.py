@@ -66,8 +66,8 @@ def solve(data: FqeData, settings: FqeSettings, counts: Tensor | None = None) ->
         settings: ridge, and when the bounded sweeps end.
         counts: (n,) how often each transition is in the data set; once by default.
     """
+    weighted = data.features if counts is None else data.features * counts[:, None]
     counts = torch.ones_like(data.rewards) if counts is None else counts
-    weighted = data.features * counts[:, None]
     penalty = settings.ridge * torch.eye(
         data.features.shape[1], dtype=torch.float64, device=data.features.device
     )

@@ -1,0 +1,197 @@
+"""Time of one update of each learner that d3rlpy has too, interleaved, and how far one update of both differs.
+
+    python benchmarks/learners_speed.py --out DIR
+
+needs d3rlpy (`benchmarks/requirements.txt`). Both sides have the published sizes: 140,635 transitions, networks of two
+layers of 256. Each sampling is included: d3rlpy draws its batch, ours takes the next slice of a shuffled epoch.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import d3rlpy
+import numpy as np
+import torch
+
+from sepsis_cql.benchmarks.contenders import N_ACTIONS, N_STATES, Columns, Step, made_up_columns, shuffled
+from sepsis_cql.benchmarks.published_recipe import q_network
+from sepsis_cql.benchmarks.training_step import describe_processor, interleave, summarize
+from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.strict import SHIPPED
+from sepsis_cql.training.learners.base import Learner
+from sepsis_cql.training.learners.registry import LEARNERS, load_training_settings
+from sepsis_cql.training.step.device_buffer import DeviceBuffer
+from sepsis_cql.training.step.network import TrainableNetwork
+
+BATCHES = (64, 256, 1024, 4096)
+RATE, GAMMA = 1e-4, 0.99
+LAYERS = [256, 256]
+
+
+class Pair(NamedTuple):
+    """A learner here and there, with what makes d3rlpy's loss the same."""
+
+    name: str
+    theirs: type[Any]
+    options: dict[str, Any]
+    changes: dict[str, Any]
+
+
+PAIRS = [
+    Pair("double_cql", d3rlpy.algos.DiscreteCQLConfig, {"alpha": 0.05}, {"alpha": 0.05}),
+    Pair("dqn", d3rlpy.algos.DQNConfig, {}, {}),
+    Pair("bcq", d3rlpy.algos.DiscreteBCQConfig, {"beta": 0.01, "share_encoder": False}, {}),
+    Pair("behavior_cloning", d3rlpy.algos.DiscreteBCConfig, {"beta": 0.0}, {}),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=15)
+    arguments = parser.parse_args()
+    columns = made_up_columns()
+    states, actions, rewards, next_states, terminals = columns
+    dataset, calm = (
+        make_dataset(columns),
+        make_dataset((states, actions, rewards / 50, next_states, terminals)),
+    )
+    result: dict[str, Any] = {
+        "processor": describe_processor(),
+        "threads": torch.get_num_threads(),
+        "versions": package_versions("torch", "d3rlpy"),
+        "one update of both: length of the difference / length of the update": {
+            pair.name: compare_update(pair, calm) for pair in PAIRS
+        },
+    }
+    for batch_size in BATCHES:
+        steps: dict[str, Step] = {}
+        for pair in PAIRS:
+            steps[pair.name] = our_step(pair, columns, batch_size)
+            steps[f"d3rlpy, {pair.name}"] = their_step(pair, dataset, batch_size)
+        times = interleave(steps, arguments.rounds, {}, 3)
+        found: dict[str, Any] = {}
+        for pair in PAIRS:
+            found |= summarize(
+                {name: times[name] for name in (pair.name, f"d3rlpy, {pair.name}")},
+                [f"d3rlpy, {pair.name}"],
+                [pair.name],
+            )
+        result[f"batch {batch_size}"] = found
+    write_json(arguments.out / "learners_speed.json", result)
+    for name, value in result.items():
+        print(f"{name:30} {value}")
+
+
+def make_dataset(columns: Columns) -> Any:
+    """Return the columns as d3rlpy's replay buffer."""
+    states, actions, rewards, _, terminals = (column.numpy() for column in columns)
+    ends = terminals.astype(np.float32)
+    ends[-1] = 1.0
+    return d3rlpy.dataset.MDPDataset(
+        states,
+        actions[:, None],
+        rewards[:, None],
+        ends,
+        action_space=d3rlpy.ActionSpace.DISCRETE,
+        action_size=N_ACTIONS,
+    )
+
+
+def new_ours(pair: Pair, columns: Columns) -> Learner:
+    """Return our learner with its shipped settings, of networks that seeds 0 and 1 draw."""
+    kind = LEARNERS[pair.name]
+    settings = load_training_settings(SHIPPED / f"{pair.name}.yaml", pair.changes)
+    states, actions, rewards, next_states, terminals = columns
+    network = TrainableNetwork(
+        [q_network(N_STATES, seed) for seed in range(len(kind.parts))],
+        [RATE] * len(kind.parts),
+        grad_clip=1e6,
+        device=states.device,
+    )
+    return kind(network, DeviceBuffer(states, next_states, actions, terminals), rewards, [settings])
+
+
+def new_theirs(pair: Pair, dataset: Any, batch_size: int) -> Any:
+    """Return d3rlpy's learner."""
+    layers = d3rlpy.models.VectorEncoderFactory(LAYERS)
+    config = pair.theirs(
+        batch_size=batch_size, learning_rate=RATE, gamma=GAMMA, encoder_factory=layers, **pair.options
+    )
+    learner = config.create(device="cpu:0")
+    learner.build_with_dataset(dataset)
+    return learner
+
+
+def our_step(pair: Pair, columns: Columns, batch_size: int) -> Step:
+    """One update of our learner."""
+    learner, batches = new_ours(pair, columns), shuffled(batch_size)
+    return torch.no_grad()(lambda: learner.update(next(batches)))
+
+
+def their_step(pair: Pair, dataset: Any, batch_size: int) -> Step:
+    """One update of d3rlpy's."""
+    learner = new_theirs(pair, dataset, batch_size)
+    return torch.enable_grad()(lambda: learner.update(dataset.sample_transition_batch(batch_size)))
+
+
+def compare_update(pair: Pair, dataset: Any, batch_size: int = 256) -> float:
+    """Return how far one update of both differs, from equal weights on equal transitions, as a share of the update.
+
+    Rewards are a fiftieth, so that no error leaves the part where Huber's loss is a square, as the loss of `dqn` is.
+    """
+    batch = dataset.sample_transition_batch(batch_size)
+    states, actions, rewards, next_states, terminals = (
+        torch.from_numpy(np.asarray(part))
+        for part in (
+            batch.observations,
+            batch.actions[:, 0].astype(np.int64),
+            batch.rewards[:, 0],
+            batch.next_observations,
+            batch.terminals[:, 0].astype(bool),
+        )
+    )
+    columns = states, actions, rewards, next_states, terminals
+    mine, theirs = new_ours(pair, columns), new_theirs(pair, dataset, batch_size)
+    networks = list(networks_of(theirs))
+    for seed, network in enumerate(networks):
+        copy_weights(q_network(N_STATES, seed), network)
+    if hasattr(theirs.impl.modules, "targ_q_funcs"):
+        theirs.impl.modules.targ_q_funcs.load_state_dict(theirs.impl.modules.q_funcs.state_dict())
+    before = flatten(networks)
+    theirs.update(batch)
+    with torch.no_grad():
+        mine.update(torch.arange(batch_size))
+    expected = flatten(networks)
+    found = mine.network.weights.reshape(expected.shape)
+    return float((found - expected).norm() / (expected - before).norm())
+
+
+def flatten(networks: list[torch.nn.Module]) -> torch.Tensor:
+    """Return (networks, parameters) weights."""
+    rows = [torch.nn.utils.parameters_to_vector(one.parameters()) for one in networks]
+    return torch.stack(rows).detach().clone()
+
+
+def networks_of(learner: Any) -> Iterator[torch.nn.Module]:
+    """Yield the networks that d3rlpy trains, in our order: values, then the clone."""
+    modules = learner.impl.modules
+    if hasattr(modules, "q_funcs"):
+        yield modules.q_funcs
+    if hasattr(modules, "imitator"):
+        yield modules.imitator
+
+
+def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
+    """Copy weights layer by layer, in the order in which both keep them."""
+    flat = torch.nn.utils.parameters_to_vector(source.parameters()).detach()
+    torch.nn.utils.vector_to_parameters(flat, target.parameters())
+
+
+if __name__ == "__main__":
+    main()
