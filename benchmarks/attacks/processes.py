@@ -55,9 +55,11 @@ class Command:
     def __init__(self, arguments: list[Any], log: Path, delay: float = 0.0) -> None:
         self.log, self.began = log, time.monotonic()
         sys.stdout.flush()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command heeds it
         self.pid = os.fork()
         if self.pid == 0:
             _become([str(argument) for argument in arguments], log, delay)
+        signal.signal(signal.SIGINT, before)
 
     def wait(self, look: Callable[[], None] = lambda: None, until: float = 1e9) -> Ended | None:
         """Look around until the process has ended, or, after that many seconds, return None."""
@@ -117,7 +119,6 @@ def _become(arguments: list[str], log: Path, delay: float) -> None:
     """Be the command; never returns."""
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.umask(0o022)
         os.dup2(os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), 1)
         os.dup2(1, 2)
