@@ -88,7 +88,7 @@ def test_the_same_command_goes_on_after_an_interruption_and_ends_with_the_same_f
         raise KeyboardInterrupt
 
     for name, value in (
-        ("study.StudyBar.report", stop),
+        ("sweep.RunsBar.report", stop),
         ("reproduce.evaluate", fail),
         ("reproduce.export", fail),
     ):
