@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult
 
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
-from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, TrueValue
+from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, TrueValue, find_judged
 from sepsis_cql.evaluation.report.results import (
     FAILED,
     NOT_SHOWN,
@@ -14,6 +14,7 @@ from sepsis_cql.evaluation.report.results import (
     find_published,
     find_result,
     say_difference,
+    say_estimate,
     say_published,
 )
 from sepsis_cql.training.records import Score
@@ -26,7 +27,7 @@ def metric_rows(evaluation: Evaluation) -> list[Row]:
     old, bound = evaluation.published, evaluation.bound
     policies = {policy.role: policy for policy in reversed(evaluation.policies)}
     learned, clinicians = policies.get("learned"), policies.get("clinicians")
-    true, base = (policy.true_value if policy else None for policy in (learned, clinicians))
+    true = learned.true_value if learned else None
     rows: list[Row] = []
     for name, sound in (("fqe", _recommended(learned)), ("wis", "wis")):
         claim = getattr(old, f"{name}_mean", None)
@@ -37,16 +38,32 @@ def metric_rows(evaluation: Evaluation) -> list[Row]:
         value = missing if found is None else f"{found.value:.2f}"
         rows.append((f"{name.upper()} mean", say_published(claim, bound), value, say_truth(true)))
         rows.append((f"{name.upper()} 95% CI", _ends(*ends), _ends(*_limits(found)), ""))
-    gain = say_difference(learned, bound) if learned else ""
-    true_gain = f"{true.value - base.value:+.2f}" if true and base else ""
+    judged = find_judged(evaluation.policies, evaluation.frozen)
     sizes = (say_size(old.ess if old else None), say_size(learned.weights.ess if learned else None))
+    of_version: list[Row] = []
+    if judged is not None and judged != learned:
+        estimate, size = say_estimate(judged, _recommended(judged), bound), say_size(judged.weights.ess)
+        of_version = [
+            ("FQE, version of the verdict", "", estimate, say_truth(judged.true_value)),
+            ("ESS, version of the verdict", "", size, ""),
+            _difference_row("Difference, version of the verdict", judged, clinicians, bound),
+        ]
     return [
         *rows,
         ("ESS", *sizes, ""),
-        ("Difference to clinicians", "", gain, true_gain),
+        _difference_row("Difference to clinicians", learned, clinicians, bound),
+        *of_version,
         ("Episodes", say_number(old.n_episodes if old else None), say_number(evaluation.n_episodes), ""),
         ("Bootstrap resamples", say_number(old.bootstrap_resamples if old else None), "", ""),
     ]
+
+
+def _difference_row(
+    name: str, policy: PolicyRecord | None, clinicians: PolicyRecord | None, bound: float
+) -> Row:
+    true, base = (one.true_value if one else None for one in (policy, clinicians))
+    gain = f"{true.value - base.value:+.2f}" if true and base else ""
+    return name, "", say_difference(policy, bound) if policy else "", gain
 
 
 def eval_results(label: str, evaluation: Evaluation) -> list[EvalResult]:
