@@ -92,7 +92,8 @@ def evaluate(
         new_directory(out, "evaluate", force=force, inputs=inputs) as directory,
         Work("evaluate") as work,
     ):
-        probe_policy(loaded, opened)  # after --out is known to be good, before the test split is entered
+        # after --out is known to be good, before the test split is entered
+        probe_policy(loaded, opened, needs_values=protocol is ProtocolName.PUBLISHED)
         uses = frozen = None
         if split is Split.TEST:
             frozen = frozen_version(selection, loaded.facts.kind)

@@ -16,7 +16,7 @@ from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_clinicians, 
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics, original_metrics
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy
 from sepsis_cql.evaluation.policies.behavior import describe_behavior
-from sepsis_cql.evaluation.policies.load import LoadedPolicy
+from sepsis_cql.evaluation.policies.load import LoadedPolicy, require_values
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_evaluated_policies
 from sepsis_cql.evaluation.report.diagnostics import diagnose
 from sepsis_cql.evaluation.report.figures import draw_figures
@@ -148,15 +148,10 @@ def _original(
     policy: Policy, transitions: Transitions, settings: EvaluationSettings, protocol: Protocol
 ) -> OriginalMetrics | None:
     """The original metrics; None for a policy without values if the sound protocol is run besides."""
-    if isinstance(policy, QPolicy):
-        q_values = policy.q_values(transitions.states)
-        return original_metrics(transitions, q_values, gamma=settings.gamma, n_resamples=settings.resamples)
-    if protocol == "published":
-        raise EvaluationError(
-            f'{policy.name}: has no values, and the published "FQE" is the mean of max Q(s_0). Use --protocol '
-            "sound, on a replay directory."
-        )
-    return None
+    if protocol != "published" and not isinstance(policy, QPolicy):
+        return None
+    q_values = require_values(policy).q_values(transitions.states)
+    return original_metrics(transitions, q_values, gamma=settings.gamma, n_resamples=settings.resamples)
 
 
 def _estimate_all(

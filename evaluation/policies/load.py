@@ -130,14 +130,15 @@ def load_policy(spec: Spec, *, name: str | None = None, gives_values: bool = Fal
     return _from_model(model, spec, "package", sha256_policy(model))
 
 
-def probe_policy(loaded: LoadedPolicy, replay: Replay) -> None:
+def probe_policy(loaded: LoadedPolicy, replay: Replay, *, needs_values: bool = False) -> None:
     """Ask a policy about a few made-up states, before minutes are spent on anything else.
 
     The states are the training median, a standard deviation around it, and one in which nothing was measured; they show
     the policy no patient and read no split of a replay directory.
 
     Raises:
-        EvaluationError: it fails on them, or its answers are not (n, 25) probabilities or finite values, or actions.
+        EvaluationError: it fails on them, or its answers are not (n, 25) probabilities or finite values, or actions,
+            or it has no values where the published protocol needs them.
     """
     statistics = replay.statistics
     if statistics is None:  # a single file, whose states are normalized
@@ -154,6 +155,8 @@ def probe_policy(loaded: LoadedPolicy, replay: Replay) -> None:
         states = np.stack([np.where(is_flag, 0.0, fill), low, high, unknown])
     policy = loaded.bind_to(names, replay, normalized=normalized)
     states = states.astype(np.float32)
+    if needs_values:
+        require_values(policy)
     try:
         values = policy.q_values(states) if isinstance(policy, QPolicy) else None
         if values is None:
@@ -170,6 +173,16 @@ def probe_policy(loaded: LoadedPolicy, replay: Replay) -> None:
             f"{loaded.facts.name}: returned values of shape {np.shape(values)}, expected {(len(states), N_ACTIONS)} "
             "finite numbers. Use a policy of the 25 actions."
         )
+
+
+def require_values(policy: Policy) -> QPolicy:
+    """Return a policy that has values; the published protocol is about nothing else."""
+    if isinstance(policy, QPolicy):
+        return policy
+    raise EvaluationError(
+        f'{policy.name}: has no values, and the published "FQE" is the mean of max Q(s_0). Use --protocol sound, on a '
+        "replay directory."
+    )
 
 
 def _are_values(values: np.ndarray) -> bool:

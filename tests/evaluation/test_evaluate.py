@@ -124,6 +124,8 @@ def test_a_single_file_has_no_training_split_for_the_sound_protocol(run, policy,
         run(policy, file, "--protocol", "sound")
 
 
-def test_published_metrics_need_values(run, policy, demo_replay):
+def test_published_metrics_need_values_before_the_test_split_is_entered(run, policy, demo_replay, tmp_path):
+    options = ["--protocol", "published", "--split", "test", "--ledger", tmp_path / "ledger"]
     with pytest.raises(SepsisCQLError, match="has no values"):
-        run(policy, demo_replay, "--protocol", "published")
+        run(policy, demo_replay, *options)
+    assert not (tmp_path / "ledger").exists()
