@@ -18,7 +18,7 @@ SHIPPED = ROOT / "configs"
 LARGEST_YAML = 2**20  # bytes; the largest shipped file has a hundredth of it
 DEEPEST_YAML = 100  # of one collection in another; libyaml's composer has no bound of its own and would crash
 MOST_FIELDS, LONGEST_FOUND = 5, 80  # of an error message
-FIELD = re.compile(r"[A-Za-z_]{1,40}|[0-9]{1,4}")  # a name, or a place in a list
+FIELD = re.compile(r"[A-Za-z_]{1,40}(_sha256)?|[0-9]{1,4}")  # a name, or a place in a list
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a fact"}
 
 

@@ -60,7 +60,8 @@ def draw_estimates(figure: Figure, found: Evaluation) -> bool:
     axes.set(xlabel=label_return(found), xlim=(-found.bound, found.bound), ylim=(len(policies) - 0.4, -0.6))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2)
     end = f"{above} of {len(policies)} intervals lie wholly above the clinicians' mean, which endorses none by itself."
-    frame(figure, found, f"Verdict on the policy as it acts: {found.verdict.label}. {end}")
+    judged = "the policy as it acts" if found.frozen in (None, "greedy", "none") else found.frozen
+    frame(figure, found, f"Verdict on {judged}: {found.verdict.label}. {end}")
     return True
 
 

@@ -76,6 +76,8 @@ class PublishedStudy(Study):
         for index in (choices.sound, choices.published, choices.reference or 0):
             if index >= len(self.runs):
                 raise ValueError("a choice that is none of the runs")
+        if any(run.stages != sorted(set(run.stages)) for run in self.runs):
+            raise ValueError("stages that are not each named once, in order")
         if 2 not in self.runs[choices.sound].stages:
             raise ValueError("a choice that stage 2 did not train")
         fields = [sorted(configuration) for configuration in self.configurations]

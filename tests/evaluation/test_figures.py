@@ -59,10 +59,18 @@ def test_severity_rises_from_left_to_right(figures):
     assert labels == ["0 to 5", "6 to 9", "10 to 14", "15 or more"]
 
 
-def test_a_failed_estimate_is_written_and_truth_is_drawn(evaluation, figures):
-    axes = figures["estimates"].axes[0]
+def test_a_failed_estimate_is_written_and_truth_is_drawn(evaluation):
+    policies = list(evaluation.policies)
+    for index in (1, 3):
+        found = policies[index].estimates
+        failed = found["fqe_cross_fitted"].model_copy(update={"value": 40.0})
+        policies[index] = policies[index].model_copy(
+            update={"estimates": found | {"fqe_cross_fitted": failed}}
+        )
+    evaluation = evaluation.model_copy(update={"policies": policies})
+    axes = dict(make_figures(evaluation))["estimates"].axes[0]
     failed = [text for text in axes.texts if text.get_text().strip() == "failed"]
-    assert len(failed) == 2  # of no treatment and of the modal action
+    assert len(failed) == 2
     diamonds = [line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
     expected = [one.true_value.value for one in evaluation.policies if one.role != "clinicians"]
     assert [line.get_xdata()[0] for line in diamonds] == expected

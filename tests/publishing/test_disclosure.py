@@ -102,6 +102,8 @@ def test_covariates_that_only_a_user_has_are_not_named():
                     praised.model_copy(update={"gates": [*praised.gates, gate]}),
                 ],
                 "behavior": found.behavior.model_copy(update={"covariates": [covariate]}),
+                "frozen": praised.softening,
+                "verdict": praised.verdict,
             }
         )
         reduced = reduce_evaluation(changed)

@@ -156,8 +156,8 @@ from sepsis_cql.commands import app
 from sepsis_cql.replay.mimic import concepts, tables
 @contextlib.contextmanager
 def opened(*arguments, **more):
-    yield types.SimpleNamespace(connection=duckdb.connect())
-def work(connection):
+    yield types.SimpleNamespace(connection=duckdb.connect(), concepts=())
+def work(connection, further=()):
     print("working", flush=True)
     connection.execute("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b").fetchall()
 tables.open_mimic, concepts.create_concepts = opened, work
