@@ -42,10 +42,10 @@ def metric_rows(evaluation: Evaluation) -> list[Row]:
     sizes = (say_size(old.ess if old else None), say_size(learned.weights.ess if learned else None))
     of_version: list[Row] = []
     if judged is not None and judged != learned:
-        estimate, size = say_estimate(judged, _recommended(judged), bound), say_size(judged.weights.ess)
+        words = say_estimate(judged, _recommended(judged), bound)
         of_version = [
-            ("FQE, version of the verdict", "", estimate, say_truth(judged.true_value)),
-            ("ESS, version of the verdict", "", size, ""),
+            ("FQE, version of the verdict", "", words, say_truth(judged.true_value)),
+            ("ESS, version of the verdict", "", say_size(judged.weights.ess), ""),
             _difference_row("Difference, version of the verdict", judged, clinicians, bound),
         ]
     return [
