@@ -148,7 +148,8 @@ def render_page() -> str:
             f"## {title}",
             "",
             f"{found.n_training_episodes} training episodes, {found.n_episodes} scored ones; seeds "
-            f"{', '.join(map(str, found.settings.seeds))}; {schedule}. Made by `{command}`.",
+            f"{', '.join(map(str, found.settings.seeds))}; {schedule}. Made by `{command}` on "
+            f"{found.replay.source.name}, version {found.replay.source.version}, and judged by the rules of that time.",
             "",
             f"![values by learner](learners_{name}.png)",
             "",
