@@ -33,6 +33,12 @@ def test_every_figure_says_what_to_conclude_and_that_patients_are_simulated(figu
         assert figure.get_supxlabel().startswith("SIMULATED PATIENTS"), name
 
 
+def test_the_title_says_which_version_the_verdict_is_about(evaluation, figures):
+    assert evaluation.frozen in figures["estimates"].get_suptitle().replace("\n", " ")
+    unfrozen = dict(make_figures(evaluation.model_copy(update={"frozen": None})))
+    assert "the policy as it acts" in unfrozen["estimates"].get_suptitle().replace("\n", " ")
+
+
 def test_other_data_are_not_called_simulated(evaluation):
     source = evaluation.replay.source.model_copy(update={"name": "mimic-iv-demo"})
     demo = evaluation.model_copy(update={"replay": evaluation.replay.model_copy(update={"source": source})})

@@ -108,3 +108,15 @@ def test_a_published_number_beyond_any_return_is_marked(evaluation, value, text)
 
 def test_a_value_at_the_bound_is_attainable():
     assert str(make_result(15.0, None, None, BOUND)) == "15.00"
+
+
+def test_the_card_shows_the_version_that_the_verdict_is_about_beside_the_policy_as_it_acts(evaluation):
+    def rows_of(frozen):
+        rows = metric_rows(evaluation.model_copy(update={"frozen": frozen}))
+        return {name: (sound, true) for name, _, sound, true in rows if "version" in name}
+
+    judged = next(one for one in evaluation.policies if one.role == "softened")
+    found = rows_of(judged.softening)
+    value = judged.estimates["fqe_cross_fitted"].value
+    assert found["FQE, version of the verdict"][0].startswith(f"{value:.2f} [")
+    assert len(found) == 3 and rows_of(None) == {}

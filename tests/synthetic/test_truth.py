@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from sepsis_cql.benchmarks.simulated_icu import Constant, PressureAndVolume
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.synthetic.simulator import SimulatedICU, simulate
@@ -14,38 +15,11 @@ from sepsis_cql.synthetic.truth import open_truth
 EPISODES = 4000
 
 
-class Constant:
-    """The same row of action probabilities in every state."""
-
-    def __init__(self, row):
-        self.row = row
-
-    def probabilities(self, states):
-        return np.tile(self.row, (len(states), 1))
-
-
 def always(action):
     return Constant(np.eye(25)[action])
 
 
 RANDOM = Constant(np.full(25, 1 / 25))
-
-
-class PressureAndVolume:
-    """Vasopressor by the last mean pressure, fluid early and only while pressure or lactate ask for it."""
-
-    def __init__(self, names):
-        self.column = {name: names.index(name) for name in ("map", "lactate", "cum_iv_fluid_ml")}
-
-    def probabilities(self, states):
-        pressure, lactate, volume = (
-            np.nan_to_num(states[:, column], nan=normal)
-            for column, normal in zip(self.column.values(), (80, 1.5, 0), strict=True)
-        )
-        vasopressor = np.select([pressure >= level for level in (66, 60, 54, 48)], range(4), 4)
-        needed = (volume < 4500) & ((pressure < 68) | (lactate > 2.2))
-        fluid = np.where(needed, np.where(volume < 2500, 4, 3), 0)
-        return np.eye(25)[5 * vasopressor + fluid]
 
 
 @pytest.fixture(scope="module")
