@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
 from sepsis_cql.evaluation.known_truth.record import measured_lines
-from sepsis_cql.evaluation.record import Evaluation
+from sepsis_cql.evaluation.record import Evaluation, find_judged
 from sepsis_cql.evaluation.report.results import WHY_FAILED, find_bias, say_difference, say_estimate
 from sepsis_cql.evaluation.report.style import name_policy
 
@@ -41,6 +41,7 @@ def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
     shown = {name: row for name, row in ESTIMATORS.items() if not row.is_of_clinicians}
     return environment.get_template("report.html.j2").render(
         found=evaluation,
+        judged=find_judged(evaluation.policies, evaluation.frozen),
         calibration=measured_lines() if evaluation.policies else [],
         figures=images,
         captions=list_captions(),
