@@ -8,13 +8,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.strict import Record, Settings, load_shipped
 from sepsis_cql.evaluation.report.record import Subgroup
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.evidence import RECORDS
+from sepsis_cql.publishing.guard.build import PublishedBuild
+from sepsis_cql.replay.settings import ReplaySettings
 
 NOT_REPORTED = "not reported"
 CARD = "configs/card.yaml"
@@ -114,11 +116,12 @@ def load_guideline(name: str) -> Guideline:
 def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a path can lead into: the records, the card's settings, and what follows from the records."""
     evaluation = facts["evaluation"]
-    document = evaluation.model_dump(mode="json")
+    document, build = evaluation.model_dump(mode="json"), facts["build"]
     learned = [policy for policy in document["policies"] if policy["role"] == "learned"]
     records = {"study": facts["study"], "membership": facts["audit"]}
     return {
-        "build": facts["build"],
+        "build": _with_absent(PublishedBuild, build)
+        | {"settings": _with_absent(ReplaySettings, build["settings"])},
         "training": facts["training"],
         "evaluation": document,
         "learned": learned[0] if learned else {},
@@ -129,6 +132,11 @@ def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
                                       evaluation.verdict.label),
         "when_not_to_use": WHEN_NOT_TO_USE,
     }  # fmt: skip
+
+
+def _with_absent(model: type[BaseModel], document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with None for what the record is too old to have."""
+    return {**dict.fromkeys(model.model_fields), **document}
 
 
 def answer_items(guideline: Guideline, evidence: Mapping[str, Any]) -> GuidelineReport:

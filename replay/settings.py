@@ -55,6 +55,7 @@ class ReplaySettings(Settings):
     mortality_days: int = Field(ge=1, le=365)
     terminal_reward: float = Field(gt=0)
     sofa_weight: float = Field(ge=0)
+    split_by: Literal["patient", "time"] = "patient"
     split_shares: SplitShares
     seed: int = Field(ge=0)
 

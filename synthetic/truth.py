@@ -17,6 +17,7 @@ from sepsis_cql.synthetic.simulator import Dose, SimulatedICU
 BATCH = 5000  # episodes that advance together
 NO_MATTER = {
     "seed",
+    "split_by",
     "split_shares",
     "sofa_weight",
     "terminal_reward",

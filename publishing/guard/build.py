@@ -33,6 +33,7 @@ from sepsis_cql.training.learners.registry import parse_settings
 from sepsis_cql.training.records import RunRecord
 
 CPU_CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
+Period = Annotated[str, Field(pattern=r"^20[0-9]{2} - 20[0-9]{2}$")]  # an anchor_year_group
 Edges = Annotated[list[Number], Field(min_length=3, max_length=3)]
 RowOfFive = Annotated[list[RoundedCount], Field(min_length=5, max_length=5)]
 
@@ -125,6 +126,9 @@ class PublishedBuild(Record):
     splits: PublishedSplits
     action_grid: PublishedGrid
     warnings: Annotated[int, Field(ge=0, le=200)]
+    periods: (
+        dict[Literal["train", "validation", "test"], Annotated[list[Period], Field(max_length=20)]] | None
+    ) = Field(default=None, exclude_if=lambda periods: periods is None)
 
     @model_validator(mode="after")
     def _names_the_criteria(self) -> Self:
@@ -207,6 +211,7 @@ def reduce_build(report: BuildReport, provenance: Provenance) -> PublishedBuild:
             "counts": [[round_count(count) for count in row] for row in report.action_grid.counts["train"]],
         },
         "warnings": len(report.warnings),
+        "periods": report.periods,
     }
     return PublishedBuild.model_validate(values)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.strict import Record, Settings, load_shipped
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.tables import MimicTables
@@ -89,7 +90,8 @@ class FeatureSummary(Record):
 class BuildReport(Record):
     """Contents of `build_report.json`: aggregate counts only, and warnings on implausible ones.
 
-    `scarce` names features and drugs whose fitted numbers rest on few patients; older reports lack it.
+    `scarce` names features and drugs whose fitted numbers rest on few patients, `periods` the groups of years of ten or
+    more patients in each split; older reports lack them.
     """
 
     source: Source
@@ -104,6 +106,7 @@ class BuildReport(Record):
     clinical: ClinicalTables
     warnings: list[str]
     scarce: list[str] | None = None
+    periods: dict[str, list[str]] | None = None
 
 
 def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: BuildSettings) -> BuildReport:
@@ -125,6 +128,7 @@ def build_report(mimic: MimicTables, rows: Rows, fingerprint: str, settings: Bui
         clinical=clinical_tables(rows, settings.features, mimic.connection, mimic.concepts),
         warnings=[],
         scarce=_scarce(rows),
+        periods=_periods(rows),
     )
     warnings = [*mimic.notes, *_warnings(report, rows), *find_notes(mimic.connection, settings)]
     return report.model_copy(update={"warnings": warnings})
@@ -162,6 +166,15 @@ def _split_counts(rows: Rows, split: str) -> SplitCounts:
         transitions=len(rows.buffers[split]),
         deaths=sum(stays["died_90d"].to_pylist()),
     )
+
+
+def _periods(rows: Rows) -> dict[str, list[str]]:
+    stays = rows.stays.select(["subject_id", "split", "era"]).to_pandas()
+    patients = stays.groupby(["split", "era"])["subject_id"].nunique()
+    return {
+        split: [era for (name, era), n in patients.items() if name == split and n >= SMALLEST_CELL]
+        for split in SPLITS
+    }
 
 
 def _action_counts(rows: Rows) -> dict[str, list[list[int]]]:

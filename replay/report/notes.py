@@ -21,7 +21,7 @@ OFFICIAL |= {222315: "vasopressin"}
 
 
 def find_notes(connection: duckdb.DuckDBPyConnection, settings: BuildSettings) -> Iterator[str]:
-    """Yield a warning for unmapped vasopressors, other units, missing chart text and uncharted goals of care.
+    """Yield a warning for unmapped vasopressors, other units, missing chart text, late stays, uncharted goals of care.
 
     Args:
         connection: holds the tables and concepts a build was made from.
@@ -29,6 +29,8 @@ def find_notes(connection: duckdb.DuckDBPyConnection, settings: BuildSettings) -
     """
     yield from _unmapped_vasopressors(connection, settings)
     yield from _ventilation(connection, settings)
+    if settings.replay.split_by == "time":
+        yield from _later_stays(connection)
     if not _count(connection, "goals_of_care"):
         yield "no code status is charted as text: goals of care are unknown, and comfort measures cannot be found"
 
@@ -66,6 +68,22 @@ def _ventilation(connection: duckdb.DuckDBPyConnection, settings: BuildSettings)
         used = choose_ventilation(connection, settings.replay) == "procedures"
         instead = "its procedures (225792) are used" if used else "is_ventilated is never true"
         yield f"no ventilator mode or oxygen device is charted as text: {instead}, and SOFA sees no ventilation"
+
+
+def _later_stays(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """The years are those of a patient's anchor year, after which a stay can begin by many more."""
+    later = _count(
+        connection,
+        "(select s.split, cast(left(p.anchor_year_group, 4) as integer) + year(c.intime) - p.anchor_year as earliest "
+        "from cohort as c join patients as p using (subject_id) join splits as s using (subject_id)) "
+        "where split <> 'test' and earliest >= (select min(cast(left(p.anchor_year_group, 4) as integer)) "
+        "from patients as p join splits as s using (subject_id) where s.split = 'test')",
+    )
+    if later:
+        yield (
+            f"split_by: time goes by the years a patient is anchored in (anchor_year_group): {hide_count(later)} stays "
+            "of training or validation began so much later that they fall into the years of the test split"
+        )
 
 
 def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:

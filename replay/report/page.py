@@ -54,8 +54,11 @@ def render_page(report: BuildReport) -> str:
             ],
         ),
         *_table(
-            ["split", "patients", "episodes", "transitions", "deaths"],
-            [[split, *report.splits[split].model_dump().values()] for split in SPLITS],
+            ["split", "patients", "episodes", "transitions", "deaths", "years, of ten or more patients"],
+            [
+                [split, *report.splits[split].model_dump().values(), ", ".join((report.periods or {}).get(split, []))]
+                for split in SPLITS
+            ],
         ),
         *_action_section(report.action_grid),
         *_clinical_section(report.clinical),

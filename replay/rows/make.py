@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from sepsis_cql.replay.records import Normalizer
 from sepsis_cql.replay.rows.actions import ActionGrid, fit_action_grid
 from sepsis_cql.replay.rows.buffers import DOSES, make_buffers, select_split, state_matrix
 from sepsis_cql.replay.rows.cohort import Attrition, select_cohort
-from sepsis_cql.replay.rows.splits import SPLITS, assign_splits
+from sepsis_cql.replay.rows.splits import SPLITS, assign_splits, assign_splits_by_time
 from sepsis_cql.replay.rows.stages import run_stage
 from sepsis_cql.replay.rows.statistics import fit_normalizer
 from sepsis_cql.replay.rows.trajectories import build_trajectories
@@ -97,9 +98,16 @@ def _describe_attrition(attrition: list[Attrition]) -> str:
 
 
 def _split_patients(connection: duckdb.DuckDBPyConnection, settings: ReplaySettings) -> dict[int, str]:
-    """Split of each patient of the cohort, also as the table `splits`."""
-    patients = connection.sql("select distinct subject_id from cohort order by subject_id").to_arrow_table()
-    splits = assign_splits(patients["subject_id"].to_numpy(), settings.split_shares, settings.seed)
+    """Split of each patient of the cohort, at random or by time; also as the table `splits`."""
+    found = connection.execute(
+        "select subject_id, anchor_year_group from patients where subject_id in (select subject_id from cohort) "
+        "order by subject_id"
+    ).fetchall()
+    told = settings.split_shares, settings.seed
+    if settings.split_by == "time":
+        splits = assign_splits_by_time(dict(found), *told)
+    else:
+        splits = assign_splits(np.array([subject_id for subject_id, _ in found]), *told)
     connection.register("assigned", pa.table({"subject_id": list(splits), "split": list(splits.values())}))
     connection.execute("create or replace temp table splits as select * from assigned")
     return splits
