@@ -43,7 +43,10 @@ class Pair(NamedTuple):
 PAIRS = [
     Pair("double_cql", d3rlpy.algos.DiscreteCQLConfig, {"alpha": 0.05}, {"alpha": 0.05}),
     Pair("dqn", d3rlpy.algos.DQNConfig, {}, {}),
-    Pair("bcq", d3rlpy.algos.DiscreteBCQConfig, {"beta": 0.01, "share_encoder": False}, {}),
+    # d3rlpy penalizes log-probabilities, the paper's code and ours the logits themselves, so neither does here.
+    Pair(
+        "bcq", d3rlpy.algos.DiscreteBCQConfig, {"beta": 0.0, "share_encoder": False}, {"logit_penalty": 0.0}
+    ),
     Pair("behavior_cloning", d3rlpy.algos.DiscreteBCConfig, {"beta": 0.0}, {}),
 ]
 
@@ -59,7 +62,7 @@ def main() -> None:
     states, actions, rewards, next_states, terminals = columns
     dataset, calm = (
         make_dataset(columns),
-        make_dataset((states, actions, rewards / 50, next_states, terminals)),
+        make_dataset((states / 4, actions, rewards / 50, next_states / 4, terminals)),
     )
     result: dict[str, Any] = {
         "processor": describe_processor(),
@@ -103,13 +106,13 @@ def make_dataset(columns: Columns) -> Any:
     )
 
 
-def new_ours(pair: Pair, columns: Columns) -> Learner:
-    """Return our learner with its shipped settings, of networks that seeds 0 and 1 draw."""
+def new_ours(pair: Pair, columns: Columns, first_seed: int = 0) -> Learner:
+    """Return our learner with its shipped settings, of networks that the seeds from `first_seed` on draw."""
     kind = LEARNERS[pair.name]
     settings = load_training_settings(SHIPPED / f"{pair.name}.yaml", pair.changes)
     states, actions, rewards, next_states, terminals = columns
     network = TrainableNetwork(
-        [q_network(N_STATES, seed) for seed in range(len(kind.parts))],
+        [q_network(N_STATES, first_seed + part) for part in range(len(kind.parts))],
         [RATE] * len(kind.parts),
         grad_clip=1e6,
         device=states.device,
@@ -143,7 +146,8 @@ def their_step(pair: Pair, dataset: Any, batch_size: int) -> Step:
 def compare_update(pair: Pair, dataset: Any, batch_size: int = 256) -> float:
     """Return how far one update of both differs, from equal weights on equal transitions, as a share of the update.
 
-    Rewards are a fiftieth, so that no error leaves the part where Huber's loss is a square, as the loss of `dqn` is.
+    States and rewards are small, so that no error leaves the part where Huber's loss is a square, as the loss of `dqn`
+    is: of d3rlpy half of it, which changes an update only by the constant of Adam's denominator.
     """
     batch = dataset.sample_transition_batch(batch_size)
     states, actions, rewards, next_states, terminals = (
@@ -158,11 +162,7 @@ def compare_update(pair: Pair, dataset: Any, batch_size: int = 256) -> float:
     )
     columns = states, actions, rewards, next_states, terminals
     mine, theirs = new_ours(pair, columns), new_theirs(pair, dataset, batch_size)
-    networks = list(networks_of(theirs))
-    for seed, network in enumerate(networks):
-        copy_weights(q_network(N_STATES, seed), network)
-    if hasattr(theirs.impl.modules, "targ_q_funcs"):
-        theirs.impl.modules.targ_q_funcs.load_state_dict(theirs.impl.modules.q_funcs.state_dict())
+    networks = start_alike(theirs)
     before = flatten(networks)
     theirs.update(batch)
     with torch.no_grad():
@@ -170,6 +170,16 @@ def compare_update(pair: Pair, dataset: Any, batch_size: int = 256) -> float:
     expected = flatten(networks)
     found = mine.network.weights.reshape(expected.shape)
     return float((found - expected).norm() / (expected - before).norm())
+
+
+def start_alike(theirs: Any, first_seed: int = 0) -> list[torch.nn.Module]:
+    """Give d3rlpy's learner the weights that `new_ours` draws; return its networks."""
+    networks = list(networks_of(theirs))
+    for part, network in enumerate(networks):
+        copy_weights(q_network(N_STATES, first_seed + part), network)
+    if hasattr(theirs.impl.modules, "targ_q_funcs"):
+        theirs.impl.modules.targ_q_funcs.load_state_dict(theirs.impl.modules.q_funcs.state_dict())
+    return networks
 
 
 def flatten(networks: list[torch.nn.Module]) -> torch.Tensor:
