@@ -77,7 +77,7 @@ def true_value(icu: TabularIcu, greedy: Greedy) -> float:
     table = np.full(icu.clinicians.shape, 1 / icu.clinicians.shape[1])
     live = ~icu.terminal
     chosen = greedy(torch.from_numpy(widen(icu.features[live])))
-    table[live] = np.eye(table.shape[1])[chosen]
+    table[live] = np.eye(icu.clinicians.shape[1])[chosen]
     return icu.true_value(table)
 
 

@@ -28,8 +28,6 @@ from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.learners.registry import LEARNERS, load_training_settings
 from sepsis_cql.training.run import train_from_replay
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 SETTINGS = """\
 algorithm: sarsa
@@ -58,14 +56,8 @@ class Sarsa(Learner):
     settings = SarsaSettings
     outputs = "values"
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[SarsaSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[SarsaSettings]) -> None:
+        """Take the discount and compute the first targets."""
         self._gamma = settings[0].gamma
         self.end_epoch(0)
 

@@ -32,8 +32,7 @@ class MonteCarlo(Learner):
 
     settings, outputs = MonteCarloSettings, "values"
 
-    def __init__(self, network, buffer, rewards, settings):
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings):
         self.scale = settings[0].scale
 
     def losses(self, outputs, rows):

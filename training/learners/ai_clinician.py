@@ -13,8 +13,6 @@ from sepsis_cql.configuration_sepsis_cql import BINS
 from sepsis_cql.modeling_sepsis_cql import NEVER
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 N_ACTIONS = BINS * BINS
 TOLERANCE = 1e-8  # of values, in units of reward
@@ -40,24 +38,23 @@ class AIClinician(Learner):
     outputs = "values"
     hidden_units = "nearest"
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[AIClinicianSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[AIClinicianSettings]) -> None:
+        """Draw the first clusters among the states.
+
+        Raises:
+            TrainingError: there are fewer transitions than clusters.
+        """
         self._gamma, self._min_count = settings[0].gamma, settings[0].min_count
-        n_clusters = network.sizes[1]
-        if n_clusters > len(buffer):
+        n_clusters = self.network.sizes[1]
+        if n_clusters > len(self.buffer):
             raise TrainingError(
-                f"hidden_sizes: found {n_clusters} clusters for {len(buffer)} transitions, expected no more clusters "
-                "than transitions. Lower it with --set training.hidden_sizes=[N]."
+                f"hidden_sizes: found {n_clusters} clusters for {len(self.buffer)} transitions, expected no more "
+                "clusters than transitions. Lower it with --set training.hidden_sizes=[N]."
             )
         for index, one in enumerate(settings):
-            order = torch.randperm(len(buffer), generator=torch.Generator().manual_seed(one.seed))
-            centers = buffer.states[order[:n_clusters].to(buffer.states.device)].to(network.weights.dtype)
+            order = torch.randperm(len(self.buffer), generator=torch.Generator().manual_seed(one.seed))
+            drawn = order[:n_clusters].to(self.buffer.states.device)
+            centers = self.buffer.states[drawn].to(self.network.weights.dtype)
             self._write(index, centers, torch.zeros(n_clusters, N_ACTIONS, dtype=centers.dtype))
 
     def update(self, rows: Tensor) -> Losses:

@@ -1,7 +1,7 @@
 """What every learner is: settings, a loss of the network's outputs, and one optimizer step."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ Losses = dict[str, Tensor]  # (...) tensors on the device by the name they are l
 class Learner:
     """One network, or several of one shape trained together, and how a batch changes them.
 
-    A learner is a subclass in a file of its own with its `settings`, its `losses` and one line in
-    `registry.LEARNERS`. Every tensor may have the number of models as leading dimension, written (...).
+    A learner is a subclass in a file of its own with its `settings`, what it needs to `prepare`, its `losses` and one
+    line in `registry.LEARNERS`. Every tensor may have the number of models as leading dimension, written (...).
 
     Attributes:
         settings: model of the learner's YAML.
@@ -54,6 +54,10 @@ class Learner:
         self.network = network
         self.buffer = buffer
         self.rewards = rewards
+        self.prepare(settings)
+
+    def prepare(self, settings: Sequence[Any]) -> None:
+        """Take from the learner's own settings, one of each model, what its losses need; nothing by default."""
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
         """Return the losses of a batch, `total_loss` among them, whose gradient the network descends.

@@ -13,8 +13,6 @@ from sepsis_cql.training.learners.base import Losses
 from sepsis_cql.training.learners.behavior_cloning import cloning_loss
 from sepsis_cql.training.learners.targets import FollowingSettings, FollowingTarget
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class BCQSettings(FollowingSettings):
@@ -32,14 +30,9 @@ class BatchConstrained(FollowingTarget):
     outputs = "supported_values"
     parts = ("net", "behavior")
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[Any],  # BCQSettings, or those of the factored learner
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[Any]) -> None:
+        """Take which doses count as supported, and the penalty."""
+        super().prepare(settings)
         self._share, self._penalty = settings[0].smallest_share, settings[0].logit_penalty
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:

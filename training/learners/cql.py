@@ -10,8 +10,6 @@ from torch import Tensor
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.learners.dqn import DeepQLearning
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class CQLSettings(TrainingSettings):
@@ -29,14 +27,9 @@ class ConservativeQLearning(DeepQLearning):
     settings = CQLSettings
     of_each_model = Learner.of_each_model | {"alpha"}
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[CQLSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[CQLSettings]) -> None:
+        """Take alpha of each model."""
+        super().prepare(settings)
         self._alpha = self.of_models([one.alpha for one in settings])[..., None, None]  # (..., 1, 1)
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:

@@ -9,8 +9,6 @@ from torch.nn import functional
 
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.learners.targets import CopiedSettings, CopiedTarget
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class DoubleCQLSettings(CopiedSettings):
@@ -27,14 +25,9 @@ class DoubleCQL(CopiedTarget):
     outputs = "values"
     of_each_model = Learner.of_each_model | {"alpha"}
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[DoubleCQLSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[DoubleCQLSettings]) -> None:
+        """Take alpha of each model."""
+        super().prepare(settings)
         self._alpha = self.of_models([one.alpha for one in settings])
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:

@@ -9,8 +9,6 @@ from torch import Tensor
 from sepsis_cql.training.learners.base import Losses
 from sepsis_cql.training.learners.targets import CopiedSettings, CopiedTarget
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
 
@@ -31,15 +29,10 @@ class DeepQLearning(CopiedTarget):
     settings: ClassVar[type[TrainingSettings]] = DQNSettings
     outputs = "values"
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[Any],  # DQNSettings, or those of a learner that builds on this one
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
-        self._targets = torch.empty_like(rewards)  # (..., n)
+    def prepare(self, settings: Sequence[Any]) -> None:
+        """Compute the first targets."""
+        super().prepare(settings)
+        self._targets = torch.empty_like(self.rewards)  # (..., n)
         self.target_changed()
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:

@@ -10,8 +10,6 @@ from torch.nn import functional
 
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.learners.targets import FollowingSettings, FollowingTarget
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class IQLSettings(FollowingSettings):
@@ -31,14 +29,9 @@ class ImplicitQLearning(FollowingTarget):
     parts = ("net", "critic", "critic_2", "value")
     of_each_model = Learner.of_each_model | {"expectile", "inverse_temperature"}
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[IQLSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[IQLSettings]) -> None:
+        """Take expectile and inverse temperature of each model."""
+        super().prepare(settings)
         self._expectile = self.of_models([one.expectile for one in settings]).unsqueeze(-1)
         self._inverse = self.of_models([one.inverse_temperature for one in settings]).unsqueeze(-1)
         self._largest = settings[0].largest_weight

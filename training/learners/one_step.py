@@ -9,8 +9,6 @@ from torch import Tensor
 from sepsis_cql.training.learners.base import Losses
 from sepsis_cql.training.learners.behavior_cloning import cloning_loss
 from sepsis_cql.training.learners.targets import FollowingSettings, FollowingTarget
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class OneStepSettings(FollowingSettings):
@@ -27,15 +25,10 @@ class OneStep(FollowingTarget):
     outputs = "supported_values"
     parts = ("net", "behavior")
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[OneStepSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
-        self._next_actions = buffer.actions.roll(-1)  # transitions are in order of stay and step
+    def prepare(self, settings: Sequence[OneStepSettings]) -> None:
+        """Look up the dose that followed each."""
+        super().prepare(settings)
+        self._next_actions = self.buffer.actions.roll(-1)  # transitions are in order of stay and step
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
         """Return the Bellman error with the dose that followed, the clone's likelihood, and their sum."""

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class OutcomeSettings(TrainingSettings):
@@ -26,15 +24,9 @@ class OutcomeRegression(Learner):
     settings = OutcomeSettings
     outputs = "values"
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[OutcomeSettings],
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
-        self._returns = returns_to_go(rewards, buffer.terminals, settings[0].gamma)
+    def prepare(self, settings: Sequence[OutcomeSettings]) -> None:
+        """Sum up the return that followed each dose."""
+        self._returns = returns_to_go(self.rewards, self.buffer.terminals, settings[0].gamma)
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
         """Return the mean squared error of the doses that were given, and the mean value."""

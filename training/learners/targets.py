@@ -9,8 +9,6 @@ from torch.nn import functional
 
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.settings import TrainingSettings
-from sepsis_cql.training.step.device_buffer import DeviceBuffer
-from sepsis_cql.training.step.network import TrainableNetwork
 
 
 class CopiedSettings(TrainingSettings):
@@ -34,16 +32,11 @@ class TargetLearner(Learner):
         target_weights: of the shape of `network.weights`.
     """
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[Any],  # CopiedSettings or FollowingSettings
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[Any]) -> None:
+        """Take the discount, and a target network equal to the network."""
+        super().prepare(settings)
         self.gamma = settings[0].gamma
-        self.target_weights = network.weights.clone()
+        self.target_weights = self.network.weights.clone()
 
     def returns(self, rows: Tensor, ahead: Tensor) -> Tensor:
         """Return the (..., batch) one-step returns r + gamma * ahead, where nothing is ahead of a terminal step.
@@ -77,14 +70,9 @@ class TargetLearner(Learner):
 class CopiedTarget(TargetLearner):
     """The target network becomes a copy of the network every few epochs."""
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[Any],  # CopiedSettings
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[Any]) -> None:
+        """Take how often the target network is replaced."""
+        super().prepare(settings)
         self._target_update_epochs = settings[0].target_update_epochs
 
     def end_epoch(self, epoch: int) -> None:
@@ -97,14 +85,9 @@ class CopiedTarget(TargetLearner):
 class FollowingTarget(TargetLearner):
     """The target network follows: after every step it moves by a share of the way to the network."""
 
-    def __init__(
-        self,
-        network: TrainableNetwork,
-        buffer: DeviceBuffer,
-        rewards: Tensor,
-        settings: Sequence[Any],  # FollowingSettings
-    ) -> None:
-        super().__init__(network, buffer, rewards, settings)
+    def prepare(self, settings: Sequence[Any]) -> None:
+        """Take the share of the way that the target network moves."""
+        super().prepare(settings)
         self._rate = settings[0].target_rate
 
     def update(self, rows: Tensor) -> Losses:
