@@ -5,6 +5,7 @@ is fitted again without it, as if it had not been measured, and the odds of what
 verdict survives (`estimators.sensitivity`) can then be read in units of lactate.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,19 @@ Part = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class FittedOn:
-    """Decisions that a behavior policy was fitted and calibrated on.
+    """A behavior policy fitted here, with the decisions that it was fitted and calibrated on.
 
     Attributes:
         fitted: (n, d) states as the replay holds them and (n,) actions.
         held: the same of other patients.
+        model: fitted on them; covariates are measured by it, also where somebody else's estimate weighs the episodes.
+        normalizer: clinical units to its inputs.
     """
 
     fitted: Part
     held: Part
+    model: BehaviorPolicy
+    normalizer: Callable[[np.ndarray], np.ndarray]
 
 
 def measure_covariates(data: "EvaluationData", settings: EvaluationSettings) -> list[Covariate]:
@@ -41,45 +46,44 @@ def measure_covariates(data: "EvaluationData", settings: EvaluationSettings) -> 
         data: with an estimated behavior policy.
         settings: which covariates, and the behavior policy's.
     """
-    if data.fitted_on is None or not isinstance(data.model, BehaviorPolicy):
+    if (on := data.fitted_on) is None:
         return []
-    rules = settings.behavior.model_copy(update={"models": [data.model.name]})
-    parts = [
-        _thin(part, rules.selection_rows, settings.seed)
-        for part in (data.fitted_on.fitted, data.fitted_on.held)
-    ]
+    rules = settings.behavior.model_copy(update={"models": [on.model.name]})
+    parts = [_thin(part, rules.selection_rows, settings.seed) for part in (on.fitted, on.held)]
     typical = np.array([_median(column) for column in parts[0][0].T])
 
     def probabilities(column: int | None) -> np.ndarray:
         """(n,) of the doses given at the scored states, by a policy fitted without a column."""
         fitted, held = (
-            (data.normalizer(_blank(states, column, typical)), actions) for states, actions in parts
+            (on.normalizer(_blank(states, column, typical)), actions) for states, actions in parts
         )
         model = fit_behavior(*fitted, *held, rules, settings.seed)
-        inputs = data.normalizer(_blank(data.scored.states, column, typical))
+        return given(model, column)
+
+    def given(model: BehaviorPolicy, column: int | None) -> np.ndarray:
+        inputs = on.normalizer(_blank(data.scored.states, column, typical))
         return select_rows(model.probabilities(inputs), data.scored.actions)
 
-    is_whole = len(parts[0][1]) == len(data.fitted_on.fitted[1])
-    full = select_rows(data.behavior, data.scored.actions) if is_whole else probabilities(None)
+    is_whole = len(parts[0][1]) == len(on.fitted[1])
+    full = given(on.model, None) if is_whole else probabilities(None)
     names = data.scored.state_names
     found = [
         _compare(names[column], full, probabilities(column), data, settings.covariates)
-        for column in _strongest(data, parts[1], typical, settings.covariates)
+        for column in _strongest(on, names, parts[1], typical, settings.covariates)
     ]
     return sorted(found, key=lambda one: one.odds, reverse=True)
 
 
 def _strongest(
-    data: "EvaluationData", held: Part, typical: np.ndarray, rules: CovariateSettings
+    on: FittedOn, names: tuple[str, ...], held: Part, typical: np.ndarray, rules: CovariateSettings
 ) -> list[int]:
     """Columns without which the behavior policy loses most likelihood on held-out decisions, and those named."""
     states, actions = held[0][: rules.ranking_decisions], held[1][: rules.ranking_decisions]
 
     def likelihood(column: int) -> float:
-        inputs = data.normalizer(_blank(states, column, typical))
-        return float(np.log(select_rows(data.model.probabilities(inputs), actions)).mean())
+        inputs = on.normalizer(_blank(states, column, typical))
+        return float(np.log(select_rows(on.model.probabilities(inputs), actions)).mean())
 
-    names = data.scored.state_names
     order = np.argsort([likelihood(column) for column in range(len(names))], kind="stable")
     named = [names.index(name) for name in rules.named if name in names]
     return list(dict.fromkeys([*map(int, order[: rules.strongest]), *named]))

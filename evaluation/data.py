@@ -35,7 +35,7 @@ class EvaluationData:
         behavior: (n, 25) the same at the scored states.
         normalizer: clinical units to inputs.
         device: where evaluators are fitted.
-        fitted_on: what an estimated behavior policy was fitted on.
+        fitted_on: what a behavior policy was fitted on; None where the clinicians' probabilities are exact.
     """
 
     train: Transitions
@@ -91,7 +91,8 @@ def load_evaluation_data(
 ) -> EvaluationData:
     """Read a replay directory and fit the behavior policy, unless one is given.
 
-    Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
+    One that is given is somebody's estimate, unless `behavior.exact` says that it is the truth, as of a randomized trial;
+    one is then fitted beside it, by which measured covariates tell what a hidden one could change. Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
     scored episodes never fit it.
 
     Raises:
@@ -108,19 +109,21 @@ def load_evaluation_data(
         )
     train, scored = (replay.transitions(name, REWARD_VARIANT) for name in ("train", split))
     normalizer = replay.statistics.normalizer
-    if behavior is not None:
-        data = assemble_data(
-            train,
-            scored,
-            normalizer,
-            behavior,
-            settings.gamma,
-            known=lambda states: _positive(behavior, states),
-            device=device,
-        )
-        return replace(data, normalizer=lambda states: states)  # it takes them as the replay holds them
     held = replay.transitions("validation", REWARD_VARIANT) if split == "test" else None
-    return assemble_estimated(train, scored, normalizer, settings, held=held, device=device)
+    if behavior is None:
+        return assemble_estimated(train, scored, normalizer, settings, held=held, device=device)
+    data = assemble_data(
+        train,
+        scored,
+        normalizer,
+        behavior,
+        settings.gamma,
+        known=lambda states: _positive(behavior, states),
+        device=device,
+    )
+    fitted_on = None if settings.behavior.exact else _fit(train, normalizer, settings, held)
+    # it takes states as the replay holds them
+    return replace(data, normalizer=lambda states: states, fitted_on=fitted_on)
 
 
 def assemble_estimated(
@@ -142,6 +145,18 @@ def assemble_estimated(
         held: other patients' decisions that calibrate it; a share of the training patients by default.
         device: where Q-values are computed.
     """
+    fitted_on = _fit(train, normalizer, settings, held)
+    data = assemble_data(train, scored, normalizer, fitted_on.model, settings.gamma, device=device)
+    return replace(data, fitted_on=fitted_on)
+
+
+def _fit(
+    train: Transitions,
+    normalizer: Callable[[np.ndarray], np.ndarray],
+    settings: EvaluationSettings,
+    held: Transitions | None,
+) -> FittedOn:
+    """Fit the behavior policy, calibrated on held patients or on a share of the training ones."""
     if held is None:
         is_held = hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
         parts = [(train.states[rows], train.actions[rows]) for rows in (~is_held, is_held)]
@@ -149,8 +164,7 @@ def assemble_estimated(
         parts = [(part.states, part.actions) for part in (train, held)]
     inputs = [(normalizer(states), actions) for states, actions in parts]
     model = fit_behavior(*inputs[0], *inputs[1], settings.behavior, settings.seed)
-    data = assemble_data(train, scored, normalizer, model, settings.gamma, device=device)
-    return replace(data, fitted_on=FittedOn(*parts))
+    return FittedOn(*parts, model, normalizer)
 
 
 def assemble_data(

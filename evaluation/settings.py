@@ -62,6 +62,7 @@ class NeighborSettings(Settings):
 class BehaviorSettings(Settings):
     """How the clinicians' policy is estimated; see `behavior.fit_behavior`."""
 
+    exact: bool
     models: list[BehaviorModel] = Field(min_length=1)
     logistic: LogisticSettings
     perceptron: PerceptronSettings

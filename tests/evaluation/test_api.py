@@ -5,6 +5,12 @@ import pytest
 
 import sepsis_cql
 from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.data import load_evaluation_data
+from sepsis_cql.evaluation.policies.base import FunctionPolicy
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.verdict import HIDDEN
+from sepsis_cql.replay.directory import open_replay
 
 QUICK = {
     "resamples": 20,
@@ -48,6 +54,15 @@ def test_the_clinicians_are_those_that_were_given(found):
     assert clone.weights.ess == pytest.approx(random.weights.ess)
     assert random.weights.mean_weight == pytest.approx(1)
     assert sepsis_cql.load_evaluation(out) == record
+
+
+def test_clinicians_of_a_user_are_an_estimate_unless_they_are_said_to_be_exact(found, demo_replay):
+    """What is praised over an estimate must withstand a hidden factor, by covariates of a model fitted beside it."""
+    hidden = [gate for gate in found[0].policies[0].gates if gate.name == HIDDEN]
+    exact = load_shipped(EvaluationSettings, "evaluation.yaml", {"behavior": {"exact": True}})
+    given = FunctionPolicy("behavior", uniform)
+    data = load_evaluation_data(open_replay(demo_replay), "validation", exact, behavior=given)
+    assert len(hidden) == 1 and data.covariates(exact) == []
 
 
 @pytest.mark.parametrize(
