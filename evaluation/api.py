@@ -34,8 +34,8 @@ def evaluate(
         replay: a directory written by `sepsis-cql build`, or `open_replay` of one.
         split: validation. The test split is counted for each policy that sees it, which `sepsis-cql evaluate` does.
         behavior: the clinicians' probabilities, (n, n_states) states in clinical units, NaN where unknown, to (n, 25)
-            positive probabilities; fitted from the training split if None. It counts as an estimate, beside which one is
-            fitted, unless `changes` state `{"behavior": {"exact": True}}`, as of a randomized trial.
+            positive probabilities; fitted from the training split if None. It counts as an estimate, beside which one
+            is fitted, unless `changes` state `{"behavior": {"exact": True}}`, as of a randomized trial.
         changes: of `configs/evaluation.yaml`, nested as it is, such as `{"resamples": 200, "fqe": {"refits": 20}}`.
         out: directory to create with evaluation.json, figures and report.html; nothing is written if None.
 

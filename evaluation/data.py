@@ -91,9 +91,10 @@ def load_evaluation_data(
 ) -> EvaluationData:
     """Read a replay directory and fit the behavior policy, unless one is given.
 
-    One that is given is somebody's estimate, unless `behavior.exact` says that it is the truth, as of a randomized trial;
-    one is then fitted beside it, by which measured covariates tell what a hidden one could change. Validation calibrates it when the test split is scored; otherwise patients held out of training do, so that the
-    scored episodes never fit it.
+    One that is given is somebody's estimate, unless `behavior.exact` says that it is the truth, as of a randomized
+    trial; one is then fitted beside it, by which measured covariates tell what a hidden one could change. Validation
+    calibrates it when the test split is scored; otherwise patients held out of training do, so that the scored
+    episodes never fit it.
 
     Raises:
         EvaluationError: the replay is a single file, which has no training split, or the scored split is train.

@@ -114,9 +114,9 @@ class FiniteEnvironment:
     ) -> tuple[str, np.ndarray]:
         """Name and (S, 25) table of one policy."""
         best = tilt_behavior(self._optimal, behavior, RISKY_TEMPERATURE)
-        if kind == "vasopressor":
-            return f"clinicians x exp({parameter:g} x vasopressor)", tilt_behavior(
-                np.tile(LEVELS, (len(behavior), 1)), behavior, 1 / parameter
+        if kind in LEVELS:
+            return f"clinicians x exp({parameter:g} x {kind})", tilt_behavior(
+                np.tile(LEVELS[kind], (len(behavior), 1)), behavior, 1 / parameter
             )
         if kind == "never given":
             never = (self._process.clinicians <= 0).astype(float)

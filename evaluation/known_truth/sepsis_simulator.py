@@ -87,13 +87,18 @@ class SepsisSimulator:
     @cached_property
     def initial(self) -> np.ndarray:
         """(S,) probabilities of the first state: untreated, and neither dead nor home."""
+        chance = self._at_first * (STATES[:, -3:].sum(axis=1) == 0) * ~self.terminal
+        return np.asarray(chance / chance.sum())
+
+    @cached_property
+    def _at_first(self) -> np.ndarray:
+        """(S,) chance of the first vital signs and diabetes, whatever the treatment."""
         chance = (
             np.array([1 - DIABETIC, DIABETIC])[STATES[:, 4]] * np.array(GLUCOSE)[STATES[:, 4], STATES[:, 3]]
         )
         for column, shares in enumerate(INITIAL.values()):
             chance = chance * np.array(shares)[STATES[:, column]]
-        chance = chance * (STATES[:, -3:].sum(axis=1) == 0) * ~self.terminal
-        return np.asarray(chance / chance.sum())
+        return np.asarray(chance)
 
     @cached_property
     def full_q(self) -> np.ndarray:
@@ -123,9 +128,7 @@ class SepsisSimulator:
 
     def _seen_by_all(self, values: np.ndarray) -> np.ndarray:
         """(V, 8) mean of (S, 8) values over the states that look alike, as often as they are met at first."""
-        weight = (
-            np.array([1 - DIABETIC, DIABETIC])[STATES[:, 4]] * np.array(GLUCOSE)[STATES[:, 4], STATES[:, 3]]
-        )
+        weight = self._at_first
         sums = np.zeros((self.visible.max() + 1, values.shape[1]))
         np.add.at(sums, self.visible, values * weight[:, None])
         return np.asarray(sums / np.bincount(self.visible, weights=weight)[:, None])

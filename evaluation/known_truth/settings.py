@@ -8,9 +8,15 @@ from sepsis_cql.common.strict import Settings
 from sepsis_cql.evaluation.estimators.intervals import Method
 
 EnvironmentName = Literal["icu-sepsis", "synthetic", "sepsis-simulator"]
-Kind = Literal["optimal", "learned", "network", "vasopressor", "greedy", "never given"]
+Kind = Literal["optimal", "learned", "network", "vasopressor", "fluid", "greedy", "never given"]
 ICU_SEPSIS_ONLY = ("hidden_hazard", "harm", "toxicity", "without_effect")
-HIDDEN = ("glucose", "diabetes")  # what a simulated sepsis patient may have withheld
+HIDDEN = (
+    "heart_rate",
+    "pressure",
+    "oxygen",
+    "glucose",
+    "diabetes",
+)  # may be withheld of a simulated sepsis patient
 
 
 class CaseSettings(Settings):
@@ -22,12 +28,14 @@ class CaseSettings(Settings):
         behavior: whether the clinicians' policy is known or estimated.
         repetitions: other than of all cases.
         policies: parameters of each kind of policy. `optimal`, `learned` and `network`: temperatures of
-            clinicians x exp(Q / temperature), negative ones harm. `vasopressor`: clinicians x exp(parameter x level),
-            level -1 for none to 1 for most. `greedy`: share of decisions on the best learned dose. `never given`: share
-            of decisions on doses that clinicians never give, else as `optimal` with temperature 1.
+            clinicians x exp(Q / temperature), negative ones harm. `vasopressor`, `fluid`: clinicians x
+            exp(parameter x level), level -1 for none to 1 for most. `greedy`: share of decisions on the best learned
+            dose. `never given`: share of decisions on doses that clinicians never give, else as `optimal` with
+            temperature 1.
         sharpness: power of the clinicians' probabilities; a large one makes them deterministic.
-        hidden_pull: how much more vasopressor, in units of `vasopressor`, the hidden half of patients gets, the other
+        hidden_pull: how much more treatment, in units of `vasopressor`, the hidden half of patients gets, the other
             half as much less; in the simulated ICU, for each standard deviation of hidden organ failure.
+        hidden_treatment: which it is.
         hidden_hazard: chance to die at each step that only the hidden half of patients has; ICU-Sepsis only.
         harm: chance to die of each dose that clinicians never give; ICU-Sepsis only.
         toxicity: hazard that cumulated vasopressor adds to survivors, which no state shows; ICU-Sepsis only.
@@ -46,6 +54,7 @@ class CaseSettings(Settings):
     policies: dict[Kind, list[float]] = Field(default_factory=dict)
     sharpness: float = Field(default=1.0, gt=0)
     hidden_pull: float = 0.0
+    hidden_treatment: Literal["vasopressor", "fluid"] = "vasopressor"
     hidden_hazard: float = Field(default=0.0, ge=0, lt=1)
     harm: float = Field(default=0.0, ge=0, le=1)
     toxicity: float = Field(default=0.0, ge=0)
@@ -75,8 +84,8 @@ class CaseSettings(Settings):
             raise ValueError(f"{', '.join(only)}: of icu-sepsis only")
         if self.environment == "icu-sepsis" and self.withheld:
             raise ValueError("withheld: not of icu-sepsis")
-        if self.environment == "sepsis-simulator" and self.withheld not in ([], list(HIDDEN)):
-            raise ValueError(f"withheld: expected none or {list(HIDDEN)}")
+        if self.environment == "sepsis-simulator" and (unknown := sorted(set(self.withheld) - set(HIDDEN))):
+            raise ValueError(f"withheld: found {unknown}, expected some of {list(HIDDEN)}")
         return self
 
 

@@ -87,7 +87,9 @@ class SimulatedIcu:
 
     def clinicians(self, states: np.ndarray) -> np.ndarray:
         """Return the (n, 25) true behavior policy, positive everywhere; without what clinicians alone see."""
-        practice = change_practice(self._behavior.probabilities(states), self._case.sharpness, 0.0)
+        practice = change_practice(
+            self._behavior.probabilities(states), self._case.sharpness, 0.0, self._case.hidden_treatment
+        )
         return np.maximum(practice, NO_CHANCE)
 
     def targets(self, train: Transitions, clinicians: Clinicians) -> list[Target]:
@@ -126,9 +128,9 @@ class SimulatedIcu:
         assert network is not None
         if kind == "network":
             return f"{REPEATED} x exp(Q / {parameter:g})", partial(_tilted, network, clinicians, parameter)
-        if kind == "vasopressor":
-            levels = partial(_repeat, LEVELS)
-            return f"clinicians x exp({parameter:g} x vasopressor)", partial(
+        if kind in LEVELS:
+            levels = partial(_repeat, LEVELS[kind])
+            return f"clinicians x exp({parameter:g} x {kind})", partial(
                 _tilted, levels, self.clinicians, 1 / parameter
             )
         return f"network, greedy in {parameter:.0%} of decisions", partial(
@@ -156,7 +158,10 @@ class SimulatedIcu:
         mean, deviation = ORGANS
         severity = np.clip((icu.latent.organs - mean) / deviation, -2, 2)
         return change_practice(
-            self._behavior.probabilities(icu.states), self._case.sharpness, self._case.hidden_pull * severity
+            self._behavior.probabilities(icu.states),
+            self._case.sharpness,
+            self._case.hidden_pull * severity,
+            self._case.hidden_treatment,
         )
 
     def _choose(self, icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,18 @@ from sepsis_cql.evaluation.known_truth.settings import CaseSettings
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
 from sepsis_cql.replay.transitions import Transitions
 
-LEVELS = np.arange(N_ACTIONS) // N_BINS / 2 - 1  # (25,) of vasopressor, from -1 for none to 1 for most
+LEVELS = {  # (25,) from -1 for none to 1 for most
+    "vasopressor": np.arange(N_ACTIONS) // N_BINS / 2 - 1,
+    "fluid": np.arange(N_ACTIONS) % N_BINS / 2 - 1,
+}
 BURDEN = np.arange(N_ACTIONS) // N_BINS / 4  # (25,) what a step adds to the cumulated vasopressor
 
 
-def change_practice(table: np.ndarray, sharpness: float, pull: float | np.ndarray) -> np.ndarray:
-    """Return (n, 25) probabilities sharpened to a power and pulled towards more vasopressor; zeros stay zero."""
-    changed = table**sharpness * np.exp(np.multiply.outer(pull, LEVELS))
+def change_practice(
+    table: np.ndarray, sharpness: float, pull: float | np.ndarray, treatment: str
+) -> np.ndarray:
+    """Return (n, 25) probabilities sharpened to a power and pulled towards more of a treatment; zeros stay zero."""
+    changed = table**sharpness * np.exp(np.multiply.outer(pull, LEVELS[treatment]))
     total = changed.sum(axis=-1, keepdims=True)
     return np.asarray(changed / np.where(total > 0, total, 1))
 
@@ -87,7 +92,7 @@ def vary(plain: TabularIcu, case: CaseSettings, bound: float) -> VariedIcu:
         replace(
             plain,
             transition=_kill(transition, everywhere, hazard) if hazard else transition,
-            clinicians=change_practice(plain.clinicians, case.sharpness, pull),
+            clinicians=change_practice(plain.clinicians, case.sharpness, pull, case.hidden_treatment),
         )
         for pull, hazard in zip(pulls, hazards, strict=True)
     )

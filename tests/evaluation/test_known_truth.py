@@ -119,10 +119,11 @@ def test_recommended_estimates_lie_about_the_truth(environment, policies, evalua
         {"environment": "icu-sepsis", "sharpness": 3.0},
         {"environment": "icu-sepsis", "behavior": "estimated", "hidden_pull": 0.5, "hidden_hazard": 0.03},
         {"environment": "icu-sepsis", "toxicity": 0.1},
+        {"environment": "sepsis-simulator", "behavior": "estimated", "withheld": ["pressure"]},
         {"environment": "sepsis-simulator"},
         {"environment": "sepsis-simulator", "withheld": ["glucose", "diabetes"], "blind": True},
     ],
-    ids=["deterministic", "hidden", "toxic", "simulator", "blind"],
+    ids=["deterministic", "hidden", "toxic", "pressure", "simulator", "blind"],
 )
 def test_clinicians_reach_their_exact_value(change, evaluation):
     environment = open_environment(
@@ -169,8 +170,8 @@ def test_doses_without_effect_make_all_policies_equal_and_harm_makes_never_given
         ({"behavior": "known", "hidden_pull": 0.5}, "expected behavior: estimated"),
         ({"environment": "synthetic", "harm": 0.5}, "harm: of icu-sepsis only"),
         (
-            {"environment": "sepsis-simulator", "blind": True, "withheld": ["glucose"]},
-            "withheld: expected none",
+            {"environment": "sepsis-simulator", "blind": True, "withheld": ["lactate"]},
+            "withheld: found ..lactate",
         ),
     ],
 )
