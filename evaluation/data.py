@@ -165,7 +165,7 @@ def _fit(
         parts = [(part.states, part.actions) for part in (train, held)]
     inputs = [(normalizer(states), actions) for states, actions in parts]
     model = fit_behavior(*inputs[0], *inputs[1], settings.behavior, settings.seed)
-    return FittedOn(*parts, model, normalizer)
+    return FittedOn(parts[0], parts[1], model, normalizer)
 
 
 def assemble_data(
