@@ -42,17 +42,22 @@ class FeatureInputs(Settings):
     feature_inputs: dict[str, FeatureInput]
 
 
+def shipped_features(step_hours: int = 4) -> Features:
+    """Return the features of `configs/features.yaml`, named and bounded for steps of so many hours."""
+    return load_shipped(Features, "features.yaml").of_windows(step_hours)
+
+
 def new_feature_extractor(features: Features | None = None) -> SepsisCQLFeatureExtractor:
     """Return a feature extractor with the units, bounds, flags and carrying rules a replay is built with.
 
     Args:
         features: of the replay; the shipped ones by default.
     """
-    features = features or load_shipped(Features, "features.yaml")
+    features = features or shipped_features()
     inputs = load_shipped(FeatureInputs, "feature_inputs.yaml").feature_inputs
     facts = []
     for name, feature in features.features.items():
-        checks = inputs.get(name, FeatureInput())
+        checks = inputs.get(name.removesuffix(f"_{feature.per_hours}h"), FeatureInput())
         bounds = checks.valid or feature.valid or feature.clip
         facts.append(
             {

@@ -164,6 +164,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
     settings, evaluation = load_shipped(CardSettings, "card.yaml"), records.evaluation
     calibration = measured_lines()
     _check_calibration(settings.calibration, calibration)
+    step_hours = records.build.settings.step_hours
     return {
         "records": records,
         "card": settings,
@@ -181,8 +182,8 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "has_truth": any(policy.true_value for policy in evaluation.policies),
         "figures": sorted(f"{name}.png" for name in figures),
         "checkpoints": [f"{records.checkpoint}.pt"],
-        "features": feature_rows(),
-        "patient": [(k, None if v is None else f"{v:g}") for k, v in example_patient().items()],
+        "features": feature_rows(step_hours),
+        "patient": [(k, None if v is None else f"{v:g}") for k, v in example_patient(step_hours).items()],
         "study": records.study,
         "choices": _choices(records.study),
         "n_screened": sum(1 in run.stages for run in records.study.runs) if records.study else 0,

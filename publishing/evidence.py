@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from sepsis_cql.checkpoints.hub_package import WEIGHTS, parse_weights, read_small_file
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, parse_weights, read_small_file, shipped_features
 from sepsis_cql.checkpoints.original_pt import checkpoint_name, parse_checkpoint
 from sepsis_cql.common.errors import CheckpointError, PublishingError
-from sepsis_cql.common.strict import load_shipped, read_record
+from sepsis_cql.common.strict import read_record
 from sepsis_cql.evaluation.record import RECORD as EVALUATION
 from sepsis_cql.evaluation.record import load_evaluation
 from sepsis_cql.evaluation.study import RECORD as STUDY
@@ -33,7 +33,6 @@ from sepsis_cql.publishing.guard.study import PublishedStudy, reduce_study
 from sepsis_cql.publishing.membership.record import AUDIT, MembershipAudit, refusal
 from sepsis_cql.replay.records import CREDENTIALED, Provenance
 from sepsis_cql.replay.report.counts import BuildReport
-from sepsis_cql.replay.settings import Features
 from sepsis_cql.training.outputs import RECORD as TRAINING
 from sepsis_cql.training.outputs import read_run_record
 
@@ -218,10 +217,9 @@ def dump_weights(tensors: dict[str, Tensor]) -> bytes:
     return bytes(save(tensors, metadata=METADATA))
 
 
-def feature_rows() -> list[tuple[str, str]]:
-    """Name and unit of each clinical feature, for the card."""
-    features = load_shipped(Features, "features.yaml").features
-    return [(name, feature.unit) for name, feature in features.items()]
+def feature_rows(step_hours: int) -> list[tuple[str, str]]:
+    """Name and unit of each clinical feature of steps of so many hours, for the card."""
+    return [(name, feature.unit) for name, feature in shipped_features(step_hours).features.items()]
 
 
 @lru_cache(maxsize=16)

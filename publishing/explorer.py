@@ -23,6 +23,7 @@ from sepsis_cql.publishing.evidence import Records
 from sepsis_cql.publishing.guard.strict_json import dump_json
 
 PAGE, SPACE_CARD = "index.html", "README.md"
+COURSE_HOURS = 4  # of a step in configs/made_up_courses.yaml
 DEFER_WITHIN = 0.5  # of the largest value, to begin with: doses that the network hardly tells apart
 SMALLEST_SHARE = 0.01  # of decisions, below which the records say next to nothing of a dose
 
@@ -84,6 +85,11 @@ def _describe(model: SepsisCQLModel, records: Records) -> dict[str, Any]:
     is_plain = (
         config.outputs in ("values", "logits") and not config.factored and config.hidden_units == "rectified"
     )
+    if config.decision_interval_hours != COURSE_HOURS:
+        raise PublishingError(
+            f"decision interval {config.decision_interval_hours} h, expected {COURSE_HOURS} h: the made-up patients of "
+            "the explorer have steps of that length. Export the other formats."
+        )
     if not is_plain or config.normalization == "identity":
         raise PublishingError(
             f"{config.algorithm}: outputs {config.outputs}, factored {config.factored}, hidden units "

@@ -13,6 +13,7 @@ from sepsis_cql.checkpoints.hub_package import (
     WEIGHTS,
     new_feature_extractor,
     new_network,
+    shipped_features,
 )
 from sepsis_cql.checkpoints.original_pt import describe_checkpoint, dump_checkpoint
 from sepsis_cql.common.errors import CheckpointError, PublishingError
@@ -45,7 +46,7 @@ def make_files(sources: Sources) -> dict[str, bytes]:
     manifest = describe_checkpoint(model, run.epochs, run.global_step, facts)
     files = {
         CONFIG: describe_network(records),
-        PREPROCESSOR: describe_extractor(),
+        PREPROCESSOR: describe_extractor(records),
         WEIGHTS: dump_weights(sources.tensors),
         f"{name}.pt": dump_checkpoint(model, run.epochs, run.global_step, _optimizer(model, sources)),
         f"{name}_manifest.json": dump_json(manifest),
@@ -75,7 +76,7 @@ def make_network(sources: Sources) -> SepsisCQLModel:
 def describe_network(records: Records) -> bytes:
     """Return config.json: all of it follows from the records and from this version's code."""
     build, training = records.build, records.training
-    settings, grid, extractor = training.settings, build.action_grid, new_feature_extractor()
+    settings, grid, extractor = training.settings, build.action_grid, extractor_of(records)
     modeling = "modeling_sepsis_cql"
     pipeline = {"impl": f"pipeline_sepsis_cql.{SepsisTreatmentPipeline.__name__}", "pt": ["AutoModel"]}
     return _sorted_json(
@@ -113,14 +114,19 @@ def _attainable_return(records: Records) -> float | None:
     return records.build.settings.terminal_reward if is_sparse else None
 
 
-def describe_extractor() -> bytes:
+def extractor_of(records: Records) -> SepsisCQLFeatureExtractor:
+    """Return the feature extractor of this version for the steps of a build."""
+    return new_feature_extractor(shipped_features(records.build.settings.step_hours))
+
+
+def describe_extractor(records: Records) -> bytes:
     """Return preprocessor_config.json of this version."""
     kind = SepsisCQLFeatureExtractor.__name__
     return _sorted_json(
         {
             "auto_map": {"AutoFeatureExtractor": f"feature_extraction_sepsis_cql.{kind}"},
             "feature_extractor_type": kind,
-            "features": new_feature_extractor().features,
+            "features": extractor_of(records).features,
         }
     )
 

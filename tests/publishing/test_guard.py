@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.publishing.card import render_pages
@@ -13,7 +14,13 @@ from sepsis_cql.publishing.evidence import RECORDS, disagreements, read_records,
 from sepsis_cql.publishing.guard import files as guard
 from sepsis_cql.publishing.guard.files import inspect, make_export, read_export
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
-from sepsis_cql.publishing.package import describe_network, make_files, shipped_files
+from sepsis_cql.publishing.package import (
+    describe_extractor,
+    describe_network,
+    extractor_of,
+    make_files,
+    shipped_files,
+)
 
 from .containers import CHECKPOINTS, PICTURES, WEIGHTS
 from .leaks import TEXTS, mutate, respell
@@ -239,3 +246,17 @@ def test_package_says_the_largest_return_of_the_reward_it_was_trained_on(clean, 
     )
     config = json.loads(describe_network(dataclasses.replace(records, training=training)))
     assert config["attainable_return"] == bound
+
+
+def test_package_and_example_patient_follow_the_length_of_a_step(clean):
+    records = read_records(clean)
+    settings = records.build.settings.model_copy(update={"step_hours": 2})
+    records = dataclasses.replace(records, build=records.build.model_copy(update={"settings": settings}))
+    config = json.loads(describe_network(records))
+    facts = {fact["name"]: fact for fact in json.loads(describe_extractor(records))["features"]}
+    assert config["decision_interval_hours"] == 2
+    assert {"urine_output_2h", "urine_output_2h_missing"} <= set(config["state_names"])
+    assert not [name for name in config["state_names"] if "4h" in name]
+    assert (facts["urine_output_2h"]["low"], facts["urine_output_2h"]["high"]) == (0, 40000)
+    assert example_patient(2)["urine_output_2h"] == example_patient()["urine_output_4h"] / 2
+    assert extractor_of(records)(example_patient(2))["states"].shape == (1, 62)
