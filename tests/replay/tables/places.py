@@ -201,6 +201,12 @@ def meds_extract(root: Path, folder: Path) -> Path:
     return folder
 
 
+class NotFound(Exception):
+    """As Google's client raises it."""
+
+    __module__ = "google.api_core.exceptions"
+
+
 class BigQuery:
     """Stands for `google.cloud.bigquery` over a DuckDB file: what the client is asked, it answers from there.
 
@@ -209,16 +215,20 @@ class BigQuery:
     """
 
     def __init__(self, database: Path) -> None:
-        self.database = duckdb.connect(str(database), read_only=True)
+        self.file = str(database)
         self.asked: list[SimpleNamespace] = []
         self.QueryJobConfig = SimpleNamespace
 
     def Client(self, project: str) -> "BigQuery":
         assert project == "payer"
+        self.database = duckdb.connect(self.file, read_only=True)
         return self
 
     def get_table(self, reference: str) -> SimpleNamespace:
-        rows = self.database.sql(f"FROM {self._table(reference)}").to_arrow_table()
+        try:
+            rows = self.database.sql(f"FROM {self._table(reference)}").to_arrow_table()
+        except duckdb.CatalogException as error:
+            raise NotFound(f"404 {reference}") from error
         schema = [SimpleNamespace(name=name) for name in rows.column_names]
         return SimpleNamespace(schema=schema, num_rows=len(rows), modified="2024-10-11 00:00:00+00:00")
 

@@ -136,13 +136,37 @@ def test_diagnoses_are_read_from_events_and_servers_where_a_concept_asks(root, b
     assert severity_of(f"{BIGQUERY}?most_gib=99") == found
 
 
+def without(root, name, folder):
+    """A copy of the tables that lacks one."""
+    shutil.copytree(root, folder)
+    (folder / f"hosp/{name}.csv.gz").unlink()
+    return folder
+
+
 @pytest.mark.parametrize("place", [places.duckdb_file, places.meds_extract, lambda root, _: root])
 def test_a_concept_whose_table_is_not_there_is_refused_by_name(root, place, tmp_path):
-    poorer = tmp_path / "poorer"
-    shutil.copytree(root, poorer)
-    (poorer / "hosp/services.csv.gz").unlink()
     (tmp_path / "place").mkdir()
-    location = place(poorer, tmp_path / "place")
+    assert_severity_refused(place(without(root, "services", tmp_path / "poorer"), tmp_path / "place"))
+
+
+def test_servers_refuse_a_concept_whose_table_is_not_there(root, postgres, tmp_path, monkeypatch):
+    poorer = without(root, "services", tmp_path / "poorer")
+    serve_bigquery(places.duckdb_file(poorer, tmp_path), monkeypatch)
+    assert_severity_refused(f"{BIGQUERY}?most_gib=99")
+    tmp_path.chmod(0o755)
+    postgres.run("CREATE DATABASE poorer")
+    postgres.run(places.postgres_script(poorer, tmp_path), "poorer")
+    assert_severity_refused(postgres.url("poorer"))
+
+
+def test_bigquery_without_a_table_that_all_need_names_it(root, tmp_path, monkeypatch):
+    poorer = without(root, "admissions", tmp_path / "poorer")
+    serve_bigquery(places.duckdb_file(poorer, tmp_path), monkeypatch)
+    with pytest.raises(TableError, match=r"mimiciv_2_2_hosp\.admissions: BigQuery refused \(NotFound\)"):
+        open_mimic(f"{BIGQUERY}?most_gib=99")
+
+
+def assert_severity_refused(location):
     with pytest.raises(TableError, match="concept oasis needs the table services"):
         open_mimic(location, concepts=["charlson", "oasis"])
     with open_mimic(location, concepts=None) as mimic:
@@ -206,7 +230,11 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
 @pytest.fixture
 def bigquery(root, tmp_path, monkeypatch):
     """BigQuery's client, answered from a DuckDB file whose rows are in another order."""
-    fake = places.BigQuery(places.duckdb_file(root, tmp_path))
+    return serve_bigquery(places.duckdb_file(root, tmp_path), monkeypatch)
+
+
+def serve_bigquery(database, monkeypatch):
+    fake = places.BigQuery(database)
     monkeypatch.setitem(sys.modules, "google", ModuleType("google"))
     monkeypatch.setitem(sys.modules, "google.cloud", SimpleNamespace(bigquery=fake))
     return fake
