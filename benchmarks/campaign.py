@@ -3,6 +3,8 @@
     python benchmarks/campaign.py              # all classes
     python benchmarks/campaign.py inputs disk  # some
     python benchmarks/campaign.py kills --seed 7 --times 10
+    python benchmarks/campaign.py --out benchmarks/campaign.json   # all, and keep the figures; classes run apart are
+                                                                   # put together while code, --seed and --times stay
 
 A class is the test files that attack it. A test that goes through a list of cases says how many it tried, in the
 counter `TRIED` of its module; any other test is one case. Locks, kills and leaks have besides, in `attacks`, cases
@@ -11,15 +13,18 @@ drawn by --seed on a small simulated run. A case has held where its test, or it 
 
 import argparse
 import os
+import platform
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.provenance import ROOT, code_sha256, git_commit
+from sepsis_cql.common.storage import read_json, write_json
 
 CLASSES = {
     "force": ["safety/test_force.py"],
@@ -67,7 +72,9 @@ def main() -> None:
     parser.add_argument("classes", nargs="*", help=f"of {', '.join(CLASSES)}; all of them by default")
     parser.add_argument("--seed", type=int, default=1, help="of the cases that are drawn")
     parser.add_argument("--times", type=int, default=3, help="kills by each signal and races of each command")
+    parser.add_argument("--out", type=Path, help="JSON file that receives the figures")
     given = parser.parse_args()
+    began = time.monotonic()
     chosen = given.classes or list(CLASSES)
     if unknown := sorted(set(chosen) - set(CLASSES)):
         parser.error(f"found {unknown}, expected some of {list(CLASSES)}")
@@ -77,11 +84,49 @@ def main() -> None:
         tried, failed = attack(name)
         more = drawn.get(name, (0, 0))
         rows.append((name, tried + more[0], failed + more[1]))
-    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    found = {name: {"tried": tried, "held": tried - failed, "failed": failed} for name, tried, failed in rows}
     print(f"\nseed {given.seed}\n{'class':<10}{'tried':>8}{'held':>8}{'failed':>8}")
-    for name, tried, failed in rows:
-        print(f"{name:<10}{tried:>8,}{tried - failed:>8,}{failed:>8,}")
-    sys.exit(1 if rows[-1][2] else 0)
+    for name, row in (found | {"all": _sum(found)}).items():
+        print(f"{name:<10}{row['tried']:>8,}{row['held']:>8,}{row['failed']:>8,}")
+    if given.out is not None:
+        _record(given.out, found, {"seed": given.seed, "times": given.times}, time.monotonic() - began)
+    sys.exit(1 if _sum(found)["failed"] else 0)
+
+
+def _record(file: Path, found: dict[str, dict[str, int]], drawn: dict[str, int], seconds: float) -> None:
+    """Write the figures with what they depend on, beside those of other classes of the same code and cases."""
+    rooms = (
+        "commands",
+        "common",
+        "publishing",
+        "replay",
+        "training",
+        "evaluation",
+        "checkpoints",
+        "synthetic",
+    )
+    made_with = drawn | {"code": code_sha256(*(ROOT / room for room in rooms))}
+    classes, minutes = {}, 0
+    if file.exists():
+        earlier = read_json(file, expected="figures of this campaign")
+        if all(earlier[key] == value for key, value in made_with.items()):
+            classes, minutes = earlier["classes"], earlier["minutes"]
+    classes |= found
+    classes = {name: classes[name] for name in CLASSES if name in classes}
+    write_json(
+        file,
+        made_with
+        | {
+            "commit": git_commit(),
+            "python": platform.python_version(),
+            "minutes": minutes + round(seconds / 60),
+            "classes": classes | {"all": _sum(classes)},
+        },
+    )
+
+
+def _sum(classes: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {key: sum(row[key] for row in classes.values()) for key in ("tried", "held", "failed")}
 
 
 def draw(chosen: list[str], seed: int, times: int) -> dict[str, tuple[int, int]]:

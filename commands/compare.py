@@ -74,6 +74,9 @@ def compare(
             f"{replay}: found a single file, expected a directory with validation episodes."
         )
     check_resume(out, "compare", resume=resume)
+    inputs = [replay, *files, *list_files(runtime, ledger)]
+    if force and not resume:
+        check_new_directory(out, "compare", force=True, inputs=inputs)
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
     from sepsis_cql.evaluation.comparison.record import RECORD, ComparisonSettings
@@ -96,9 +99,6 @@ def compare(
     chosen_runtime = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
     check_validation(opened)
-    inputs = [replay, *files, *list_files(runtime, ledger)]
-    if force and not resume:
-        check_new_directory(out, "compare", force=True, inputs=inputs)
 
     def enter(sha256: str) -> None:
         if split is Split.TEST:

@@ -14,6 +14,11 @@ from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import one_writer, scratch_directory
 
+SHOWN = 10  # differences of a comparison; --json has all
+
+Key = Annotated[
+    Path | None, typer.Option("--sign", help="Private Ed25519 key (PEM) that signs the manifest.")
+]
 Run = Annotated[
     Path,
     typer.Option(help="Run directory with `replay`, `training` and `evaluation`, as `reproduce` makes it."),
@@ -47,8 +52,7 @@ def card(
     else:
         parts = run / "replay", run / "training", run / "evaluation", run / "audit"
         with new_directory(out, "card", force=force, inputs=parts) as directory, Work("card") as work:
-            work("figures and pages", 0)
-            write_package(run, directory)
+            write_package(run, directory, work)
         file = out / "README.md"
     console.print(f"[green]✓[/] card: {escape(str(file))}")
     console.answer({"out": str(file)})
@@ -71,10 +75,13 @@ def export(
             help="Put Adam's moments, averages of gradients on patients, into the checkpoint.",
         ),
     ] = False,
+    sign: Key = None,
 ) -> None:
     """Write the files of a run for the Hub, each made anew from what may be published."""
     if format not in ("package", "pt", "space"):
         raise PublishingError(f"--format: found {format!r}, expected package, pt or space.")
+    if sign is not None and format != "package":
+        raise PublishingError(f"--sign: found --format {format}, expected package: only that has a manifest.")
     from sepsis_cql.publishing.export import write_checkpoint, write_explorer, write_export
 
     if format == "space":
@@ -88,8 +95,9 @@ def export(
         console.answer({"out": str(file)})
         return
     with Work("export") as work:
-        work("files, each made anew", 0)
-        files = write_export(run, out, force=force, with_moments=with_optimizer_state).list_files()
+        files = write_export(
+            run, out, force=force, with_moments=with_optimizer_state, key=sign, report=work
+        ).list_files()
     size = sum(row[1] for row in files)
     console.print(f"[green]✓[/] export: {len(files)} files, {size / 2**20:.1f} MiB, in {escape(str(out))}")
     console.answer({"out": str(out), "files": _list(files)})
@@ -109,6 +117,7 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would go up and why; contacts nobody.")
     ] = False,
+    sign: Key = None,
 ) -> None:
     """Put an export, or a simulated replay, on the Hub in one commit, download it again to compare, then tag it.
 
@@ -120,13 +129,15 @@ def push(
 
     if [run, export, replay].count(None) != 2:
         raise PublishingError("push: give exactly one of --run, --export and --replay.")
+    if sign is not None and run is None:
+        raise PublishingError("--sign: signs what --run exports; an export is signed by `export --sign`.")
     with nullcontext() if dry_run else one_writer(f"Hub repository {repository}", "push"):
         if replay is not None:
             from sepsis_cql.publishing.dataset import make_dataset
 
             checked: Export = make_dataset(replay)
         else:
-            checked = read_export(export) if export is not None else export_run(cast("Path", run))
+            checked = read_export(export) if export is not None else export_run(cast("Path", run), key=sign)
         files = checked.list_files()
         if dry_run:
             for name, size, reason in files:
@@ -158,13 +169,22 @@ def verify(
     ledger: Ledger = None,
     again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Public Ed25519 key (PEM) of its maintainer, who must have signed it.")
+    ] = None,
 ) -> None:
-    """Check a published package: hashes, card, q-values and, with its replay, metrics."""
+    """Check a published package: hashes, signature, card, q-values and, with its replay, metrics."""
+    if Path(target).is_dir() and not Path(target, "manifest.json").is_file():  # told before torch is imported
+        raise PublishingError(
+            f"{target}: no manifest.json, so this is not an export. Expected what `sepsis-cql export` writes."
+        )
     from sepsis_cql.publishing.hub import download
+    from sepsis_cql.publishing.signature import read_public_key
     from sepsis_cql.publishing.verify import TestUse
     from sepsis_cql.publishing.verify import verify as verify_export
     from sepsis_cql.replay.directory import open_replay
 
+    signed_by = None if key is None else read_public_key(key)
     with scratch_directory(Path(tempfile.gettempdir())) as folder:
         directory = Path(target)
         if not directory.is_dir():
@@ -174,13 +194,20 @@ def verify(
             directory = folder
             console.print(f"revision {download(repository, revision, directory)}")
         with Work("verify") as work:
-            work("files, card, q-values", 0)
             comparisons = verify_export(
-                directory, None if replay is None else open_replay(replay), TestUse(ledger, again, why)
+                directory,
+                None if replay is None else open_replay(replay),
+                TestUse(ledger, again, why),
+                signed_by=signed_by,
+                report=work,
             )
     for comparison in comparisons:
         color = {"matches": "green", "differs": "red", "not checked": "yellow"}[comparison.result]
         detail = f": {escape(comparison.detail)}" if comparison.detail else ""
         console.print(f"[{color}]{comparison.result}[/] {comparison.what}{detail}")
+        for line in comparison.differences[:SHOWN]:
+            console.print(f"  {escape(line)}")
+        if (more := len(comparison.differences) - SHOWN) > 0:
+            console.print(f"  and {more:,} more")
     found = [asdict(comparison) for comparison in comparisons]
     console.answer({"comparisons": found}, failed=any(one["result"] == "differs" for one in found))

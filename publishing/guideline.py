@@ -26,6 +26,7 @@ WHEN_NOT_TO_USE = (
     "outside research on retrospective records, and not as evidence that a treatment works."
 )
 METRIC = "KeyMetrics/"  # of the CHAI card, whose metrics have parts of their own
+MADE_BY = "<!-- written by sepsis-cql report -->\n"  # how every report ends, so that --force knows it again
 SHOWN = 12  # entries of a list or a table, the rest is counted
 
 
@@ -221,7 +222,17 @@ def render_report(report: GuidelineReport, suffix: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
-    return environment.get_template(f"guideline{suffix}.j2").render(report=report, NOT_REPORTED=NOT_REPORTED)
+    text = environment.get_template(f"guideline{suffix}.j2").render(report=report, NOT_REPORTED=NOT_REPORTED)
+    return f"{text.rstrip()}\n{MADE_BY}"
+
+
+def is_report(file: Path) -> bool:
+    """Whether a file is a report that `render_report` made, whatever was filled in since."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - len(MADE_BY)))
+        return stream.read() == MADE_BY.encode()
 
 
 def _answer(number: str, asks: str, places: Sequence[str], evidence: Mapping[str, Any]) -> Answer:
@@ -291,7 +302,8 @@ def _render_xml(report: GuidelineReport) -> str:
         else:
             element.text = answer.text
     ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n{MADE_BY}'
 
 
 def _add_metric(element: ElementTree.Element, answer: Answer, report: GuidelineReport) -> None:

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.guard.files import Export, read_export
-from sepsis_cql.publishing.manifest import MANIFEST, parse_manifest
+from sepsis_cql.publishing.manifest import MANIFEST, SIGNATURE, parse_manifest
 
 MADE_BY_THE_HUB = {".gitattributes", "README.md"}
 ADVICE = {
@@ -180,7 +180,11 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) ->
             file = api.hf_hub_download(
                 repository, MANIFEST, revision=parent, local_dir=folder, repo_type=export.kind
             )
-            earlier = {MANIFEST, *parse_manifest(Path(file).read_bytes(), f"{repository}/{MANIFEST}").files}
+            earlier = {
+                MANIFEST,
+                SIGNATURE,
+                *parse_manifest(Path(file).read_bytes(), f"{repository}/{MANIFEST}").files,
+            }
     if foreign := sorted(remote - earlier - MADE_BY_THE_HUB):
         raise PublishingError(
             f"{repository}: holds files that no export wrote: {foreign[:10]}. Delete them first "
@@ -192,7 +196,7 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) ->
 def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, export: Export) -> None:
     """Refuse before anything is written; the tag may name the parent where that holds the same export."""
     target = _tags(api, repository, export.kind).get(tag) if tag else None
-    if target and not (target == parent and _holds_same_manifest(api, repository, parent, export)):
+    if target and not (target == parent and _holds_same(api, repository, parent, export)):
         raise PublishingError(_tag_is_taken(repository, tag, target))
 
 
@@ -210,15 +214,22 @@ def _tag_is_taken(repository: str, tag: str | None, target: str) -> str:
     )
 
 
-def _holds_same_manifest(api: HfApi, repository: str, revision: str, export: Export) -> bool:
+def _holds_same(api: HfApi, repository: str, revision: str, export: Export) -> bool:
+    """Whether a revision holds the manifest of an export, and its signature where there is one."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            remote = api.hf_hub_download(
-                repository, MANIFEST, revision=revision, local_dir=folder, repo_type=export.kind
+            return all(
+                Path(
+                    api.hf_hub_download(
+                        repository, name, revision=revision, local_dir=folder, repo_type=export.kind
+                    )
+                ).read_bytes()
+                == export.files[name]
+                for name in (MANIFEST, SIGNATURE)
+                if name in export.files
             )
         except EntryNotFoundError:
             return False
-        return Path(remote).read_bytes() == export.files[MANIFEST]
 
 
 def _check_published(api: HfApi, repository: str, commit: str, export: Export) -> None:

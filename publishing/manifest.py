@@ -10,7 +10,7 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.strict import Settings
 from sepsis_cql.publishing.guard.strict_json import dump_json, parse_json
 
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "signature.json"  # the second is of the first
 PathText = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,99}$")]
 
 
@@ -22,7 +22,7 @@ class ManifestEntry(Settings):
 
 
 class Manifest(Settings):
-    """Every file of an export but the manifest itself, by path."""
+    """Every file of an export but the manifest itself and its signature, by path."""
 
     files: Annotated[dict[PathText, ManifestEntry], Field(max_length=100)]
 
@@ -32,7 +32,7 @@ def dump_manifest(files: Mapping[str, bytes]) -> bytes:
     entries = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         for name, content in sorted(files.items())
-        if name != MANIFEST
+        if name not in (MANIFEST, SIGNATURE)
     }
     return dump_json({"files": entries})
 
@@ -66,7 +66,7 @@ def manifest_differences(files: Mapping[str, bytes]) -> Iterator[str]:
             f"no {MANIFEST}, so this is not an export. Expected what `sepsis-cql export` writes."
         )
     entries = parse_manifest(files[MANIFEST], MANIFEST).files
-    unlisted = set(files) - {MANIFEST} - set(entries)
+    unlisted = set(files) - {MANIFEST, SIGNATURE} - set(entries)
     if unlisted:
         yield f"{len(unlisted)} files are not in {MANIFEST}"
     for name, entry in sorted(entries.items()):

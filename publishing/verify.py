@@ -1,20 +1,23 @@
 """What of a published package can be recomputed, and whether it comes out the same."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from sepsis_cql.common.errors import PublishingError, SepsisCQLError
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.record import Evaluation, load_evaluation
+from sepsis_cql.evaluation.report.figures import FIGURES
 from sepsis_cql.publishing.card import README
 from sepsis_cql.publishing.evidence import FOLDER
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
-from sepsis_cql.publishing.guard.files import Problem, inspect, list_some, read_files
-from sepsis_cql.publishing.manifest import MANIFEST, manifest_differences
+from sepsis_cql.publishing.guard.files import Problem, inspect, read_files
+from sepsis_cql.publishing.guard.png import Report, say_nothing
+from sepsis_cql.publishing.manifest import MANIFEST, SIGNATURE, manifest_differences
 from sepsis_cql.publishing.probes import PROBES
+from sepsis_cql.publishing.signature import check_signature, fingerprint
 from sepsis_cql.replay.directory import Replay
 
 TOLERANCE = 1e-3  # of an estimate, in units of reward
@@ -29,6 +32,7 @@ class Comparison:
     what: str
     result: Result
     detail: str
+    differences: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,27 @@ class TestUse:
     why: str | None = None
 
 
-def verify(directory: Path, replay: Replay | None = None, use: TestUse | None = None) -> list[Comparison]:
+def verify(
+    directory: Path,
+    replay: Replay | None = None,
+    use: TestUse | None = None,
+    *,
+    signed_by: str | None = None,
+    report: Report = say_nothing,
+) -> list[Comparison]:
     """Check a downloaded or local export; no code of it is executed, nor any metric of one that differs computed.
 
     Args:
         directory: what `sepsis-cql export` wrote, or a download of it.
         replay: written by `build`; metrics are recomputed if it is the one the evidence names.
         use: of the test split, where the evidence is about it.
+        signed_by: public key, in hexadecimal, of whoever must have signed it.
+        report: called with each thing that is looked at, and how many are left.
 
     Raises:
         PublishingError: the directory is no export.
     """
+    report("files", len(FIGURES) + 2)
     files, foreign = read_files(directory)
     if MANIFEST not in files:
         raise PublishingError(
@@ -60,12 +74,14 @@ def verify(directory: Path, replay: Replay | None = None, use: TestUse | None = 
         hashes = [Problem("", text) for text in manifest_differences(files)]
     except PublishingError as error:
         hashes = [Problem("", str(error))]
-    problems = [*foreign, *inspect(files)[1]]
+    report("contents, made anew", len(FIGURES) + 1)
+    problems = [*foreign, *inspect(files, report)[1]]
     parts = {README: "card, rendered from its evidence", PROBES: "q-values on made-up states"}
-    others = [problem for problem in problems if problem.file not in parts]
+    others = [problem for problem in problems if problem.file not in (*parts, SIGNATURE)]
     unreadable = any(not problem.file for problem in others)
     comparisons = [
         _compare("files, by their hashes", [*foreign, *hashes], f"{len(files)} files"),
+        _signature(files, signed_by),
         _compare("code, settings and contents that may be published", others),
     ]
     for file, what in parts.items():
@@ -74,6 +90,7 @@ def verify(directory: Path, replay: Replay | None = None, use: TestUse | None = 
             comparisons.append(Comparison(what, "not checked", "needs contents that match"))
         else:
             comparisons.append(_compare(what, found))
+    report("metrics", 0)
     if problems or hashes:
         return [*comparisons, Comparison(METRICS, "not checked", "needs contents that match")]
     return [*comparisons, _metrics(directory, replay, use or TestUse())]
@@ -81,8 +98,27 @@ def verify(directory: Path, replay: Replay | None = None, use: TestUse | None = 
 
 def _compare(what: str, problems: list[Problem], detail: str = "") -> Comparison:
     if problems:
-        return Comparison(what, "differs", f"{len(problems)} differences: {list_some(problems)}")
+        lines = list(map(str, problems))
+        return Comparison(what, "differs", f"{len(lines)} difference{'s' * (len(lines) > 1)}", lines)
     return Comparison(what, "matches", detail)
+
+
+def _signature(files: Mapping[str, bytes], signed_by: str | None) -> Comparison:
+    what = "signature of the manifest"
+    if SIGNATURE not in files:
+        if signed_by is None:
+            return Comparison(what, "not checked", "nobody signed it")
+        return Comparison(what, "differs", "nobody signed it, expected one by --key")
+    try:
+        found = check_signature(files)
+    except PublishingError as error:
+        return Comparison(what, "differs", str(error))
+    key = f"key {fingerprint(found)}"
+    if signed_by is None:
+        return Comparison(what, "not checked", f"it is by {key}; whose that is, only --key can tell")
+    if found != signed_by:
+        return Comparison(what, "differs", f"by {key}, expected {fingerprint(signed_by)}")
+    return Comparison(what, "matches", f"by {key}")
 
 
 def _metrics(directory: Path, replay: Replay | None, use: TestUse) -> Comparison:

@@ -16,13 +16,16 @@ from sepsis_cql.benchmarks.attacks.processes import (
     Tally,
     commands,
     facts_of,
+    into,
     readable_by_others,
+    readers,
     run,
     unfinished,
 )
 
 PRIVATE = ("build", "concepts")  # what they make holds rows of patients
-STEPWISE = ("train", "sweep")  # write bit by bit, and continue with --resume
+STEPWISE = ("train", "sweep", "compare")  # write bit by bit, and continue with --resume
+IN_PLACE = ("calibrate", "reproduce", "audit")  # likewise, by the same command
 SAYS_SO = "resumed_from_epoch"
 SIGNALS = (signal.SIGKILL, signal.SIGINT)
 
@@ -31,7 +34,7 @@ def attack(prepared: Path, place: Path, seed: int, times: int) -> Tally:
     """Kill each command of `prepared` so many times by each signal, in `place`."""
     tally, rng = Tally(), random.Random(seed)
     for name, arguments in commands(prepared).items():
-        first, second = (run([*arguments, "--out", place / f"{name} {n}"], place / "log") for n in (1, 2))
+        first, second = (run(into(arguments, place / f"{name} {n}"), place / "log") for n in (1, 2))
         for ended in (first, second):
             if ended.code:
                 tally.note(name, f"undisturbed, it failed: {ended.text[-500:]}")
@@ -49,7 +52,39 @@ def attack(prepared: Path, place: Path, seed: int, times: int) -> Tally:
             wrong = _kill(name, arguments, folder, moment, sent, stable, set(whole))
             tally.note(f"{name}, {sent.name} after {moment:.3f} of {first.seconds:.3f} s", wrong)
             shutil.rmtree(folder)
+    for name, arguments in readers(prepared).items():
+        _stop_reading(name, arguments, prepared, place, tally, rng, times)
     return tally
+
+
+def _stop_reading(
+    name: str,
+    arguments: list[object],
+    prepared: Path,
+    place: Path,
+    tally: Tally,
+    rng: random.Random,
+    times: int,
+) -> None:
+    """Kill a command that only reads: what it read is as it was, nothing is left, and it says the same again."""
+    undisturbed, before = run(arguments, place / "log"), facts_of(prepared)
+    for number in range(times * len(SIGNALS)):
+        moment, sent = rng.uniform(0, undisturbed.seconds), SIGNALS[number % len(SIGNALS)]
+        process = Command(arguments, place / "log")
+        ended = process.wait(until=moment)
+        if ended is None:
+            process.end(sent)
+            ended = process.wait()
+        assert ended is not None
+        wrong = ""
+        if "Traceback" in ended.text or ended.code not in (undisturbed.code, 130, -sent):
+            wrong = f"ended with {ended.code}: {ended.text[-500:]}"
+        again = run(arguments, place / "log")
+        if (again.code, again.text) != (undisturbed.code, undisturbed.text):
+            wrong = wrong or f"says something else: {again.text[-300:]}"
+        if facts_of(prepared) != before or unfinished(prepared):
+            wrong = wrong or "changed what it only reads"
+        tally.note(f"{name}, {sent.name} after {moment:.3f} of {undisturbed.seconds:.3f} s", wrong)
 
 
 def _kill(
@@ -75,13 +110,15 @@ def _kill(
                 seen.add(file.removeprefix(str(folder)))
 
     try:
-        process = Command([*arguments, "--out", out], log)
+        process = Command(into(arguments, out), log)
         ended = process.wait(look, until=moment)
         if ended is None:
             process.end(sent)
             ended = process.wait(look)
         assert ended is not None
         wrong = _badly_stopped(name, ended, sent, folder)
+        if process.outlived():
+            wrong = wrong or "its workers outlived it"
         last = _again(name, arguments, out, log, look)
         if last.code and not (last.code == 2 and "already exists" in last.text):
             wrong = wrong or f"run again, it ended with {last.code}: {last.text[-500:]}"
@@ -105,7 +142,7 @@ def _badly_stopped(name: str, ended: Ended, sent: signal.Signals, folder: Path) 
         return f"does not say that it was interrupted: {ended.text[-300:]}"
     if (
         ended.code == 130
-        and name not in STEPWISE
+        and name not in (*STEPWISE, *IN_PLACE)
         and (left := sorted(path.name for path in folder.iterdir()))
     ):
         if more := [file for file in left if file not in ("home", "tmp")]:
@@ -116,6 +153,6 @@ def _badly_stopped(name: str, ended: Ended, sent: signal.Signals, folder: Path) 
 
 def _again(name: str, arguments: list[object], out: Path, log: Path, look: object) -> Ended:
     more = ["--resume"] if name in STEPWISE and out.is_dir() and any(out.iterdir()) else []
-    ended = Command([*arguments, "--out", out, *more], log).wait(look)  # type: ignore[arg-type]
+    ended = Command([*into(arguments, out), *more], log).wait(look)  # type: ignore[arg-type]
     assert ended is not None
     return ended

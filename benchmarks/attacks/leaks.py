@@ -98,7 +98,7 @@ def attack(prepared: Path, place: Path, seed: int, per_document: int) -> Tally:
     warnings.filterwarnings("ignore", "Duplicate name")  # planted
     made: dict[str, dict[str, bytes]] = {}
 
-    def draw_once(evaluation: Evaluation, study: Study | None = None) -> dict[str, bytes]:
+    def draw_once(evaluation: Evaluation, study: Study | None = None, report: Any = None) -> dict[str, bytes]:
         key = repr((evaluation, study))
         return made[key] if key in made else made.setdefault(key, drawn(evaluation, study))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sepsis_cql.benchmarks.attacks.kills import IN_PLACE
 from sepsis_cql.benchmarks.attacks.processes import (
     EVALUATION,
     Command,
@@ -15,6 +16,8 @@ from sepsis_cql.benchmarks.attacks.processes import (
     as_options,
     commands,
     facts_of,
+    into,
+    readers,
     run,
     run_all,
     unfinished,
@@ -34,10 +37,16 @@ def attack(prepared: Path, place: Path, seed: int, times: int, hub: Any) -> Tall
     _holders(known, place, tally)
     _dead(known, place, tally, rng)
     for name, arguments in known.items():
-        whole = facts_of(_made(name, arguments, place))
+        whole = facts_of(place / f"stale {name}")
         for number in range(times):
-            _pair(f"two {name}", [[*arguments, "--out", place / f"pair {name} {number}"]] * 2, place, tally, rng,
-                  _same(whole, place / f"pair {name} {number}"))  # fmt: skip
+            out = place / f"pair {name} {number}"
+            allowed = ([0, 2], [0, 0]) if name in IN_PLACE else ([0, 2],)
+            _pair(f"two {name}", [into(arguments, out)] * 2, place, tally, rng, _same(whole, out), allowed)
+    for name, arguments in readers(prepared).items():
+        ends = [one.wait() for one in [Command(arguments, place / f"log {n}") for n in range(2 * times)]]
+        says = {(ended.code, ended.text) for ended in ends if ended}
+        wrong = "" if len(says) == 1 and "Traceback" not in str(says) else f"says {says}"
+        tally.note(f"{2 * times} {name} at once", wrong)
     for number in range(times):
         _resumed(known["train"], place, tally, rng, number)
         _scored(prepared, place, tally, rng, number)
@@ -47,10 +56,11 @@ def attack(prepared: Path, place: Path, seed: int, times: int, hub: Any) -> Tall
 
 def _holders(known: dict[str, list[Any]], place: Path, tally: Tally) -> None:
     out = place / "held"
+    writers = {name: arguments for name, arguments in known.items() if name != "audit"}  # writes a part of it
     for holder in STAGES:
         with one_writer(out, holder):
-            ends = run_all([[*arguments, "--out", out] for arguments in known.values()])
-        for name, ended in zip(known, ends, strict=True):
+            ends = run_all([into(arguments, out) for arguments in writers.values()])
+        for name, ended in zip(writers, ends, strict=True):
             text = " ".join(ended.text.split())
             is_told = ended.code == 2 and f"`sepsis-cql {holder}` (process {os.getpid()}, since " in text
             wrong = "" if is_told else f"not told who writes there ({ended.code}): {text[-300:]}"
@@ -62,7 +72,7 @@ def _dead(known: dict[str, list[Any]], place: Path, tally: Tally, rng: random.Ra
     """A holder that was killed, and lock files that hold anything at all, stop nobody."""
     for name, arguments in known.items():
         out = place / f"stale {name}"
-        process = Command([*arguments, "--out", out], place / "log")
+        process = Command(into(arguments, out), place / "log")
         locks = user_directory("locks")
         process.wait(until=60, look=lambda locks=locks, process=process: (  # type: ignore[misc]
             process.end(signal.SIGKILL) if any(locks.iterdir()) else None))  # fmt: skip
@@ -70,16 +80,11 @@ def _dead(known: dict[str, list[Any]], place: Path, tally: Tally, rng: random.Ra
             file.write_bytes(rng.choice(OLD))
         if out.exists():  # begun bit by bit
             shutil.rmtree(out)
-        ended = run([*arguments, "--out", out], place / "log")
+        ended = run(into(arguments, out), place / "log")
         wrong = f"stopped by a dead process: {ended.text[-300:]}" if ended.code else ""
         if left := unfinished(place):
             wrong = wrong or f"left {left}"
         tally.note(f"{name} after a killed {name}", wrong)
-
-
-def _made(name: str, arguments: list[Any], place: Path) -> Path:
-    """The result of a command that ran alone: what `_dead` left."""
-    return place / f"stale {name}"
 
 
 def _pair(

@@ -3,12 +3,13 @@
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class Command:
         self.pid = os.fork()
         if self.pid == 0:
             _become([str(argument) for argument in arguments], log, delay)
+        with suppress(OSError):  # it has done so itself, or has ended
+            os.setpgid(self.pid, self.pid)
         signal.signal(signal.SIGINT, before)
 
     def wait(self, look: Callable[[], None] = lambda: None, until: float = 1e9) -> Ended | None:
@@ -75,8 +78,22 @@ class Command:
             time.sleep(0.004)
 
     def end(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        os.kill(self.pid, number)
+        """Send a signal; Ctrl-C goes to the workers of the command as well, as from a terminal."""
+        if number == signal.SIGINT:
+            os.killpg(self.pid, number)
+        else:
+            os.kill(self.pid, number)
+
+    def outlived(self, seconds: float = 20) -> bool:
+        """Whether workers of the command still run so long after it has ended."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                os.killpg(self.pid, 0)
+            except ProcessLookupError:
+                return False
+            time.sleep(0.02)
+        return True
 
 
 def run(arguments: list[Any], log: Path, delay: float = 0.0) -> Ended:
@@ -119,6 +136,7 @@ def _become(arguments: list[str], log: Path, delay: float) -> None:
     """Be the command; never returns."""
     code = 1
     try:
+        os.setpgid(0, 0)
         os.umask(0o022)
         os.dup2(os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), 1)
         os.dup2(1, 2)
@@ -138,12 +156,43 @@ def _become(arguments: list[str], log: Path, delay: float) -> None:
         os._exit(code)
 
 
+COMPARISON = """\
+seeds: [42]
+schedule: {epochs: 3, batch_size: 256, hidden_sizes: [16]}
+epsilon: 0.5
+support_threshold: 0.01
+grids: {cql: {alpha: [0.1]}, behavior_cloning: {learning_rate: [0.001]}}
+"""
+CALIBRATION = """\
+repetitions: 4
+seed: 1
+resamples: 50
+refits: 20
+truth_episodes: 1000
+repeated_truth_episodes: 1000
+intervals: [bca]
+behavior_models: [multinomial logistic]
+cases:
+  tiny: {environment: icu-sepsis, training: 60, scored: 60, behavior: estimated, policies: {optimal: [1.0]}}
+"""
+CLAIMS = """\
+source: made up
+attainable: [-15, 15]
+n_episodes: 380
+rows:
+  - {policy: learned, role: learned, estimator: wis, value: 15.7, ess: 10.2}
+  - {policy: clinicians, role: clinicians, estimator: observed, value: 9.1}
+"""
+
+
 def prepare(place: Path) -> None:
-    """Make a run in `place`: simulated tables, replay, training and evaluation.
+    """Make a run in `place`: simulated tables, replay, training and evaluation; and what further commands read.
 
     Raises:
         SystemExit: a stage failed.
     """
+    for name, text in (("comparison", COMPARISON), ("calibration", CALIBRATION), ("claims", CLAIMS)):
+        (place / f"{name}.yaml").write_text(text)
     for stage in stages(place):
         ended = run([*stage, "--out", place / {"synthesize": "mimic", "build": "replay", "train": "training",
                                                "evaluate": "evaluation"}[stage[0]]], place / "log")  # fmt: skip
@@ -166,20 +215,55 @@ def commands(place: Path) -> dict[str, list[Any]]:
     """Return, by name, the commands that write a directory, without --out; their inputs are the run in `place`."""
     (checkpoint,) = (place / "training" / "model").glob("*.pt")
     found = {stage[0]: stage for stage in stages(place)}
-    sweep = [
+    grid = [
         "sweep.grid.learning_rate=[0.001]",
         "sweep.grid.reward_variant=[sparse]",
         "sweep.grid.alpha=[0.1]",
+        "sweep.top=1",
+        "sweep.stage2_seeds=[7]",
+        "training.epochs=4",
+        "training.hidden_sizes=[16]",
     ]
-    sweep += ["sweep.top=1", "sweep.stage2_seeds=[7]", "training.epochs=4", "training.hidden_sizes=[16]"]
+    study = [
+        *grid,
+        *EVALUATION,
+        "study.reference=null",
+        "evaluation.truth_episodes=100",
+        "runtime.device=cpu",
+    ]
+    rules = ["--config", place / "comparison.yaml", *as_options(EVALUATION), "--set=runtime.device=cpu"]
     return found | {
         "concepts": ["concepts", "--mimic", place / "mimic"],
-        "sweep": ["sweep", "--replay", place / "replay", "--metric", "published", *as_options(sweep)],
+        "sweep": ["sweep", "--replay", place / "replay", "--metric", "published", *as_options(grid)],
+        "compare": ["compare", "--replay", place / "replay", *rules],
+        "calibrate": ["calibrate", "--config", place / "calibration.yaml", "--jobs", 2],
+        "reproduce": ["reproduce", "--patients", PATIENTS, *as_options(study)],
+        "audit": ["audit", "--run", place],
         "export": ["export", "--run", place],
         "export --format pt": ["export", "--run", place, "--format", "pt"],
         "card": ["card", "--run", place],
         "import-checkpoint": ["import-checkpoint", checkpoint],
     }
+
+
+def readers(place: Path) -> dict[str, list[Any]]:
+    """Return, by name, commands that only read the run in `place`."""
+    return {
+        "audit-claims": ["audit-claims", place / "claims.yaml"],
+        "runs": ["runs", place],
+        "doctor": ["doctor", "--replay", place / "replay"],
+        "report": ["report", "--run", place, "--format", "tripod-ai"],
+    }
+
+
+def into(arguments: list[Any], out: Path) -> list[Any]:
+    """Return a command that writes `out`; an audit writes into a copy of its run, which is made."""
+    if arguments[0] != "audit":
+        return [*arguments, "--out", out]
+    if not out.exists():
+        for part in ("replay", "training"):
+            shutil.copytree(arguments[-1] / part, out / part, copy_function=os.link)
+    return ["audit", "--run", out]
 
 
 def as_options(changes: Any) -> list[str]:

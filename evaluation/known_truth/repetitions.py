@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.common.storage import new_file
 from sepsis_cql.evaluation.known_truth.summary import Outcome
 
 ONE = TypeAdapter(list[Outcome])
@@ -28,11 +29,11 @@ def resume(
     """
     found = _read(file, made_with)
     missing = [number for number in range(n) if number not in found]
-    with file.open("w", encoding="utf-8") as stream:
+    with new_file(file) as begun, begun.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps({"made_with": made_with}) + "\n")
         for number, outcomes in sorted(found.items()):
             _write(stream.write, number, outcomes)
-        stream.flush()
+    with file.open("a", encoding="utf-8") as stream:
         yield [found[number] for number in sorted(found) if number < n]
         for number, outcomes in run(missing):
             found[number] = outcomes
@@ -44,7 +45,7 @@ def resume(
 def _read(file: Path, made_with: str) -> dict[int, list[Outcome]]:
     if not file.is_file():
         return {}
-    first, *lines = file.read_text(encoding="utf-8").splitlines() or ["{}"]
+    first, *lines = file.read_text(encoding="utf-8", errors="replace").splitlines() or ["{}"]
     if made_with not in first:
         raise EvaluationError(
             f"{file}: found repetitions made with other settings or other code, expected those of this run. "

@@ -13,11 +13,12 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import MARK, read_mark
 from sepsis_cql.publishing.card import render_pages
 from sepsis_cql.publishing.evidence import Sources, disagreements, read_sources
-from sepsis_cql.publishing.guard.png import decode_png, draw_pictures
+from sepsis_cql.publishing.guard.png import Report, decode_png, draw_pictures, say_nothing
 from sepsis_cql.publishing.guard.wording import AllowedFile, publishing_settings
-from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
+from sepsis_cql.publishing.manifest import MANIFEST, SIGNATURE, dump_manifest
 from sepsis_cql.publishing.package import make_files, shipped_files
 from sepsis_cql.publishing.probes import PROBES, probe_problem
+from sepsis_cql.publishing.signature import check_signature
 
 FIGURES = "model/figures/"
 MOST_FILES = 200
@@ -68,9 +69,10 @@ class Export:
             (directory / name).write_bytes(content)
 
 
-def make_package(sources: Sources) -> dict[str, bytes]:
+def make_package(sources: Sources, report: Report = say_nothing) -> dict[str, bytes]:
     """Return the package of the sources with its pictures and its card, by path."""
-    pictures = draw_pictures(sources.records.evaluation, sources.records.study)
+    pictures = draw_pictures(sources.records.evaluation, sources.records.study, report)
+    report("card", 0)
     return (
         make_files(sources)
         | {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
@@ -78,9 +80,9 @@ def make_package(sources: Sources) -> dict[str, bytes]:
     )
 
 
-def make_export(sources: Sources) -> Export:
+def make_export(sources: Sources, report: Report = say_nothing) -> Export:
     """Return the export of the sources: package, code, settings, license and manifest."""
-    return _with_manifest(make_package(sources) | shipped_files())
+    return _with_manifest(make_package(sources, report) | shipped_files())
 
 
 def read_export(directory: Path) -> Export:
@@ -99,7 +101,7 @@ def read_export(directory: Path) -> Export:
     export, more = inspect(files)
     if problems := [*problems, *more]:
         raise PublishingError(
-            f"{directory}: {len(problems)} problems; nothing is published:\n  {list_some(problems, chr(10) + '  ')}\n"
+            f"{directory}: {len(problems)} problems; nothing is published:\n  {list_some(problems)}\n"
             "Remove what does not belong there, or export again with --force."
         )
     assert export is not None
@@ -132,7 +134,7 @@ def read_files(directory: Path) -> tuple[dict[str, bytes], list[Problem]]:
     return files, problems
 
 
-def inspect(files: Mapping[str, bytes]) -> tuple[Export | None, list[Problem]]:
+def inspect(files: Mapping[str, bytes], report: Report = say_nothing) -> tuple[Export | None, list[Problem]]:
     """Make the export anew from its sources and compare; the export, unless there are problems.
 
     What is cheap is compared first; pictures are drawn only where the rest is right.
@@ -147,14 +149,20 @@ def inspect(files: Mapping[str, bytes]) -> tuple[Export | None, list[Problem]]:
             {name: data for name, data in files.items() if not name.startswith(FIGURES)}, made
         )
         if not problems:
-            pictures = draw_pictures(sources.records.evaluation, sources.records.study)
+            pictures = draw_pictures(sources.records.evaluation, sources.records.study, report)
             made |= {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
             problems += _compare(files, made)
     except PublishingError as error:
         return None, [Problem("", str(error))]
+    signed = {SIGNATURE: files[SIGNATURE]} if SIGNATURE in files else {}
+    if signed:
+        try:
+            check_signature(files)
+        except PublishingError as error:
+            problems.append(Problem(SIGNATURE, str(error).removeprefix(f"{SIGNATURE}: ")))
     if files.get(MANIFEST) != dump_manifest(files):
         problems.append(Problem(MANIFEST, "does not describe the files beside it"))
-    return (None, problems) if problems else (_with_manifest(made), [])
+    return (None, problems) if problems else (Export({**_with_manifest(made).files, **signed}), [])
 
 
 def find_rule(name: str) -> AllowedFile | None:
@@ -162,14 +170,14 @@ def find_rule(name: str) -> AllowedFile | None:
     return next((row for row in publishing_settings().files if re.fullmatch(row.path, name)), None)
 
 
-def list_some(problems: list[Problem], separator: str = "; ") -> str:
-    """Return at most ten problems as text, and how many more there are."""
+def list_some(problems: list[Problem]) -> str:
+    """Return at most ten problems, one a line, and how many more there are."""
     more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return separator.join([*map(str, problems[:SHOWN]), *more])
+    return "\n  ".join([*map(str, problems[:SHOWN]), *more])
 
 
 def _compare(files: Mapping[str, bytes], made: Mapping[str, bytes]) -> Iterator[Problem]:
-    for name in sorted((set(files) | set(made)) - {MANIFEST}):
+    for name in sorted((set(files) | set(made)) - {MANIFEST, SIGNATURE}):
         if name not in files:
             yield Problem(name, "missing")
         elif name not in made:

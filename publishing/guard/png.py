@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sepsis_cql.common.strict import Record
 from sepsis_cql.evaluation.record import Evaluation
-from sepsis_cql.evaluation.report.figures import make_figures
+from sepsis_cql.evaluation.report.figures import FIGURES, make_figures
 from sepsis_cql.evaluation.report.study_figure import make_study_figures
 from sepsis_cql.evaluation.study import Study
 
@@ -20,29 +20,49 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EIGHT_BIT_RGB = (8, 2, 0, 0, 0)  # bit depth, color type, compression, filter, interlace
 UP = 2  # the one filter our writer uses: each row minus the one above
 CHUNKS = (b"IHDR", b"IDAT", b"IEND")
+Report = Callable[[str, int], None]
 LARGEST = 2_000  # pixels along a side
 DPI = 110
 
 
-def draw_pictures(evaluation: Evaluation, study: Study | None = None) -> dict[str, bytes]:
-    """Draw every figure the published records have data for; PNG by name."""
-    pictures = _draw(evaluation.model_dump_json(), type(evaluation), make_figures)
-    if study is not None:
-        pictures += _draw(study.model_dump_json(), type(study), make_study_figures)
-    return dict(pictures)
+def say_nothing(text: str, left: int) -> None:
+    """Report nothing."""
+
+
+def draw_pictures(
+    evaluation: Evaluation, study: Study | None = None, report: Report = say_nothing
+) -> dict[str, bytes]:
+    """Draw every figure the published records have data for; PNG by name.
+
+    Args:
+        evaluation: the published record.
+        study: likewise.
+        report: called with each figure and how many are left at least.
+    """
+    pictures = dict(_draw(evaluation, make_figures, report))
+    return pictures if study is None else pictures | _draw(study, make_study_figures, report)
+
+
+def _draw(
+    record: Record, make: Callable[[Any], Iterable[tuple[str, Figure]]], report: Report
+) -> dict[str, bytes]:
+    kept = _drawn(document := record.model_dump_json(), type(record), make)
+    if not kept:
+        found = {}
+        for name, figure in make(type(record).model_validate_json(document)):
+            report(f"figure {name.replace('_', ' ')}", max(1, len(FIGURES) - len(found)))
+            figure.set_dpi(DPI)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            found[name] = encode_png(np.asarray(canvas.buffer_rgba())[..., :3])
+        kept |= found
+    return kept
 
 
 @lru_cache(maxsize=8)
-def _draw(
-    document: str, model: type[Record], make: Callable[[Any], Iterable[tuple[str, Figure]]]
-) -> tuple[tuple[str, bytes], ...]:
-    pictures = []
-    for name, figure in make(model.model_validate_json(document)):
-        figure.set_dpi(DPI)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pictures.append((name, encode_png(np.asarray(canvas.buffer_rgba())[..., :3])))
-    return tuple(pictures)
+def _drawn(document: str, model: type[Record], make: Callable[[Any], Any]) -> dict[str, bytes]:
+    """Return the one dictionary that keeps the pictures of a record once they are drawn."""
+    return {}
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

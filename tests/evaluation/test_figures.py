@@ -1,6 +1,7 @@
 """Figures and page: true to the record, in order, marked as simulated, and without what is no result."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,23 @@ def test_the_page_has_the_verdict_first_and_needs_nothing_else(evaluation, tmp_p
     assert not re.search(r"https?://|<script|<link|src=\"(?!data:)", page)
     assert page.count('<img alt="') == 10 and 'alt=""' not in page
     assert "prefers-color-scheme:dark" in page and "-111.59" not in page
+
+
+def test_the_page_lists_the_gates_of_the_version_that_the_verdict_is_about(evaluation):
+    own = [index for index, one in enumerate(evaluation.policies) if one.role in ("learned", "softened")]
+    assert own[0] == 0 and len(own) > 1
+    policies = list(evaluation.policies)
+    flipped = [gate.model_copy(update={"passed": not gate.passed}) for gate in policies[0].gates]
+    policies[0] = policies[0].model_copy(update={"gates": flipped})
+    for index in own[:2]:
+        frozen = policies[index].softening
+        page = unescape(
+            render_page(evaluation.model_copy(update={"policies": policies, "frozen": frozen}), {})
+        )
+        (part,) = re.findall(r"<summary>Gates of .*?</table>", page, re.DOTALL)
+        rows = re.findall(r"<tr><td>(.*?)</td>.*?<td>(holds|fails)</td></tr>", part, re.DOTALL)
+        gates = policies[index].gates
+        assert [name.removesuffix(" (for an endorsement)") for name, _ in rows] == [one.name for one in gates]
+        assert [word == "holds" for _, word in rows] == [one.passed for one in gates]
+        held = sum(one.passed for one in gates)
+        assert re.search(rf": {held} of\s+{len(gates)} hold</summary>", part)

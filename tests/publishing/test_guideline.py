@@ -94,6 +94,15 @@ def test_a_report_is_printed_or_written_with_its_warning(tmp_path):
         and "http" not in text.replace("https", "")
     )
     assert isinstance(call("--format", "target", "--out", page).exception, PublishingError)
+    page.write_text(text.replace("not reported", "filled in", 1))
+    assert call("--format", "target", "--out", page, "--force").exit_code == 0
+    assert page.read_text() == text
+    (thesis := tmp_path / "thesis.html").write_text("<p>years of work")
+    (link := tmp_path / "link.html").symlink_to(page)
+    for foreign in (thesis, link, tmp_path):
+        refusal = call("--format", "target", "--out", foreign, "--force").exception
+        assert "something else than a report" in str(refusal)
+    assert thesis.read_text() == "<p>years of work" and link.is_symlink()
     facts = json.loads(call("--format", "probast-ai", "--json").stdout)
     assert facts["guideline"] == "PROBAST+AI" and facts["when_not_to_use"] == WHEN_NOT_TO_USE
     assert "| E1.2 | " in call("--format", "probast-ai").stdout

@@ -20,6 +20,7 @@ def results(directory, replay=None):
 
 UNTOUCHED = {
     "files": "matches",
+    "signature of the manifest": "not checked",
     "code": "matches",
     "card": "matches",
     "q-values on made-up states": "matches",

@@ -21,9 +21,11 @@ STAGE_OF = {
     "train": "train",
     "sweep": "sweep",
     "evaluate": "evaluate",
+    "compare": "compare",
     "card": "card",
     "export": "export",
     "export --format pt": "export-pt",
+    "export --format space": "export-space",
     "import-checkpoint": "import-checkpoint",
     "reproduce": "reproduce",
 }
@@ -71,6 +73,7 @@ def inputs(tmp_path):
     for file in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}_manifest.json")):
         shutil.copyfile(file, place / file.name)
     shutil.copyfile(SHIPPED / "synthetic.yaml", place / "mine.yaml")
+    (run / "replay" / "provenance.json").write_text("{}")
     replay = place / "replay.parquet"
     write_original(make_transitions(), replay)
     return {
@@ -80,9 +83,11 @@ def inputs(tmp_path):
         "train": (["--replay", replay], replay),
         "sweep": (["--replay", replay], replay),
         "evaluate": (["--replay", replay, "--policy", package], package),
+        "compare": (["--replay", run / "replay"], run / "replay"),
         "card": (["--run", run], run / "replay"),
         "export": (["--run", run], run / "evaluation"),
         "export --format pt": (["--run", run], run / "training"),
+        "export --format space": (["--run", run], run / "training"),
         "import-checkpoint": ([place / checkpoint.name], place / checkpoint.name),
         "reproduce": (["--mimic", mimic], mimic),
     }
