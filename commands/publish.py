@@ -136,8 +136,11 @@ def push(
             from sepsis_cql.publishing.dataset import make_dataset
 
             checked: Export = make_dataset(replay)
+        elif export is not None:
+            checked = read_export(export)
         else:
-            checked = read_export(export) if export is not None else export_run(cast("Path", run), key=sign)
+            with Work("export") as work:
+                checked = export_run(cast("Path", run), key=sign, report=work)
         files = checked.list_files()
         if dry_run:
             for name, size, reason in files:

@@ -11,11 +11,27 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sepsis_cql.__main__ import main
 from sepsis_cql.common.ownership import TEMPORARY, list_leftovers
+
+HEAVY = (
+    "evaluation.comparison.compare",
+    "evaluation.comparison.show",
+    "evaluation.evaluate",
+    "evaluation.known_truth.calibrate",
+    "publishing.export",
+    "publishing.membership.audit",
+    "replay.build",
+    "synthetic.truth",
+    "training.run",
+    "training.sweep.protocol",
+)
+for heavy in HEAVY:  # imported before anything is forked, so that every command has it at once
+    import_module(f"sepsis_cql.{heavy}")
 
 PATIENTS = 60
 TRAINING = ("training.epochs=30", "training.hidden_sizes=[16,16]", "runtime.device=cpu", "runtime.threads=1")

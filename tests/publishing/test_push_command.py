@@ -111,14 +111,16 @@ def test_push_without_permission_says_what_to_do(export, hub, run_python):
 def test_run_is_exported_before_it_is_pushed(export, monkeypatch, tmp_path):
     places = []
 
-    def export_run(run):
-        places.append(run)
+    def export_run(run, *, key, report):
+        report("pictures", 1)
+        places.append((run, key))
         return read_export(export)
 
     monkeypatch.setattr("sepsis_cql.publishing.export.export_run", export_run)
-    result = CliRunner().invoke(app, ["push", NAME, "--run", str(tmp_path), "--dry-run"])
+    options = ["--run", str(tmp_path), "--sign", str(tmp_path / "key.pem"), "--dry-run"]
+    result = CliRunner().invoke(app, ["push", NAME, *options])
     assert result.exit_code == 0, result.output
-    assert places == [tmp_path]
+    assert places == [(tmp_path, tmp_path / "key.pem")]
 
 
 @pytest.mark.parametrize(
