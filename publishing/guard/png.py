@@ -48,7 +48,7 @@ def _draw(
 ) -> dict[str, bytes]:
     kept = _drawn(document := record.model_dump_json(), type(record), make)
     if not kept:
-        found = {}
+        found: dict[str, bytes] = {}
         for name, figure in make(type(record).model_validate_json(document)):
             report(f"figure {name.replace('_', ' ')}", max(1, len(FIGURES) - len(found)))
             figure.set_dpi(DPI)
