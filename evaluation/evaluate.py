@@ -96,7 +96,8 @@ def evaluate_policy(
             report=report,
         )
         if isinstance(replay, ReplayDirectory):
-            diagnostics = diagnose(estimates[0], data, replay.details(split), settings)
+            judged = estimates[policies.index(record.find_judged(policies, frozen) or policies[0])]
+            diagnostics = diagnose(estimates[0], judged, data, replay.details(split), settings)
     return record.Evaluation(
         policy=loaded.facts,
         split=split,

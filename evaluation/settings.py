@@ -112,6 +112,7 @@ class DiagnosticSettings(Settings):
     support_thresholds: list[float]
     sofa_strata: list[int]
     age_strata: list[int]
+    subgroup_ess: float = Field(ge=SMALLEST_CELL)
     smallest_cell: int = Field(ge=SMALLEST_CELL)
 
 

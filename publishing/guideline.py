@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.strict import Record, Settings, load_shipped
-from sepsis_cql.evaluation.report.record import Subgroup
+from sepsis_cql.evaluation.report.record import SubgroupDifferences
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.evidence import RECORDS
 from sepsis_cql.publishing.guard.build import PublishedBuild
@@ -27,6 +26,7 @@ WHEN_NOT_TO_USE = (
 )
 METRIC = "KeyMetrics/"  # of the CHAI card, whose metrics have parts of their own
 MADE_BY = "<!-- written by sepsis-cql report -->\n"  # how every report ends, so that --force knows it again
+SIGNIFICANT = 0.05  # adjusted p-value of a departure
 SHOWN = 12  # entries of a list or a table, the rest is counted
 
 
@@ -129,10 +129,11 @@ def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
         **{name: None if one is None else one.model_dump(mode="json") for name, one in records.items()},
         "card": facts["card"].model_dump(mode="json"),
         "source": facts["source"].model_dump(mode="json"),
-        "fairness": conclude_fairness(evaluation.diagnostics.subgroups if evaluation.diagnostics else [],
-                                      evaluation.verdict.label),
+        "fairness": conclude_fairness(
+            evaluation.diagnostics and evaluation.diagnostics.differences, evaluation.verdict.label
+        ),
         "when_not_to_use": WHEN_NOT_TO_USE,
-    }  # fmt: skip
+    }
 
 
 def _with_absent(model: type[BaseModel], document: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,33 +171,30 @@ def find_place(evidence: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def conclude_fairness(subgroups: Sequence[Subgroup], verdict: str) -> str:
-    """Return whether the gain over clinicians differs between groups, as far as intervals of groups can say.
+def conclude_fairness(found: SubgroupDifferences | None, verdict: str) -> str:
+    """Return whether the difference to clinicians departs in a subgroup from that of all other patients.
 
-    The interval of a gain runs from the policy's lower end less the clinicians' upper end to the reverse, which is
-    wider than it need be, so that only clear differences count.
+    Args:
+        found: differences by subgroup, with p-values that are adjusted for their number; None in older records.
+        verdict: on the policy as a whole.
     """
-    apart, seen = [], 0
-    for name, members in groupby(subgroups, lambda one: one.characteristic):
-        gains = {}
-        for one in members:
-            low, high = one.policy_fqe.lower, one.policy_fqe.upper
-            worst, best = one.clinicians.lower, one.clinicians.upper
-            if low is not None and high is not None and worst is not None and best is not None:
-                gains[one.group] = (low - best, high - worst)
-        seen += len(gains)
-        apart += [
-            f"{name} {a} and {b}"
-            for (a, first), (b, second) in combinations(gains.items(), 2)
-            if first[0] > second[1] or second[0] > first[1]
-        ]
-    if not seen:
-        return f"{NOT_REPORTED.capitalize()}: no group has enough patients for an interval."
+    tested = [row for row in found.rows if row.p_adjusted is not None] if found else []
+    if not tested:
+        return (
+            f"{NOT_REPORTED.capitalize()}: too few patients to say whether the difference to clinicians departs in "
+            "any group."
+        )
+    apart = [
+        f"{row.characteristic} {row.group} (adjusted p {row.p_adjusted:.2g})"
+        for row in tested
+        if row.p_adjusted is not None and row.p_adjusted < SIGNIFICANT
+    ]
     first = (
-        f"The gain over clinicians differs between {'; '.join(apart)}."
+        "The difference to clinicians departs from that of all other patients, after adjustment for "
+        f"{len(tested)} groups, in {'; '.join(apart)}."
         if apart
-        else f"No difference in gain over clinicians is shown between {seen} groups; with groups as small as these "
-        "that is no proof of fairness."
+        else f"No subgroup's difference to clinicians departs from that of all other patients, after adjustment for "
+        f"{len(tested)} groups; with groups as small as these that is no proof of fairness."
     )
     return f"{first} The verdict on the policy as a whole is: {verdict}."
 
@@ -256,7 +254,7 @@ def _name(path: str, evidence: Mapping[str, Any]) -> str:
         "learned": (RECORDS["evaluation"], "policies, the learned one"),
         "source": (CARD, f"sources.{evidence['build']['source']['name']}"),
         "card": (CARD, ""),
-        "fairness": (RECORDS["evaluation"], "diagnostics.subgroups"),
+        "fairness": (RECORDS["evaluation"], "diagnostics.differences"),
         "when_not_to_use": ("fixed by this program", ""),
     }
     file, way = ways.get(root) or (RECORDS[root], "")

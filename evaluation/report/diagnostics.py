@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from sepsis_cql.common.privacy import hidden_groups
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators import importance
@@ -23,6 +22,7 @@ from sepsis_cql.evaluation.report.record import (
     rank_group,
 )
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.subgroups import Groups, compare_subgroups, group_episodes
 from sepsis_cql.evaluation.verdict import unsupported_share
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
 
@@ -30,12 +30,17 @@ WEIGHT_EDGES = np.arange(-4.0, 4.5, 0.5)  # of log10 weights
 
 
 def diagnose(
-    policy_estimate: PolicyEstimate, data: EvaluationData, details: pd.DataFrame, settings: EvaluationSettings
+    policy_estimate: PolicyEstimate,
+    judged: PolicyEstimate,
+    data: EvaluationData,
+    details: pd.DataFrame,
+    settings: EvaluationSettings,
 ) -> Diagnostics | None:
     """Compute what the figures of a policy show; None of fewer episodes than the smallest cell.
 
     Args:
         policy_estimate: of the policy as it acts.
+        judged: of the version that the verdict is about, whose differences by subgroup are tested.
         data: the scored episodes.
         details: severity and demographics, one row a scored step.
         settings: strata and thresholds.
@@ -47,6 +52,7 @@ def diagnose(
     agreement = select_rows(policy_estimate.probabilities, data.scored.actions)
     strata = np.asarray(pd.cut(sofa, [*rules.sofa_strata, np.inf], right=False).astype(str))
     fqe = policy_estimate.fqe
+    groups = group_episodes(details, data.scored.episode_starts, rules)
     return Diagnostics(
         policy=policy_estimate.evaluated.name,
         clinician_actions=(np.bincount(data.scored.actions, minlength=N_ACTIONS) / len(sofa)).tolist(),
@@ -61,12 +67,13 @@ def diagnose(
             for limit in rules.support_thresholds
         ],
         weights=_describe_weights(policy_estimate.weights),
-        subgroups=_subgroups(policy_estimate, data, details, settings),
+        subgroups=_subgroups(policy_estimate, data, groups, settings),
         q_calibration=_q_calibration(policy_estimate, data, rules.smallest_cell),
         dose_difference=_dose_difference(policy_estimate, data, rules.smallest_cell),
         evaluator=None
         if fqe is None
         else Evaluator(sweeps=fqe.sweeps, change=fqe.change, bounded=fqe.bounded_value),
+        differences=compare_subgroups(judged, data, groups, settings),
     )
 
 
@@ -94,41 +101,20 @@ def _describe_weights(weights: np.ndarray) -> WeightHistogram:
 
 
 def _subgroups(
-    policy_estimate: PolicyEstimate, data: EvaluationData, details: pd.DataFrame, settings: EvaluationSettings
+    policy_estimate: PolicyEstimate, data: EvaluationData, groups: Groups, settings: EvaluationSettings
 ) -> list[Subgroup]:
-    """Observed mean return and the policy's fitted value at the first state, by subgroup of patients.
-
-    A group of fewer patients than `smallest_cell` is left out, and so is one whose complement within its
-    characteristic is smaller: the total would give it away.
-    """
-    first = details.iloc[data.scored.episode_starts]
-    returns = data.episodes.returns
-    ventilated = details.groupby("stay_id")["is_ventilated"].any().reindex(first["stay_id"]).to_numpy()
-    rules = settings.diagnostics
-    columns = {
-        "age": pd.cut(first["age"].astype(float), [*rules.age_strata, np.inf], right=False).astype(str),
-        "sex": first["gender"].astype(str),
-        "race": first["race"].astype(str),
-        "SOFA at first step": pd.cut(first["sofa"], [*rules.sofa_strata, np.inf], right=False).astype(str),
-        "ventilation": np.where(ventilated, "ventilated", "never ventilated"),
-        "first care unit": first["first_careunit"].astype(str),
-    }
-    rows = []
-    for characteristic, labels in columns.items():
-        labels = np.asarray(labels)
-        counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
-        for label in sorted(set(labels) - hidden_groups(counts, rules.smallest_cell), key=rank_group):
-            inside = labels == label
-            rows.append(
-                Subgroup(
-                    characteristic=characteristic,
-                    group=str(label),
-                    n_episodes=int(inside.sum()),
-                    clinicians=_mean_interval(returns[inside], rules.resamples, settings.seed),
-                    policy_fqe=_fitted_interval(policy_estimate, inside),
-                )
-            )
-    return rows
+    """Observed mean return and the policy's fitted value at the first state, by subgroup of patients."""
+    returns, resamples = data.episodes.returns, settings.diagnostics.resamples
+    return [
+        Subgroup(
+            characteristic=characteristic,
+            group=group,
+            n_episodes=int(inside.sum()),
+            clinicians=_mean_interval(returns[inside], resamples, settings.seed),
+            policy_fqe=_fitted_interval(policy_estimate, inside),
+        )
+        for characteristic, group, inside in groups
+    ]
 
 
 def _fitted_interval(policy_estimate: PolicyEstimate, inside: np.ndarray) -> Interval:

@@ -2,6 +2,8 @@
 
 import re
 
+from pydantic import Field
+
 from sepsis_cql.common.strict import Record
 
 
@@ -47,6 +49,36 @@ class Subgroup(Record):
     policy_fqe: Interval
 
 
+class SubgroupDifference(Record):
+    """Policy minus clinicians in one group of patients.
+
+    Attributes:
+        ess: effective sample size of the group's weights.
+        difference: by the recommended estimator.
+        independent: by the independent one; None where the weights of the group, or of all others, are worth too few
+            episodes.
+        p_adjusted: of no departure from the difference of all other patients, adjusted by Holm's method for all groups
+            that are tested; by the independent estimator.
+    """
+
+    characteristic: str
+    group: str
+    n_episodes: int
+    ess: float
+    difference: Interval
+    independent: Interval
+    p_adjusted: float | None
+
+
+class SubgroupDifferences(Record):
+    """The differences of one policy, which is the version that the verdict is about, and the estimators' names."""
+
+    policy: str
+    recommended: str
+    independent: str
+    rows: list[SubgroupDifference]
+
+
 class ValueCalibration(Record):
     """Fitted value of the clinicians' first action and the mean return that followed, in one fifth of episodes."""
 
@@ -78,7 +110,10 @@ class Evaluator(Record):
 
 
 class Diagnostics(Record):
-    """Where a policy and the clinicians differ, and for whom; groups below the smallest cell are left out."""
+    """Where a policy and the clinicians differ, and for whom; groups below the smallest cell are left out.
+
+    Older records lack `differences`.
+    """
 
     policy: str
     clinician_actions: list[float]
@@ -91,6 +126,7 @@ class Diagnostics(Record):
     q_calibration: list[ValueCalibration]
     dose_difference: DoseDifference
     evaluator: Evaluator | None
+    differences: SubgroupDifferences | None = Field(default=None, exclude_if=lambda found: found is None)
 
 
 def rank_group(group: str) -> tuple[float, str]:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from sepsis_cql.evaluation.report import record as shown
 from sepsis_cql.evaluation.report.diagnostics import WEIGHT_EDGES
 from sepsis_cql.publishing.guard.fields import Number, Share
+from sepsis_cql.publishing.guard.names import EstimatorName, PolicyName
 from sepsis_cql.publishing.guard.wording import is_known_group
 
 Shares = Annotated[list[Share], Field(min_length=25, max_length=25)]
@@ -70,6 +71,27 @@ class PublishedSubgroup(shown.Subgroup):
     _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
 
 
+class PublishedSubgroupDifference(shown.SubgroupDifference):
+    """Difference in one group of patients."""
+
+    n_episodes: Tens
+    ess: Number
+    difference: PublishedInterval
+    independent: PublishedInterval
+    p_adjusted: Share | None
+
+    _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
+
+
+class PublishedSubgroupDifferences(shown.SubgroupDifferences):
+    """Differences of the version that is judged."""
+
+    policy: PolicyName
+    recommended: EstimatorName
+    independent: EstimatorName
+    rows: list[PublishedSubgroupDifference] = Field(max_length=80)  # type: ignore[assignment]
+
+
 class PublishedValueCalibration(shown.ValueCalibration):
     """Value and return of one fifth of the episodes."""
 
@@ -114,3 +136,6 @@ class PublishedDiagnostics(shown.Diagnostics):
     q_calibration: list[PublishedValueCalibration] = Field(max_length=5)  # type: ignore[assignment]
     dose_difference: PublishedDoseDifference
     evaluator: PublishedEvaluator | None
+    differences: PublishedSubgroupDifferences | None = Field(
+        default=None, exclude_if=lambda found: found is None
+    )

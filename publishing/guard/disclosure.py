@@ -21,10 +21,10 @@ from sepsis_cql.publishing.guard.evaluation import (
     ABOVE,
     COVARIATES,
     FIVE_GATES,
-    POLICY,
     PublishedEvaluation,
 )
 from sepsis_cql.publishing.guard.fields import round_numbers
+from sepsis_cql.publishing.guard.names import POLICY
 from sepsis_cql.publishing.guard.wording import is_known_group, say_verdict
 
 WEIGHTED = frozenset(name for name, row in ESTIMATORS.items() if row.rests_on_weights)
@@ -214,7 +214,26 @@ def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dic
         "dose_difference": {
             drug: [_reduce_cell(cell) for cell in cells] for drug, cells in values["dose_difference"].items()
         },
+        "differences": _reduce_differences(values.get("differences"), found),
     }
+
+
+def _reduce_differences(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:
+    """Differences by subgroup, without those that beside a published value would give the clinicians' away."""
+    if values is None or found.diagnostics is None:
+        return None
+    clinicians = {
+        (row.characteristic, row.group): row.clinicians.value for row in found.diagnostics.subgroups
+    }
+    rows = []
+    for row in filter(_is_published, values["rows"]):
+        mean = clinicians.get((row["characteristic"], row["group"]))
+        is_hidden = hides_outcomes(mean, row["n_episodes"], found.bound)
+        hidden = {"difference": ENDS, "independent": ENDS} if is_hidden else {}
+        rows.append(
+            row | {"n_episodes": round_count(row["n_episodes"]), "ess": floor_size(row["ess"])} | hidden
+        )
+    return values | {"policy": _rename(values["policy"], found.policy.name), "rows": rows}
 
 
 def _is_published(row: dict[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from sepsis_cql.common.privacy import RoundedCount
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
@@ -17,15 +17,17 @@ from sepsis_cql.evaluation.verdict import ALONE, BARS, DISAGREE, HIDDEN, NO_GAIN
 from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
 from sepsis_cql.publishing.guard.diagnostics import PublishedDiagnostics
 from sepsis_cql.publishing.guard.fields import Number, Sha256, Share, Version
+from sepsis_cql.publishing.guard.names import (
+    NAMES,
+    OTHERS,
+    POLICY,
+    SOFTENINGS,
+    EstimatorName,
+    PolicyName,
+    one_of,
+)
 from sepsis_cql.publishing.guard.wording import say_verdict
 
-POLICY = "package"  # what the policy of an export is called: the package itself
-OTHERS = (
-    r"clone of the clinicians|no treatment|random|always the modal action \((1?[0-9]|2[0-4])\)|clinicians"
-)
-SOFTENINGS = (
-    r"clinicians x exp\(Q / ([1-9][0-9]?|0\.[1-9][0-9]?)\)|(100|[1-9]?[0-9])% of decisions left to clinicians"
-)
 METHODS = frozenset(
     [f"{name} {BOOTSTRAP}" for name in ("bca", "percentile", "delta")]
     + [row.method for row in ESTIMATORS.values()]
@@ -37,7 +39,6 @@ FIVE_GATES = (
     "bounds: largest value or interval end",
     "the evaluator is stable: change of its value when targets are bounded",
 )
-NAMES = "|".join(ESTIMATORS)
 GATES = "|".join(
     [
         *map(re.escape, (*FIVE_GATES, WORST, HIDDEN)),
@@ -59,19 +60,6 @@ THRESHOLD = (
     rf"|at least {FACTOR}, as leaving out ({COVARIATE}) does)$"
 )
 MEANING = "|".join(map(re.escape, (DISAGREE, ALONE, NO_GAIN, UNDONE)))
-
-
-def _one_of(known: frozenset[str]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in known:
-            raise ValueError("not a name that is published")
-        return value
-
-    return AfterValidator(check)
-
-
-EstimatorName = Annotated[str, _one_of(frozenset(ESTIMATORS))]
-PolicyName = Annotated[str, Field(pattern=rf"^({POLICY}|{POLICY}, ({SOFTENINGS})|{OTHERS})$")]
 
 
 class PublishedPolicy(record.Policy):
@@ -113,7 +101,7 @@ class PublishedEstimate(record.Estimate):
     value: Number | None
     lower: Number | None
     upper: Number | None
-    method: Annotated[str, _one_of(METHODS)]
+    method: Annotated[str, one_of(METHODS)]
     truncated_at: None = None
 
 

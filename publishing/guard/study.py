@@ -7,8 +7,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sepsis_cql.common.privacy import SMALL, SMALLEST_CELL, RoundedCount, floor_size, round_count
 from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun
-from sepsis_cql.publishing.guard.evaluation import GATES, SOFTENINGS, PublishedTruth
+from sepsis_cql.publishing.guard.evaluation import GATES, PublishedTruth
 from sepsis_cql.publishing.guard.fields import Number, check_setting, round_numbers
+from sepsis_cql.publishing.guard.names import SOFTENINGS
 from sepsis_cql.training.records import Score
 from sepsis_cql.training.sweep.documents import RankedRun, multiseed_document, stage_document
 

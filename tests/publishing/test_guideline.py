@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
 from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.evaluation.report.record import Interval, SubgroupDifference, SubgroupDifferences
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.guideline import (
     FORMATS,
@@ -60,25 +60,32 @@ def test_what_the_records_lack_is_not_reported(evidence):
     }
 
 
-def group(characteristic, name, policy, clinicians):
-    interval = lambda ends: SimpleNamespace(lower=ends[0], upper=ends[1])  # noqa: E731
-    return SimpleNamespace(
-        characteristic=characteristic,
-        group=name,
-        policy_fqe=interval(policy),
-        clinicians=interval(clinicians),
-    )
-
-
-def test_fairness_is_concluded_from_differences_between_groups_of_one_kind():
-    alike = [group("age", "young", (5, 9), (4, 8)), group("age", "old", (1, 5), (0, 4))]
-    assert conclude_fairness(alike, "x").startswith(
-        "No difference in gain over clinicians is shown between 2"
-    )
-    apart = [group("sex", "F", (9, 10), (0, 1)), group("sex", "M", (1, 2), (9, 10)), *alike]
-    assert conclude_fairness(apart, "x").startswith("The gain over clinicians differs between sex F and M.")
-    unknown = [group("age", "young", (None, None), (4, 8))]
-    assert conclude_fairness(unknown, "x").startswith("Not reported")
+@pytest.mark.parametrize(
+    ("adjusted", "sentence"),
+    [
+        ([0.6, None, 0.05], "No subgroup's difference to clinicians departs from that of all other patients, after "
+        "adjustment for 2 groups; with groups as small as these that is no proof of fairness. The verdict on"),
+        ([0.6, 0.03, 0.001], "The difference to clinicians departs from that of all other patients, after adjustment "
+        "for 3 groups, in sex 1 (adjusted p 0.03); sex 2 (adjusted p 0.001)."),
+        ([None], "Not reported: too few patients to say"),
+        (None, "Not reported: too few patients to say"),
+    ],
+)  # fmt: skip
+def test_fairness_is_concluded_from_adjusted_departures(adjusted, sentence):
+    nothing = Interval(value=None, lower=None, upper=None)
+    values = {
+        "characteristic": "sex",
+        "n_episodes": 20,
+        "ess": 20.0,
+        "difference": nothing,
+        "independent": nothing,
+    }
+    rows = [
+        SubgroupDifference(group=str(number), p_adjusted=p, **values)
+        for number, p in enumerate(adjusted or [])
+    ]
+    found = SubgroupDifferences(policy="x", recommended="fqe", independent="wdr", rows=rows)
+    assert conclude_fairness(found if adjusted else None, "x").startswith(sentence)
 
 
 def test_a_report_is_printed_or_written_with_its_warning(tmp_path):

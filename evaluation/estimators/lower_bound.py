@@ -1,0 +1,63 @@
+"""A lower bound on a mean that holds at any number of episodes, however heavy the tail of the weights is.
+
+High-confidence off-policy evaluation (Thomas, Theocharous & Ghavamzadeh 2015) asks for a bound that needs no large sample.
+Theirs clips the weights; this one bets (Waudby-Smith & Ramdas 2024, J. R. Stat. Soc. B 86:1): if a mean of numbers that
+cannot be negative were m, nobody who bets on each number before seeing it could multiply his money by 20 with a probability
+above 1/20 (Ville's inequality). The bound is the largest m at which the bets made here do. Only a smallest value is needed,
+no largest, so weights are neither clipped nor normalized.
+
+It assumes independent patients, and clinicians' probabilities that are known: where they are estimated it is as good as
+they are.
+"""
+
+import numpy as np
+from scipy.optimize import brentq
+
+LEVEL = 0.95
+LARGEST_BET = 0.75  # share of what there is that one number can lose
+
+
+def bound_mean(numbers: np.ndarray, level: float = LEVEL) -> float:
+    """Return a lower bound on the mean of independent numbers that are not negative; 0 where nothing can be said.
+
+    Args:
+        numbers: (n,) in an order that does not depend on them; best in units in which the mean is at most about 1.
+        level: probability with which the bound is below the mean.
+    """
+    n, goal = len(numbers), np.log(1 / (1 - level))
+    seen = np.arange(1, n + 1)
+    means = (0.5 + np.cumsum(numbers)) / (seen + 1)
+    variances = (0.25 + np.cumsum((numbers - means) ** 2)) / (seen + 1)
+    bets = np.sqrt(2 * goal / (n * np.r_[0.25, variances[:-1]]))  # each from the numbers before it
+
+    def missing(mean: float) -> float:
+        largest = LARGEST_BET / mean if mean > 0 else np.inf
+        return float(np.log1p(np.minimum(bets, largest) * (numbers - mean)).sum() - goal)
+
+    if missing(0.0) <= 0:
+        return 0.0
+    return float(brentq(missing, 0.0, numbers.max() + 1e-9))
+
+
+def bound_value(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
+    """Return a lower bound on the value of a policy.
+
+    Args:
+        returns: (n,) of the episodes, of size `bound` at most.
+        weights: (n,) of the episodes.
+        bound: largest absolute return.
+    """
+    shares = (returns + bound) / (2 * bound)
+    return 2 * bound * bound_mean(weights * shares) - bound
+
+
+def bound_difference(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
+    """Return a lower bound on the value of a policy minus that of the clinicians, who made the episodes.
+
+    Args:
+        returns: (n,) of the episodes, of size `bound` at most.
+        weights: (n,) of the episodes.
+        bound: largest absolute return.
+    """
+    shares = (returns + bound) / (2 * bound)
+    return 2 * bound * (bound_mean(weights * shares - shares + 1) - 1)

@@ -1,0 +1,144 @@
+"""For whom a policy differs from the clinicians: differences by subgroup, each tested against all other patients.
+
+The difference of a group is given by the recommended estimator and by the independent one. Only the latter is tested: a
+fitted evaluator sees of a group what the state tells of it, so that it would find no harm to a group whose membership
+no state shows.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from sepsis_cql.common.privacy import hidden_groups
+from sepsis_cql.evaluation.data import EvaluationData
+from sepsis_cql.evaluation.estimate import PolicyEstimate
+from sepsis_cql.evaluation.estimators import importance
+from sepsis_cql.evaluation.estimators.fqe import FqeResult, compute_normal_interval
+from sepsis_cql.evaluation.estimators.importance import SumEstimator
+from sepsis_cql.evaluation.estimators.table import Statistic
+from sepsis_cql.evaluation.estimators.weights import effective_sample_size
+from sepsis_cql.evaluation.report.record import (
+    Interval,
+    SubgroupDifference,
+    SubgroupDifferences,
+    rank_group,
+)
+from sepsis_cql.evaluation.settings import DiagnosticSettings, EvaluationSettings
+
+Groups = list[tuple[str, str, np.ndarray]]  # characteristic, group, (n_episodes,) mask
+
+
+def group_episodes(details: pd.DataFrame, starts: np.ndarray, rules: DiagnosticSettings) -> Groups:
+    """Return the subgroups of the scored episodes that may be shown.
+
+    A group of fewer patients than `smallest_cell` is left out, and so is one whose complement within its
+    characteristic is smaller: the total would give it away.
+
+    Args:
+        details: severity and demographics, one row a scored step.
+        starts: (n_episodes,) first row of each.
+        rules: strata and the smallest cell.
+    """
+    first = details.iloc[starts]
+    ventilated = details.groupby("stay_id")["is_ventilated"].any().reindex(first["stay_id"]).to_numpy()
+    columns = {
+        "age": pd.cut(first["age"].astype(float), [*rules.age_strata, np.inf], right=False).astype(str),
+        "sex": first["gender"].astype(str),
+        "race": first["race"].astype(str),
+        "SOFA at first step": pd.cut(first["sofa"], [*rules.sofa_strata, np.inf], right=False).astype(str),
+        "ventilation": np.where(ventilated, "ventilated", "never ventilated"),
+        "first care unit": first["first_careunit"].astype(str),
+    }
+    groups = []
+    for characteristic, column in columns.items():
+        labels = np.asarray(column)
+        counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+        shown = sorted(set(labels) - hidden_groups(counts, rules.smallest_cell), key=rank_group)
+        groups += [(characteristic, str(label), labels == label) for label in shown]
+    return groups
+
+
+def compare_subgroups(
+    policy_estimate: PolicyEstimate, data: EvaluationData, groups: Groups, settings: EvaluationSettings
+) -> SubgroupDifferences:
+    """Estimate the difference to clinicians in each group, and test it against that of all other patients.
+
+    Args:
+        policy_estimate: of the policy.
+        data: the scored episodes.
+        groups: of `group_episodes`.
+        settings: name the estimators; the weights of a group, and of all others, must be worth `subgroup_ess` episodes,
+            or nothing is said of it.
+    """
+    weights, returns = policy_estimate.weights, data.episodes.returns
+    counts = data.counts(settings.diagnostics.resamples, settings.seed)
+    names = settings.gates.recommended, settings.gates.independent
+    main, independent = (policy_estimate.statistics[name] for name in names)
+    rows, departures = [], []
+    for characteristic, group, inside in groups:
+        size, of_others = (effective_sample_size(weights[part]) for part in (inside, ~inside))
+        is_enough = min(size, of_others) >= settings.diagnostics.subgroup_ess
+        own, others = (_differ(independent, returns, part, counts) for part in (inside, ~inside))
+        departures.append(_p_value(own, others) if is_enough else None)
+        rows.append(
+            SubgroupDifference(
+                characteristic=characteristic,
+                group=group,
+                n_episodes=int(inside.sum()),
+                ess=size,
+                difference=_interval(_differ(main, returns, inside, counts)),
+                independent=_interval(own if is_enough else None),
+                p_adjusted=None,
+            )
+        )
+    adjusted = adjust_by_holm(departures)
+    return SubgroupDifferences(
+        policy=policy_estimate.evaluated.name,
+        recommended=names[0],
+        independent=names[1],
+        rows=[row.model_copy(update={"p_adjusted": p}) for row, p in zip(rows, adjusted, strict=True)],
+    )
+
+
+def adjust_by_holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values adjusted for their number by Holm's method (1979); None stays None and does not count."""
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _differ(
+    statistic: Statistic, returns: np.ndarray, inside: np.ndarray, counts: np.ndarray
+) -> tuple[float, np.ndarray] | None:
+    """Value of the policy minus mean return in one part of the episodes, and the same in each resample."""
+    if isinstance(statistic, float) or not inside.any():
+        return None
+    if isinstance(statistic, FqeResult):
+        counts = statistic.refit_counts
+        value, drawn = float(statistic.initial_values[inside].mean()), statistic.resampled(inside)
+    else:
+        part = SumEstimator(statistic.rows[inside], statistic.combine)
+        value, drawn = part.value, part.resampled(counts[:, inside])
+    observed = importance.mean_estimator(returns[inside])
+    return value - observed.value, drawn - observed.resampled(counts[:, inside])
+
+
+def _p_value(own: tuple[float, np.ndarray] | None, others: tuple[float, np.ndarray] | None) -> float | None:
+    """Two-sided p-value of equal differences; None where it cannot be had."""
+    if own is None or others is None:
+        return None
+    apart = own[1] - others[1]
+    spread = float(np.std(apart[np.isfinite(apart)], ddof=1)) if np.isfinite(apart).sum() > 1 else 0.0
+    return float(2 * norm.sf(abs(own[0] - others[0]) / spread)) if spread > 0 else None
+
+
+def _interval(found: tuple[float, np.ndarray] | None) -> Interval:
+    ends = (np.nan,) * 3 if found is None else (found[0], *compute_normal_interval(*found))
+    value, lower, upper = (float(end) if np.isfinite(end) else None for end in ends)
+    return Interval(value=value, lower=lower, upper=upper)
