@@ -22,6 +22,7 @@ from sepsis_cql.evaluation.report.diagnostics import diagnose
 from sepsis_cql.evaluation.report.figures import draw_figures
 from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.tails import describe_certain, describe_tails
 from sepsis_cql.evaluation.verdict import (
     NOT_FROZEN,
     SELECTED_HERE,
@@ -209,6 +210,7 @@ def describe_policies(
         verdict = None if is_clinicians else judge(one, gates, baselines, settings, barred=barred)
         if truth is not None:
             report(f"true value of {one.evaluated.name}", len(estimates) - index - 1)
+        true, true_returns = _true_value(one, truth, settings)
         policies.append(
             record.PolicyRecord(
                 name=one.evaluated.name,
@@ -217,13 +219,15 @@ def describe_policies(
                 estimates=one.estimates,
                 weights=one.summary,
                 difference_to_clinicians=one.difference,
-                true_value=_true_value(one, truth, settings),
+                true_value=true,
                 gates=gates,
                 verdict=verdict,
                 differences=one.differences,
                 break_even_gamma=one.break_even_gamma,
                 break_even_gamma_by_decision=one.break_even_gamma_by_decision,
                 certain_gamma=one.certain_gamma,
+                tails=describe_tails(one, data, settings, true_returns),
+                certain=None if is_clinicians else describe_certain(one, data, settings),
             )
         )
     return policies
@@ -239,14 +243,14 @@ def _bar(one: PolicyEstimate, frozen: str | None, is_selection: bool) -> str | N
 
 def _true_value(
     estimate: PolicyEstimate, truth: Truth | None, settings: EvaluationSettings
-) -> record.TrueValue | None:
-    """Value in the simulator that the replay's tables come from; None for real patients."""
+) -> tuple[record.TrueValue | None, np.ndarray | None]:
+    """Value and returns in the simulator that the replay's tables come from; None for real patients."""
     if truth is None:
-        return None
+        return None, None
     is_clinicians = estimate.evaluated.role == "clinicians"
     policy = truth.behavior if is_clinicians else estimate.evaluated.policy
     found = truth.value(policy, settings.truth_episodes, settings.seed, gamma=settings.gamma)
-    return record.TrueValue(value=found.value, standard_error=found.standard_error)
+    return record.TrueValue(value=found.value, standard_error=found.standard_error), found.returns
 
 
 def _describe_behavior(

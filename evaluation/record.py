@@ -69,6 +69,34 @@ class TrueValue(Record):
     standard_error: float
 
 
+class Tail(Record):
+    """Mean return of the worst-off share of patients (CVaR) with its 95% interval.
+
+    Attributes:
+        share: of the patients.
+        value: None where it is not identified: the weights, or those of that share, are worth too few episodes.
+        true_value: the same of a simulator's patients; None for real ones.
+    """
+
+    share: float
+    value: float | None
+    lower: float | None
+    upper: float | None
+    true_value: float | None
+
+
+class Certain(Record):
+    """Lower bounds that hold with 95% probability at any number of episodes, see `estimators.lower_bound`.
+
+    Attributes:
+        value: below that of the policy.
+        difference: below the difference to the clinicians.
+    """
+
+    value: float
+    difference: float
+
+
 class Gate(Record):
     """One rule of the verdict: the number it looks at, its threshold and the outcome.
 
@@ -102,6 +130,8 @@ class PolicyRecord(Record):
             importance sampling no longer favors the policy (`estimators.sensitivity`); None where nothing does.
         break_even_gamma_by_decision: the same of the odds at every decision.
         certain_gamma: the same, before the lower end of its 95% interval no longer does.
+        tails: mean returns of the worst-off; older records lack them, and the next.
+        certain: lower bounds without a large sample; None for the clinicians themselves.
     """
 
     name: str
@@ -117,6 +147,8 @@ class PolicyRecord(Record):
     break_even_gamma: float | None = None
     break_even_gamma_by_decision: float | None = None
     certain_gamma: float | None = Field(default=None, exclude_if=lambda gamma: gamma is None)
+    tails: list[Tail] = Field(default_factory=list, exclude_if=lambda tails: not tails)
+    certain: Certain | None = Field(default=None, exclude_if=lambda certain: certain is None)
 
 
 class Evaluation(Record):

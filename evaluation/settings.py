@@ -105,6 +105,13 @@ class GateSettings(Settings):
     withstands_covariate: bool
 
 
+class TailSettings(Settings):
+    """The worst-off whose mean return is told; see `estimators.tails`."""
+
+    shares: list[float]
+    minimum_ess: float = Field(ge=SMALLEST_CELL)
+
+
 class DiagnosticSettings(Settings):
     """Strata and thresholds of the diagnostics."""
 
@@ -138,6 +145,7 @@ class EvaluationSettings(Settings):
     behavior: BehaviorSettings
     covariates: CovariateSettings
     gates: GateSettings
+    tails: TailSettings
     diagnostics: DiagnosticSettings
     validation: ValidationSettings
     truth_episodes: int = Field(ge=100)

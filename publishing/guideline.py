@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.strict import Record, Settings, load_shipped
+from sepsis_cql.evaluation.record import PolicyRecord, find_judged
 from sepsis_cql.evaluation.report.record import SubgroupDifferences
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.evidence import RECORDS
@@ -118,6 +119,7 @@ def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a path can lead into: the records, the card's settings, and what follows from the records."""
     evaluation = facts["evaluation"]
     document, build = evaluation.model_dump(mode="json"), facts["build"]
+    judged = find_judged(evaluation.policies, evaluation.frozen)
     learned = [policy for policy in document["policies"] if policy["role"] == "learned"]
     records = {"study": facts["study"], "membership": facts["audit"]}
     return {
@@ -126,6 +128,7 @@ def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
         "training": facts["training"],
         "evaluation": document,
         "learned": learned[0] if learned else {},
+        "judged": _with_absent(PolicyRecord, judged.model_dump(mode="json")) if judged else {},
         **{name: None if one is None else one.model_dump(mode="json") for name, one in records.items()},
         "card": facts["card"].model_dump(mode="json"),
         "source": facts["source"].model_dump(mode="json"),
@@ -252,6 +255,7 @@ def _name(path: str, evidence: Mapping[str, Any]) -> str:
     root, _, rest = path.partition(".")
     ways = {
         "learned": (RECORDS["evaluation"], "policies, the learned one"),
+        "judged": (RECORDS["evaluation"], "policies, the one the verdict is about"),
         "source": (CARD, f"sources.{evidence['build']['source']['name']}"),
         "card": (CARD, ""),
         "fairness": (RECORDS["evaluation"], "diagnostics.differences"),

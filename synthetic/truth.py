@@ -1,6 +1,6 @@
 """True values of policies by rollouts in the simulated ICU: what every off-policy estimate can be held against."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -40,12 +40,14 @@ class TrueValue:
         standard_error: of the rollouts; the only error there is.
         mortality: share of episodes followed by death by day 90.
         n_episodes: rollouts.
+        returns: of each, where it was kept.
     """
 
     value: float
     standard_error: float
     mortality: float
     n_episodes: int
+    returns: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def value_of(died: np.ndarray, n_steps: np.ndarray, terminal_reward: float, gamm
         standard_error=float(returns.std(ddof=1) / np.sqrt(len(died))),
         mortality=float(died.mean()),
         n_episodes=len(died),
+        returns=returns,
     )
 
 

@@ -1,13 +1,13 @@
 """A lower bound on a mean that holds at any number of episodes, however heavy the tail of the weights is.
 
-High-confidence off-policy evaluation (Thomas, Theocharous & Ghavamzadeh 2015) asks for a bound that needs no large sample.
-Theirs clips the weights; this one bets (Waudby-Smith & Ramdas 2024, J. R. Stat. Soc. B 86:1): if a mean of numbers that
-cannot be negative were m, nobody who bets on each number before seeing it could multiply his money by 20 with a probability
-above 1/20 (Ville's inequality). The bound is the largest m at which the bets made here do. Only a smallest value is needed,
-no largest, so weights are neither clipped nor normalized.
+High-confidence off-policy evaluation (Thomas, Theocharous & Ghavamzadeh 2015) asks for a bound that needs no large
+sample. Theirs clips the weights; this one bets (Waudby-Smith & Ramdas 2024, J. R. Stat. Soc. B 86:1): if a mean of
+numbers that cannot be negative were m, nobody who bets on each number before seeing it could multiply his money by 20
+with a probability above 1/20 (Ville's inequality). The bound is the largest m at which the bets made here do. Only a
+smallest number is needed, no largest, so weights are neither clipped nor normalized.
 
-It assumes independent patients, and clinicians' probabilities that are known: where they are estimated it is as good as
-they are.
+It assumes independent patients, and clinicians' probabilities that are known: where they are estimated it is as good
+as they are.
 """
 
 import numpy as np

@@ -93,9 +93,17 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
             values["differences"][name] = difference | ENDS
     if is_small:
         values |= dict.fromkeys(("break_even_gamma", "break_even_gamma_by_decision", "certain_gamma"))
+        values["certain"] = None
+    values["tails"] = [_reduce_tail(tail, size, found.bound) for tail in values.get("tails", [])]
     values["gates"] = [_reduce_gate(gate, size, found) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values
+
+
+def _reduce_tail(tail: dict[str, Any], size: float, bound: float) -> dict[str, Any]:
+    """Without means of few episodes, and of shares in which fewer than ten died or survived."""
+    is_hidden = hides_outcomes(tail["value"], int(tail["share"] * size), bound)
+    return tail | (ENDS if is_hidden else {})
 
 
 def _verdict(policies: list[dict[str, Any]], found: Evaluation) -> dict[str, Any] | None:

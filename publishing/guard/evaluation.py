@@ -121,6 +121,23 @@ class PublishedTruth(record.TrueValue):
     standard_error: Number
 
 
+class PublishedTail(record.Tail):
+    """Mean return of the worst-off."""
+
+    share: Share
+    value: Number | None
+    lower: Number | None
+    upper: Number | None
+    true_value: Number | None
+
+
+class PublishedCertain(record.Certain):
+    """Lower bounds."""
+
+    value: Number
+    difference: Number
+
+
 class PublishedWeights(Weights):
     """Diagnostics of the weights in whole tens of episodes; the largest is one patient's and is not published."""
 
@@ -155,6 +172,10 @@ class PublishedPolicyRecord(record.PolicyRecord):
     break_even_gamma: Number | None = None
     break_even_gamma_by_decision: Number | None = None
     certain_gamma: Number | None = Field(default=None, exclude_if=lambda gamma: gamma is None)
+    tails: list[PublishedTail] = Field(  # type: ignore[assignment]
+        default_factory=list, max_length=5, exclude_if=lambda tails: not tails
+    )
+    certain: PublishedCertain | None = Field(default=None, exclude_if=lambda certain: certain is None)
 
     @model_validator(mode="after")
     def _is_worded_by_its_numbers(self) -> Self:
