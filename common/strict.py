@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Iterable
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,7 +104,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
             raise SettingsError(f"{file}: found no regular file, expected one of settings.")
         if (size := file.stat().st_size) > LARGEST_YAML:
             raise SettingsError(f"{file}: found {size} bytes, expected at most {LARGEST_YAML} of settings.")
-        values = parse_yaml(file.read_text(encoding="utf-8"))
+        values = deepcopy(_parse_settings(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise SettingsError(
             f"{file}: cannot be read ({error.strerror}). Expected a file of settings."
@@ -114,6 +116,12 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{file}: found {type(values).__name__}, expected a mapping of settings.")
     return values
+
+
+@lru_cache(maxsize=64)
+def _parse_settings(text: str) -> Any:
+    """Parse each text once: a package asks for the shipped ones hundreds of times, and a copy is much cheaper."""
+    return parse_yaml(text)
 
 
 class _PlainLoader(FastLoader):

@@ -1,14 +1,46 @@
 """Builders and data shared by every test."""
 
+import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # read at import; a fork of a process with more threads can hang
+
 import pytest
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
+ONE_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
+
+
+Rendering = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rendering() -> Iterator[Rendering]:
+    """Make every figure, but render it only within `with rendering():`; that is most of the time of a small build."""
+    render = Figure.savefig
+
+    def save(figure: Figure, file: Any, **options: Any) -> None:
+        file.write(ONE_PIXEL) if hasattr(file, "write") else Path(file).write_bytes(ONE_PIXEL)
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Figure, "savefig", render)
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield within
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,7 +88,7 @@ def mimic_demo(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_replay(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_replay(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory, rendering: Rendering) -> Path:
     """Replay directory of the MIMIC-IV demo with the shipped settings, built once for all processes of a session."""
     from filelock import FileLock
 
@@ -65,7 +97,7 @@ def demo_replay(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
     base = tmp_path_factory.getbasetemp()
     out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo_replay"
-    with FileLock(out.with_suffix(".lock")):
+    with FileLock(out.with_suffix(".lock")), rendering():
         if not out.exists():
             build_replay(mimic_demo, out, load_build_settings())
     return out

@@ -106,13 +106,14 @@ def test_the_interval_of_a_share_is_wilsons():
     assert (0.8 - low, 0.8 + high) == pytest.approx((0.490, 0.943), abs=5e-4)
 
 
-def test_the_page_has_the_verdict_first_and_needs_nothing_else(evaluation, tmp_path):
-    page = render_page(evaluation, draw_figures(evaluation, tmp_path))
+def test_the_page_has_the_verdict_first_and_needs_nothing_else(evaluation, tmp_path, rendering):
+    with rendering():
+        page = render_page(evaluation, draw_figures(evaluation, tmp_path))
     body = page[page.index("<body>") :]
     assert body.index(evaluation.verdict.label.capitalize()) < body.index("<table") < body.index("<figure")
     assert body.index("Simulated patients") < body.index("<h1>")
     assert not re.search(r"https?://|<script|<link|src=\"(?!data:)", page)
-    assert page.count('<img alt="') == 10 and 'alt=""' not in page
+    assert page.count('<img alt="') == 10 and 'alt=""' not in page and len(page) > 100_000
     assert "prefers-color-scheme:dark" in page and "-111.59" not in page
 
 

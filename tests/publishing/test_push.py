@@ -2,25 +2,44 @@
 
 import errno
 import resource
-import shutil
 import tempfile
 import traceback
-from dataclasses import replace
 
 import pytest
 from huggingface_hub import HfApi
 
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.publishing.evidence import read_sources
-from sepsis_cql.publishing.guard.files import Export, make_export, read_files
+from sepsis_cql.publishing.guard.files import Export, read_files
 from sepsis_cql.publishing.hub import download, push
-from sepsis_cql.publishing.manifest import manifest_differences
+from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest, manifest_differences
 
 from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository
 
 NAME = "someone/sepsis"
 FIGURE = "model/figures/support.png"
+PART = {FIGURE, "README.md", "config.json", "model.safetensors", "modeling_sepsis_cql.py", "configs/cql.yaml"}
 BUSY = 99  # more often than the client asks again
+
+
+@pytest.fixture
+def whole(clean, tmp_path):
+    """Everything of a clean export, which the guard reads."""
+    (tmp_path / "whole").mkdir()
+    Export(clean).write(tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+@pytest.fixture
+def export(clean, tmp_path, monkeypatch):
+    """A part of a clean export, taken for the whole of one: for the way to the Hub a file is a file."""
+    monkeypatch.setattr("sepsis_cql.publishing.hub.read_export", lambda place: Export(contents(place)))
+    monkeypatch.setattr(
+        "sepsis_cql.publishing.guard.files.read_export", lambda place: Export(contents(place))
+    )
+    files = {name: clean[name] for name in clean if name in PART or name.endswith(".pt")}
+    (tmp_path / "export").mkdir()
+    Export(files | {MANIFEST: dump_manifest(files)}).write(tmp_path / "export")
+    return tmp_path / "export"
 
 
 @pytest.fixture
@@ -44,31 +63,29 @@ def published(repository, ref="main"):
 
 
 def drop_a_figure(export):
-    """Another export, whose evaluation has nothing to draw one of the figures from."""
-    sources = read_sources(contents(export))
-    found = sources.records.evaluation
-    seen = found.diagnostics.model_copy(update={"unsupported_share": []})
-    records = replace(sources.records, evaluation=found.model_copy(update={"diagnostics": seen}))
-    shutil.rmtree(export)
-    export.mkdir()
-    make_export(replace(sources, records=records)).write(export)
+    """Another export, with one figure less and another card."""
+    (export / FIGURE).unlink()
+    (export / "README.md").write_bytes((export / "README.md").read_bytes() + b"\nAnother evaluation.\n")
+    files = contents(export)
+    files.pop(MANIFEST)
+    (export / MANIFEST).write_bytes(dump_manifest(files))
 
 
 def commit_foreign_notes(repository):
     repository.commit("main", repository.commits[repository.refs["main"]] | {"notes.txt": b"mine"})
 
 
-def test_first_push_is_one_commit_with_every_file_of_the_export(export, hub, api):
-    result = push(export, NAME, tag="v1", api=api)
+def test_first_push_is_one_commit_with_every_file_of_the_export(whole, hub, api):
+    result = push(whole, NAME, tag="v1", api=api)
     repository = hub.repositories[NAME]
-    assert published(repository) == contents(export)
+    assert published(repository) == contents(whole)
     assert "config.json" in published(repository)  # what download counts are made of
     assert repository.tags == {"v1": result.commit}
     assert repository.history[1:] == [result.commit]
     assert hub.seen("POST", "/commit/main$") == 1
     assert result.is_new
     assert result.url == f"{hub.url}/{NAME}/commit/{result.commit}"
-    large = {name for name in contents(export) if name.endswith(LFS_SUFFIXES)}
+    large = {name for name in contents(whole) if name.endswith(LFS_SUFFIXES)}
     assert len(large) > 2
     assert hub.seen("PUT", "^/lfs-objects/") == len(large)
 
@@ -138,10 +155,10 @@ def test_readme_the_hub_made_is_replaced(export, hub, api):
     assert published(hub.repositories[NAME]) == contents(export)
 
 
-def test_refused_export_contacts_nobody(export, hub, api):
-    (export / "stays.csv").write_text("subject_id\n")
+def test_refused_export_contacts_nobody(whole, hub, api):
+    (whole / "stays.csv").write_text("subject_id\n")
     with pytest.raises(PublishingError, match=r"stays\.csv"):
-        push(export, NAME, api=api)
+        push(whole, NAME, api=api)
     assert hub.requests == []
 
 
@@ -206,7 +223,7 @@ def lost(method, path, applied=False):
         (lost("PUT", "/lfs-objects/"), 0, "run the same command again"),
         (lost("POST", "/commit/"), 0, "run the same command again"),
         (lost("POST", "/commit/", applied=True), 1, "run the same command again"),
-        (lost("GET", "/resolve/.*png$"), 1, "run the same command again"),
+        (lost("GET", "/resolve/.*pt$"), 1, "run the same command again"),
     ],
     ids=["manifest", "weights", "folder", "upload", "commit", "answer", "comparison"],
 )
@@ -214,9 +231,6 @@ def test_a_full_disk_or_a_lost_connection_is_one_sentence_and_publishes_no_half(
     command, export, hub, api, pushed, monkeypatch, tmp_path, trouble, applied_commits, said
 ):
     monkeypatch.setattr("sepsis_cql.publishing.hub.HfApi", lambda: api)
-    monkeypatch.setattr(
-        "sepsis_cql.publishing.guard.files.read_export", lambda place: Export(contents(place))
-    )
     states = [published(pushed)]
     drop_a_figure(export)
     states.append(contents(export))

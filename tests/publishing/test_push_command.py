@@ -1,10 +1,11 @@
-"""`sepsis-cql push`, and what others get from the Hub afterwards, each in a process of its own."""
+"""`sepsis-cql push`, and what others get from the Hub afterwards, in a process of its own."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+from huggingface_hub import HfApi
 from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
@@ -23,7 +24,6 @@ def refuse_others(event, arguments):
         assert arguments[1][0] == "127.0.0.1", f"contacts {arguments[1]}"
 sys.addaudithook(refuse_others)
 """
-COMMAND = "from sepsis_cql.commands.app import main; main()"
 LOAD = """
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
@@ -48,30 +48,16 @@ for revision in ({"revision": "v1"}, {}):
 
 
 @pytest.fixture
-def run_python(hub, tmp_path):
-    """Run Python code in a fresh process that knows only the Hub on this machine, with a stored login."""
+def logged_in(hub, api, monkeypatch, tmp_path):
+    """Store a login for the Hub on this machine, as `hf auth login` does."""
 
-    def run(code, *arguments, token=TOKEN):
-        home = tmp_path / "home"
-        home.mkdir(exist_ok=True)
-        (home / "token").write_text(token)
-        settings = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(home),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        return subprocess.run(
-            [sys.executable, "-c", ONLY_THIS_MACHINE + code, *map(str, arguments)],
-            cwd=tmp_path,
-            env=inherited | settings,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def store(token):
+        (tmp_path / "token").write_text(token)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr("sepsis_cql.publishing.hub.HfApi", lambda: HfApi(endpoint=hub.url))
 
-    return run
+    return store
 
 
 def test_dry_run_lists_every_file_with_its_reason_and_contacts_nobody(export, hub, monkeypatch):
@@ -88,23 +74,27 @@ def test_dry_run_lists_every_file_with_its_reason_and_contacts_nobody(export, hu
     assert hub.requests == []
 
 
-def test_push_with_the_stored_login_prints_commit_and_tag_but_never_the_token(export, hub, run_python):
-    done = run_python(COMMAND, "push", NAME, "--export", export, "--tag", "v1", "--private")
-    assert done.returncode == 0, done.stderr
+def test_push_with_the_stored_login_prints_commit_and_tag_but_never_the_token(
+    command, export, hub, logged_in
+):
+    logged_in(TOKEN)
+    code, printed = command("push", NAME, "--export", export, "--tag", "v1", "--private")
+    assert code == 0, printed
     repository = hub.repositories[NAME]
     commit = repository.tags["v1"]
-    assert f"{hub.url}/{NAME}/commit/{commit}" in done.stdout
-    assert f"tag: v1, revision {commit}" in done.stdout
+    assert f"{hub.url}/{NAME}/commit/{commit}" in printed
+    assert f"tag: v1, revision {commit}" in printed
     assert repository.private
-    assert TOKEN not in done.stdout + done.stderr
+    assert TOKEN not in printed
 
 
-def test_push_without_permission_says_what_to_do(export, hub, run_python):
-    done = run_python(COMMAND, "push", NAME, "--export", export, token=READ_ONLY_TOKEN)
-    assert done.returncode == 2
-    assert "answered 403" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert READ_ONLY_TOKEN not in done.stdout + done.stderr
+def test_push_without_permission_says_what_to_do(command, export, hub, logged_in):
+    logged_in(READ_ONLY_TOKEN)
+    code, printed = command("push", NAME, "--export", export)
+    assert code == 2
+    assert "answered 403" in printed
+    assert "Traceback" not in printed
+    assert READ_ONLY_TOKEN not in printed
     assert NAME not in hub.repositories
 
 
@@ -136,14 +126,23 @@ def test_push_needs_one_place_to_push_from(arguments, message):
         CliRunner().invoke(app, ["push", NAME, *arguments], catch_exceptions=False)
 
 
-def test_hub_id_loads_in_a_fresh_process_with_the_q_values_of_the_export(export, hub, api, run_python):
+def test_hub_id_loads_in_a_fresh_process_with_the_q_values_of_the_export(export, hub, api, tmp_path):
     push(export, NAME, tag="v1", api=api)
     repository = hub.repositories[NAME]
     tagged = repository.commits[repository.tags["v1"]]
     later = tagged["config.json"].replace(b'"gamma": 0.99', b'"gamma": 0.5')
     assert later != tagged["config.json"]
     repository.commit("main", tagged | {"config.json": later})
-    done = run_python(LOAD, NAME, export)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", ONLY_THIS_MACHINE + LOAD, NAME, str(export)],
+        cwd=tmp_path,
+        env=inherited | settings | {"HF_HUB_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "v1 gamma 0.99 here 0.99" in done.stdout
     assert "main gamma 0.5 here 0.99" in done.stdout

@@ -2,13 +2,10 @@
 
 import pytest
 
-from .made_up import MadeUpMimic, three_splits
+from .made_up import MadeUpMimic, six_septic_patients
 
 
 @pytest.fixture
 def mimic() -> MadeUpMimic:
     """Six treated septic patients: four in training, one in validation, one in test."""
-    made_up = MadeUpMimic()
-    for subject_id in three_splits():
-        made_up.septic_stay(subject_id)
-    return made_up
+    return six_septic_patients()

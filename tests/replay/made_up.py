@@ -199,6 +199,14 @@ def three_splits(train: int = 4, others: int = 1) -> list[int]:
     return chosen
 
 
+def six_septic_patients() -> MadeUpMimic:
+    """Six treated septic patients: four in training, one in validation, one in test."""
+    made_up = MadeUpMimic()
+    for subject_id in three_splits():
+        made_up.septic_stay(subject_id)
+    return made_up
+
+
 def build_settings(**changes: Any) -> BuildSettings:
     """The shipped settings with `changes` of the replay's."""
     return load_build_settings(changes=changes)

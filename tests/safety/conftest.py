@@ -96,20 +96,14 @@ def inputs(tmp_path):
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A replay of made-up tables, a run of two epochs on it, and its selection."""
-    from sepsis_cql.replay.build import build_replay
     from sepsis_cql.replay.directory import open_replay
-    from sepsis_cql.replay.settings import load_build_settings
-    from sepsis_cql.tests.replay.made_up import MadeUpMimic, three_splits
+    from sepsis_cql.tests.replay.made_up import build, six_septic_patients
     from sepsis_cql.tests.training.made_up import RUNTIME, make_settings
     from sepsis_cql.training.run import train_from_replay
     from sepsis_cql.training.sweep.selection import Evidence, freeze_selection
 
     place = tmp_path_factory.mktemp("run")
-    mimic = MadeUpMimic()
-    for subject_id in three_splits():
-        mimic.septic_stay(subject_id)
-    (place / "mimic").mkdir()
-    build_replay(mimic.write(place / "mimic"), place / "replay", load_build_settings())
+    build(six_septic_patients(), place)
     settings = make_settings(epochs=2)
     train_from_replay(open_replay(place / "replay"), place / "training", settings, RUNTIME)
     freeze_selection(place / "training", Evidence(rule="made up"), place / "selection.json")

@@ -9,7 +9,7 @@ from sepsis_cql.common.errors import SettingsError, TableError
 from sepsis_cql.common.storage import new_directory, new_file
 from sepsis_cql.replay.mimic.raw_files import parquet
 from sepsis_cql.replay.mimic.tables import open_mimic
-from sepsis_cql.tests.replay.made_up import MadeUpMimic, three_splits
+from sepsis_cql.tests.replay.made_up import MadeUpMimic, six_septic_patients, three_splits
 
 NAMES = [
     "m?",
@@ -106,7 +106,4 @@ def test_a_name_that_is_too_long_is_refused_in_one_sentence(command, inputs, tmp
 
 @pytest.fixture
 def mimic_root(tmp_path):
-    mimic = MadeUpMimic()
-    for subject_id in three_splits():
-        mimic.septic_stay(subject_id)
-    return mimic.write(tmp_path / "root")
+    return six_septic_patients().write(tmp_path / "root")

@@ -15,7 +15,7 @@ from sepsis_cql.commands import checkpoints
 from sepsis_cql.common import storage
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.storage import read_json
-from sepsis_cql.tests.replay.made_up import MadeUpMimic, three_splits
+from sepsis_cql.tests.replay.made_up import six_septic_patients
 
 from .conftest import here, tree
 
@@ -190,7 +190,4 @@ def test_ctrl_c_is_one_line_and_130(tmp_path, program):
 
 @pytest.fixture
 def mimic_root(tmp_path_factory):
-    mimic = MadeUpMimic()
-    for subject_id in three_splits():
-        mimic.septic_stay(subject_id)
-    return mimic.write(Path(tmp_path_factory.mktemp("root")))
+    return six_septic_patients().write(Path(tmp_path_factory.mktemp("root")))

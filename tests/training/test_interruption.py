@@ -1,12 +1,9 @@
 """Whatever ends a run early, it continues to the very same weights."""
 
-import multiprocessing
 import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sepsis_cql.commands.app import main
 from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.common.storage import read_json
 from sepsis_cql.replay.interop.exports import write_original
 from sepsis_cql.training import checkpoint, outputs
 from sepsis_cql.training.run import Run, train_runs
 
+from ..forked import CONTEXT, Fork
 from .made_up import RUNTIME, SETTINGS, make_data, make_transitions
-
-NEW_PROCESS = multiprocessing.get_context("fork")
 
 
 def train(out, report=lambda progress: None):
@@ -91,7 +88,7 @@ def before_the_record(monkeypatch):
 def test_a_run_killed_at_this_moment_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment):
     with monkeypatch.context() as patched:
         moment(patched)
-        process = NEW_PROCESS.Process(target=train, args=(tmp_path / "run",))
+        process = CONTEXT.Process(target=train, args=(tmp_path / "run",))
         process.start()
         process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -104,9 +101,9 @@ def test_a_run_killed_at_this_moment_resumes_to_the_same_weights(whole, tmp_path
     assert left[-2:] == ["epoch_0004.safetensors", "epoch_0006.safetensors"]
 
 
-@pytest.mark.parametrize("delay", [random.uniform(0.0, 0.3) for _ in range(6)], ids=lambda delay: "")
+@pytest.mark.parametrize("delay", [random.uniform(0.0, 0.3) for _ in range(4)], ids=lambda delay: "")
 def test_a_run_killed_at_a_random_time_resumes_to_the_same_weights(whole, tmp_path, delay):
-    process = NEW_PROCESS.Process(target=train, args=(tmp_path / "run",))
+    process = CONTEXT.Process(target=train, args=(tmp_path / "run",))
     process.start()
     time.sleep(delay)
     process.kill()
@@ -145,41 +142,26 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, mess
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
     replay = tmp_path / "replay.parquet"
     write_original(make_transitions(), replay)
-    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=240"]
-    options += ["--set=runtime.threads=1", "--set=runtime.device=cpu"]
-    command = [Path(sys.executable).with_name("sepsis-cql"), "train", *options]
+    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=60"]
+    options += ["--set=training.checkpoint_epochs=5", "--set=runtime.threads=1", "--set=runtime.device=cpu"]
 
     def start(*more):
-        return subprocess.Popen(
-            [*command, *more],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=heed_ctrl_c,
-        )
+        return Fork(main, tmp_path, ["sepsis-cql", "train", *options, *more])
 
-    whole = start(f"--out={tmp_path / 'whole'}")
-    assert whole.wait() == 0, whole.stdout.read()
+    code, text = start(f"--out={tmp_path / 'whole'}").wait()
+    assert code == 0, text
     out = tmp_path / "run"
     for stop, more in ((signal.SIGINT, []), (signal.SIGKILL, ["--resume"])):
-        process = start(f"--out={out}", *more)
+        fork = start(f"--out={out}", *more)
         before = checkpoint.list_checkpoints(out / "checkpoints")
-        while process.poll() is None and checkpoint.list_checkpoints(out / "checkpoints") == before:
+        while fork.process.is_alive() and checkpoint.list_checkpoints(out / "checkpoints") == before:
             time.sleep(0.02)
-        process.send_signal(stop)
-        text, _ = process.communicate()
-        if stop is signal.SIGINT:
-            assert process.returncode == 130, text
-            assert "Continue with --resume" in text
-        else:
-            assert process.returncode == -signal.SIGKILL
-    last = start(f"--out={out}", "--resume")
-    assert last.wait() == 0, last.stdout.read()
+        os.kill(fork.process.pid, stop)
+        code, text = fork.wait()
+        assert code == (130 if stop is signal.SIGINT else -signal.SIGKILL), text
+        assert stop is signal.SIGKILL or "Continue with --resume" in text
+    code, text = start(f"--out={out}", "--resume").wait()
+    assert code == 0, text
     records = [read_json(path / "training.json", expected="") for path in (tmp_path / "whole", out)]
     assert records[0]["weights_sha256"] == records[1]["weights_sha256"]
     assert records[1]["resumed_from_epoch"] > 0
-
-
-def heed_ctrl_c():
-    """A test run in the background of a shell ignores SIGINT, and so would the command it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

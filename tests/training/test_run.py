@@ -48,10 +48,11 @@ def stop_after(epoch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, rendering):
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("run") / "whole"
-    return out, train(out)
+    with rendering():
+        return out, train(out)
 
 
 def test_the_record_names_settings_data_device_and_weights(whole):
@@ -66,6 +67,7 @@ def test_the_record_names_settings_data_device_and_weights(whole):
     assert record.weights_sha256 == sha256_file(out / "package" / "model.safetensors")
     assert yaml.safe_load((out / "config.yaml").read_text())["settings"] == SETTINGS.model_dump()
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "curves.png").stat().st_size > 10_000
 
 
 def test_metrics_have_one_line_an_epoch_and_losses_fall(whole):

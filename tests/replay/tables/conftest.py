@@ -38,7 +38,7 @@ def concepts_of(table_settings: TablesSettings) -> Callable[..., duckdb.DuckDBPy
     """A connection with every concept of the given rows; columns left out are NULL, tables left out empty."""
 
     def build(rows: dict[str, list[dict[str, Any]]]) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect()
+        connection = duckdb.connect(config={"threads": 1})
         for name, table in table_settings.tables.items():
             columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
             connection.execute(f"CREATE TABLE {name} ({columns})")

@@ -10,6 +10,8 @@ from sepsis_cql.common.errors import TableError
 from sepsis_cql.replay.report.agreement import compare_concepts, compare_relations
 from sepsis_cql.replay.report.official import OfficialConcept, load_official_concepts, write_concepts
 
+from ..made_up import six_septic_patients
+
 CONCEPT = OfficialConcept(key=["id"], columns=["id", "moment", "value", "name"])
 OURS = [(1, "2150-01-01 00:00:00", 0.5, "a"), (2, "2150-01-02 00:00:00", None, "b")]
 
@@ -126,12 +128,12 @@ def test_an_unreadable_reference_is_refused(demo_connection, tmp_path):
         compare_concepts(demo_connection, tmp_path)
 
 
-def test_the_commands_write_privately_and_report_by_exit_code(mimic_demo, tmp_path):
-    out = tmp_path / "derived"
-    written = CliRunner().invoke(app, ["concepts", "--mimic", str(mimic_demo), "--out", str(out)])
+def test_the_commands_write_privately_and_report_by_exit_code(tmp_path):
+    mimic, out = six_septic_patients().write(tmp_path / "mimic"), tmp_path / "derived"
+    written = CliRunner().invoke(app, ["concepts", "--mimic", str(mimic), "--out", str(out)])
     assert written.exit_code == 0, written.output
     assert out.stat().st_mode & 0o777 == 0o700
-    agree = ["agree", "--mimic", str(mimic_demo), "--reference", str(out), "--json"]
+    agree = ["agree", "--mimic", str(mimic), "--reference", str(out), "--json"]
     same = CliRunner().invoke(app, agree)
     assert same.exit_code == 0
     assert all(result["agrees"] for result in json.loads(same.output)["concepts"])
