@@ -56,6 +56,10 @@ def evaluate(
     again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
     ledger: Ledger = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option("--sensitivity", help="Estimate again with other discounts, horizons and rewards."),
+    ] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Print every estimate, in a wide table.")] = False,
     force: Force = False,
 ) -> None:
@@ -107,6 +111,7 @@ def evaluate(
             truth=open_truth(opened),
             test_split_uses=uses,
             frozen=frozen,
+            sensitivity=sensitivity,
             report=work,
         )
         if uses is not None:

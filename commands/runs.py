@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.output import console, new_table, print_table
 from sepsis_cql.common.errors import SepsisCQLError
+
+if TYPE_CHECKING:
+    from sepsis_cql.evaluation.record import Evaluation
 
 COPIES = {"evidence", "export", "card", "package"}  # folders whose records are of a run that lies beside them
 
@@ -53,9 +56,19 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
             else:
                 found = load_evaluation(file.parent)
                 fingerprint = found.replay.fingerprint
-                says = f"{found.policy.name} on {found.split}: {found.verdict.label}"
+                says = f"{found.policy.name} on {found.split}: {found.verdict.label}{_say_difference(found)}"
         except SepsisCQLError:
             says = "not readable: made by another version, or not by this program"
         else:
             row["replay"] = fingerprint[:8]
         yield row | {"says": says}
+
+
+def _say_difference(found: "Evaluation") -> str:
+    """Of the version that the verdict is about, where it is a result."""
+    from sepsis_cql.evaluation.record import find_judged
+    from sepsis_cql.evaluation.report.results import find_difference
+
+    judged = find_judged(found.policies, found.frozen)
+    difference = judged and find_difference(judged, found.bound)
+    return f", difference to clinicians {difference}" if difference else ""

@@ -23,6 +23,7 @@ from sepsis_cql.evaluation.report.figures import draw_figures
 from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.tails import describe_certain, describe_tails
+from sepsis_cql.evaluation.variations import vary
 from sepsis_cql.evaluation.verdict import (
     NOT_FROZEN,
     SELECTED_HERE,
@@ -55,6 +56,7 @@ def evaluate_policy(
     test_split_uses: int | None = None,
     behavior: FunctionPolicy | None = None,
     frozen: str | None = None,
+    sensitivity: bool = False,
     report: Report = lambda text, left: None,
 ) -> record.Evaluation:
     """Evaluate a policy on one split.
@@ -70,6 +72,7 @@ def evaluate_policy(
         test_split_uses: policies that the ledger says have been scored on this test split.
         behavior: the clinicians' probabilities at states as the replay holds them; fitted if None.
         frozen: softening of the version that validation chose; no other version is endorsed.
+        sensitivity: whether to estimate the judged version anew with other discounts, horizons and rewards.
         report: called with what is done next, and how many such calls follow.
 
     Raises:
@@ -84,6 +87,7 @@ def evaluate_policy(
     data: EvaluationData | None = None
     policies: list[record.PolicyRecord] = []
     diagnostics = None
+    variations: list[record.Variation] = []
     if protocol != "published":
         data = load_evaluation_data(replay, split, settings, behavior=behavior)
         estimates = _estimate_all(policy, data, settings, report, has_truth=truth is not None)
@@ -99,6 +103,9 @@ def evaluate_policy(
         if isinstance(replay, ReplayDirectory):
             judged = estimates[policies.index(record.find_judged(policies, frozen) or policies[0])]
             diagnostics = diagnose(estimates[0], judged, data, replay.details(split), settings)
+            if sensitivity:
+                barred = _bar(judged, frozen, split == SELECTION_SPLIT)
+                variations = vary(judged, data, replay, split, settings, barred=barred, report=report)
     return record.Evaluation(
         policy=loaded.facts,
         split=split,
@@ -116,6 +123,7 @@ def evaluate_policy(
         verdict=_overall(policies, frozen),
         frozen=frozen if policies else None,
         action_grid=None if replay.statistics is None else replay.statistics.action_grid,
+        sensitivity=variations,
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )
 

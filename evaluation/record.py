@@ -151,13 +151,29 @@ class PolicyRecord(Record):
     certain: Certain | None = Field(default=None, exclude_if=lambda certain: certain is None)
 
 
+class Variation(Record):
+    """The version of the policy that the verdict is about, estimated anew with one choice changed (`variations`).
+
+    Attributes:
+        name: what was changed; "as evaluated" is the evaluation itself.
+        ess: effective sample size.
+        differences: to the clinicians, by the recommended and the independent estimator.
+        verdict: by gates and difference; baselines are not estimated anew.
+    """
+
+    name: str
+    ess: float
+    differences: dict[str, Difference]
+    verdict: Label
+
+
 class Evaluation(Record):
     """Contents of `evaluation.json`; under the published protocol alone there are no policies and no diagnostics.
 
     `bound` is the largest attainable absolute return; `action_grid` holds the dose edges of the 25 actions, which older
     records lack; `ledger` says where the ledger of test splits stood when credentialed episodes of one were scored.
     `frozen` is the softening of the version that validation froze: `verdict` is that version's, and no other is
-    endorsed. Without it `verdict` is that of the policy as it acts.
+    endorsed. Without it `verdict` is that of the policy as it acts. `sensitivity` has the variations asked for.
     """
 
     policy: Policy
@@ -178,6 +194,7 @@ class Evaluation(Record):
     action_grid: DoseGrid | None = Field(default=None, exclude_if=lambda grid: grid is None)
     ledger: LedgerHead | None = Field(default=None, exclude_if=lambda ledger: ledger is None)
     frozen: str | None = Field(default=None, exclude_if=lambda version: version is None)
+    sensitivity: list[Variation] = Field(default_factory=list, exclude_if=lambda rows: not rows)
 
 
 def find_judged(policies: Sequence[PolicyRecord], frozen: str | None) -> PolicyRecord | None:

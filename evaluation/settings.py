@@ -1,6 +1,6 @@
 """`configs/evaluation.yaml`: how a policy is evaluated and by which rules a verdict is reached."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -112,6 +112,13 @@ class TailSettings(Settings):
     minimum_ess: float = Field(ge=SMALLEST_CELL)
 
 
+class SensitivitySettings(Settings):
+    """What `evaluate --sensitivity` varies; see `variations`."""
+
+    gammas: list[Annotated[float, Field(gt=0, le=1)]]
+    first_steps: list[Annotated[int, Field(ge=1)]]
+
+
 class DiagnosticSettings(Settings):
     """Strata and thresholds of the diagnostics."""
 
@@ -146,6 +153,7 @@ class EvaluationSettings(Settings):
     covariates: CovariateSettings
     gates: GateSettings
     tails: TailSettings
+    sensitivity: SensitivitySettings
     diagnostics: DiagnosticSettings
     validation: ValidationSettings
     truth_episodes: int = Field(ge=100)

@@ -16,6 +16,7 @@ from sepsis_cql.evaluation.report.record import SubgroupDifferences
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.evidence import RECORDS
 from sepsis_cql.publishing.guard.build import PublishedBuild
+from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
 from sepsis_cql.replay.settings import ReplaySettings
 
 NOT_REPORTED = "not reported"
@@ -126,7 +127,7 @@ def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
         "build": _with_absent(PublishedBuild, build)
         | {"settings": _with_absent(ReplaySettings, build["settings"])},
         "training": facts["training"],
-        "evaluation": document,
+        "evaluation": _with_absent(PublishedEvaluation, document),
         "learned": learned[0] if learned else {},
         "judged": _with_absent(PolicyRecord, judged.model_dump(mode="json")) if judged else {},
         **{name: None if one is None else one.model_dump(mode="json") for name, one in records.items()},

@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -126,6 +127,15 @@ class ReplayDirectory:
         stays = pq.read_table(self.path / STAYS, columns=STAY_COLUMNS).to_pandas()
         ordered = steps.sort_values(["stay_id", "step_index"], kind="stable")
         return ordered.merge(stays, on="stay_id", how="left", validate="many_to_one")
+
+    def steps_before_comfort(self, split: str) -> np.ndarray:
+        """Return (n_episodes,) steps of each stay that begin before comfort measures are known, at least 1."""
+        steps = pq.read_table(self.path / f"{split}.parquet", columns=["stay_id", "step_start"]).to_pandas()
+        stays = pq.read_table(self.path / STAYS, columns=["stay_id", "comfort_time"]).to_pandas()
+        joined = steps.merge(stays, on="stay_id", how="left", validate="many_to_one")
+        is_before = joined["comfort_time"].isna() | (joined["step_start"] < joined["comfort_time"])
+        counts: np.ndarray = is_before.groupby(joined["stay_id"]).sum().to_numpy()
+        return np.maximum(counts, 1)
 
 
 class ReplayFile:

@@ -342,7 +342,7 @@ def test_runs_are_listed_with_their_verdict_and_damaged_ones_as_such(evaluated, 
     (tmp_path / "two" / "training.json").write_text("{}")
     first, second = json.loads(call("runs", tmp_path, "--json").stdout)["runs"]
     assert max(map(len, call("runs", tmp_path).stdout.splitlines())) <= 80
-    assert (first["directory"], first["says"].split(": ")[1]) == ("one", "cannot be identified")
+    assert (first["directory"], first["says"].split(": ")[1].split(",")[0]) == ("one", "cannot be identified")
     assert first["replay"] == load_evaluation(evaluated[1]).replay.fingerprint[:8]
     assert (second["directory"], second["command"]) == ("two", "train") and "not readable" in second["says"]
     (tmp_path / "empty").mkdir()

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
 from sepsis_cql.evaluation.known_truth.record import measured_lines
-from sepsis_cql.evaluation.record import Evaluation, Tail, find_judged
+from sepsis_cql.evaluation.record import Difference, Evaluation, Tail, find_judged
 from sepsis_cql.evaluation.report.record import Interval
 from sepsis_cql.evaluation.report.results import WHY_FAILED, find_bias, say_difference, say_estimate
 from sepsis_cql.evaluation.report.style import name_policy
@@ -61,7 +61,7 @@ def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
     )
 
 
-def _say_interval(found: Interval | Tail) -> str:
+def _say_interval(found: Interval | Tail | Difference) -> str:
     if found.value is None:
         return "-"
     ends = "" if found.lower is None or found.upper is None else f" [{found.lower:+.2f}, {found.upper:+.2f}]"

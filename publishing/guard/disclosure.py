@@ -63,6 +63,7 @@ def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
         "behavior": _reduce_behavior(values["behavior"]),
         "diagnostics": _reduce_diagnostics(values["diagnostics"], found),
         "verdict": _verdict(policies, found) or values["verdict"],
+        "sensitivity": [_reduce_variation(row, episodes) for row in values.get("sensitivity", [])],
     }
     return PublishedEvaluation.model_validate(values)
 
@@ -88,9 +89,7 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
     }
     if episodes == SMALL and values["difference_to_clinicians"]:
         values["difference_to_clinicians"] |= ENDS
-    for name, difference in values["differences"].items():
-        if episodes == SMALL or (is_small and name in WEIGHTED):
-            values["differences"][name] = difference | ENDS
+    values["differences"] = _hide_differences(values["differences"], episodes, size)
     if is_small:
         values |= dict.fromkeys(("break_even_gamma", "break_even_gamma_by_decision", "certain_gamma"))
         values["certain"] = None
@@ -98,6 +97,19 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
     values["gates"] = [_reduce_gate(gate, size, found) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values
+
+
+def _reduce_variation(row: dict[str, Any], episodes: Count) -> dict[str, Any]:
+    """Without differences that rest on few episodes."""
+    size = 0.0 if episodes == SMALL else floor_size(row["ess"])
+    return row | {"ess": size, "differences": _hide_differences(row["differences"], episodes, size)}
+
+
+def _hide_differences(values: dict[str, Any], episodes: Count, size: float) -> dict[str, Any]:
+    return {
+        name: difference | (ENDS if episodes == SMALL or (size < SMALLEST_CELL and name in WEIGHTED) else {})
+        for name, difference in values.items()
+    }
 
 
 def _reduce_tail(tail: dict[str, Any], size: float, bound: float) -> dict[str, Any]:
@@ -222,11 +234,11 @@ def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dic
         "dose_difference": {
             drug: [_reduce_cell(cell) for cell in cells] for drug, cells in values["dose_difference"].items()
         },
-        "differences": _reduce_differences(values.get("differences"), found),
+        "differences": _reduce_subgroup_differences(values.get("differences"), found),
     }
 
 
-def _reduce_differences(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:
+def _reduce_subgroup_differences(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:
     """Differences by subgroup, without those that beside a published value would give the clinicians' away."""
     if values is None or found.diagnostics is None:
         return None

@@ -59,6 +59,10 @@ THRESHOLD = (
     rf"^(at most {NUMBER}|at least {NUMBER} episodes|{NUMBER} to {NUMBER}|0|above 0|{ABOVE}"
     rf"|at least {FACTOR}, as leaving out ({COVARIATE}) does)$"
 )
+VARIATION = (
+    r"^(as evaluated|gamma (1|0\.[0-9]{1,6})|first [0-9]{1,3} decisions|decisions before comfort measures"
+    r"|reward sofa_shaped)$"
+)
 MEANING = "|".join(map(re.escape, (DISAGREE, ALONE, NO_GAIN, UNDONE)))
 
 
@@ -229,6 +233,14 @@ class PublishedBehavior(Behavior):
     )
 
 
+class PublishedVariation(record.Variation):
+    """The judged version with one choice changed."""
+
+    name: str = Field(pattern=VARIATION)
+    ess: Number
+    differences: dict[EstimatorName, PublishedDifference]  # type: ignore[assignment]
+
+
 class PublishedEvaluation(record.Evaluation):
     """Contents of the published `evaluation.json`."""
 
@@ -251,6 +263,9 @@ class PublishedEvaluation(record.Evaluation):
     action_grid: PublishedEdges | None = Field(default=None, exclude_if=lambda grid: grid is None)
     frozen: Annotated[str, Field(pattern=rf"^(greedy|none|{SOFTENINGS})$")] | None = Field(
         default=None, exclude_if=lambda version: version is None
+    )
+    sensitivity: list[PublishedVariation] = Field(  # type: ignore[assignment]
+        default_factory=list, max_length=30, exclude_if=lambda rows: not rows
     )
 
     @model_validator(mode="after")

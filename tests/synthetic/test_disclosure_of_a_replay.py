@@ -13,6 +13,7 @@ from sepsis_cql.common.privacy import SMALLEST_STEP, round_count, round_share
 from sepsis_cql.common.strict import SHIPPED, load_shipped, read_record
 from sepsis_cql.evaluation.evaluate import evaluate_policy
 from sepsis_cql.evaluation.policies.load import policy_of_function
+from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.publishing.evidence import read_run
 from sepsis_cql.publishing.guard.build import reduce_build
@@ -98,9 +99,12 @@ def evaluation(trip):
     values["fqe"] |= {"refits": 2, "features": 8, "components": 2}
     values["behavior"] |= {"models": ["multinomial logistic"]}
     values |= {"clinician_shares": [0.5], "tilt_temperatures": [], "resamples": 20}
+    values["sensitivity"] = {"gammas": [0.95], "first_steps": [3]}
     settings = EvaluationSettings.model_validate(values, strict=False)
     loaded = policy_of_function(lambda states: np.full((len(states), 25), 0.04), "made up")
-    found = evaluate_policy(loaded, open_replay(trip.replay), "validation", "sound", settings)
+    found = evaluate_policy(
+        loaded, open_replay(trip.replay), "validation", "sound", settings, sensitivity=True
+    )
     facts = found.policy.model_copy(update={"name": "made up", "kind": "package", "weights_sha256": "0" * 64})
     return found.model_copy(update={"policy": facts})
 
@@ -190,6 +194,33 @@ def test_a_difference_in_a_subgroup_gives_no_hidden_return_of_the_clinicians(eva
         assert row.n_episodes % 10 == 0 and row.ess % 10 == 0
         assert (group.clinicians.value is None) == (row.difference.value is None)
     assert any(row.difference.value is None for row in shown.differences.rows)
+
+
+def test_variations_are_published_by_name_with_what_rests_on_enough_episodes(evaluation):
+    names = [
+        "as evaluated",
+        "gamma 0.95",
+        "first 3 decisions",
+        "decisions before comfort measures",
+        "reward sofa_shaped",
+    ]
+    shown = reduce_evaluation(evaluation)
+    assert [row.name for row in evaluation.sensitivity] == [row.name for row in shown.sensitivity] == names
+    as_it_is, other, *_ = evaluation.sensitivity
+    judged = evaluation.policies[0]
+    assert as_it_is.differences == judged.differences and as_it_is.ess == judged.weights.ess
+    assert other.differences["fqe_cross_fitted"].value != pytest.approx(judged.difference_to_clinicians.value)
+    cut = evaluation.sensitivity[2]
+    assert cut.ess > as_it_is.ess  # fewer ratios are multiplied
+    assert reduce_evaluation(shown) == shown
+    page = render_page(evaluation, {})
+    for text in (
+        "Sensitivity to choices",
+        "For whom it differs",
+        "The worst-off, and what is certain",
+        *names,
+    ):
+        assert text in page
 
 
 def numbers_in(value):
