@@ -31,15 +31,17 @@ def describe_tails(
     returns, weights = data.episodes.returns, policy_estimate.weights
     ess = effective_sample_size(weights)
     smallest = 0.0 if policy_estimate.evaluated.role == "clinicians" else settings.gates.minimum_ess
-    tails = []
-    for share in settings.tails.shares:
-        value = lower = upper = None
-        if ess >= smallest and share * ess >= settings.tails.minimum_ess:
-            counts = resample_counts(len(returns), settings.resamples, settings.seed)
-            value, lower, upper = bootstrap_worst(returns, weights, share, counts)
-        true = true_returns
-        known = None if true is None else float(mean_of_worst(true, np.ones(len(true)), share))
-        tails.append(Tail(share=share, value=value, lower=lower, upper=upper, true_value=known))
+    shares, tails = settings.tails.shares, []
+    known = None if true_returns is None else mean_of_worst(true_returns, np.ones(len(true_returns)), shares)
+    found = None
+    if ess >= max(smallest, settings.tails.minimum_ess):
+        counts = resample_counts(len(returns), settings.resamples, settings.seed)
+        found = bootstrap_worst(returns, weights, shares, counts).tolist()
+    for index, share in enumerate(shares):
+        is_enough = share * ess >= settings.tails.minimum_ess
+        value, lower, upper = found[index] if found and is_enough else (None, None, None)
+        true = None if known is None else float(known[index])
+        tails.append(Tail(share=share, value=value, lower=lower, upper=upper, true_value=true))
     return tails
 
 

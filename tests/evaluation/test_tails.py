@@ -45,7 +45,7 @@ def play(rng, n, probability, behavior=0.5):
     ],
 )
 def test_the_mean_of_the_worst_takes_the_part_of_the_weights_inside_the_share(weights, share, mean):
-    found = mean_of_worst(np.array([10.0, 5.0, 0.0, -10.0]), np.array(weights, dtype=float), share)
+    (found,) = mean_of_worst(np.array([10.0, 5.0, 0.0, -10.0]), np.array(weights, dtype=float), [share])
     assert found == pytest.approx(mean, nan_ok=True)
 
 
@@ -54,7 +54,7 @@ def test_the_weighted_tail_of_the_clinicians_is_the_tail_of_the_policy():
     graded = rng.normal(0, 1, 200_000)
     returns, weights = play(rng, 200_000, 0.7)
     truly, _ = play(rng, 200_000, 0.7, behavior=0.7)
-    share = 0.5
+    share = [0.5]
     expected = mean_of_worst(truly + graded, np.ones(len(truly)), share)
     assert mean_of_worst(returns + graded, weights, share) == pytest.approx(expected, abs=0.4)
     assert mean_of_worst(returns + graded, np.ones(len(truly)), share) < expected - 1.5
@@ -63,9 +63,10 @@ def test_the_weighted_tail_of_the_clinicians_is_the_tail_of_the_policy():
 def test_a_tail_has_an_interval_around_it():
     rng = np.random.default_rng(1)
     returns, weights = play(rng, 500, 0.6)
-    found, lower, upper = bootstrap_worst(returns, weights, 0.5, resample_counts(500, 200, 0))
-    assert lower < found < upper
-    assert bootstrap_worst(returns, np.ones(500), 0.01, resample_counts(500, 200, 0)) == (-BOUND,) * 3
+    found, all_dead = bootstrap_worst(returns, weights, [0.5, 0.01], resample_counts(500, 200, 0))
+    value, lower, upper = found
+    assert lower < value < upper
+    assert all_dead == pytest.approx(-BOUND)
 
 
 @pytest.mark.parametrize(
