@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.optimize import linprog
+from scipy.optimize import brentq, linprog
 
 from sepsis_cql.evaluation.estimators.sensitivity import (
     break_even,
@@ -110,6 +110,32 @@ def test_one_confounded_decision_has_the_sharp_bound_in_closed_form():
     bound = lowest_parts(returns - (sharp + 5), *rare, predicted - 5, gamma)[0].sum()
     assert bound == pytest.approx(0, abs=1e-4)
     assert lowest_parts(returns - (sharp + 5), *rare, np.zeros(6), gamma)[0].sum() < -5
+
+
+def test_in_the_design_of_namkoong_et_al_the_bound_is_the_truth_at_their_gamma_of_2():
+    """The second decision of their autism trial, without covariates (Namkoong et al. 2020, section 6, case I).
+
+    Each patient's effect is 0.95 +- 5, and whoever it helps gets the dose with odds of sqrt(2), others with odds of
+    1 / sqrt(2). Their Gamma of 2 compares two patients; compared with the average patient, as here, it is sqrt(2).
+    """
+    theirs, effects = 2.0, 0.95 + 5 * np.array([1.0, -1.0])
+    odds = np.sqrt(theirs) ** np.array([1.0, -1.0])
+    share = odds / (1 + odds)  # of each kind who get the dose: of those who got it, too, as one half does
+    truth, seen = 4 * effects.mean(), 4 * share @ effects
+    kappa = brentq(
+        lambda k: share @ (np.maximum(4 * effects - k, 0) - theirs * np.maximum(k - 4 * effects, 0)), -99, 99
+    )
+    assert seen == pytest.approx(7.23, abs=0.01)
+    assert seen / 2 + kappa / 2 == pytest.approx(
+        truth
+    )  # their bound, by their equation for those without the dose
+
+    def lowest(gamma: float) -> float:
+        terms = share, np.full((2, 1), 0.5), np.zeros(2), gamma
+        return brentq(lambda value: lowest_parts(4 * effects - value, *terms)[0].sum(), -99, 99)
+
+    assert lowest(np.sqrt(theirs)) == pytest.approx(truth)
+    assert lowest(theirs) < truth < lowest(1.2) < lowest(1.0) == pytest.approx(seen)
 
 
 def test_hidden_confounding_of_a_known_strength_is_bounded_and_errors_make_the_gamma_smaller():
