@@ -50,6 +50,12 @@ CASES: dict[
     "sepsis simulator, glucose and diabetes hidden": SEPSIS | OPTIMAL | {"withheld": ["glucose", "diabetes"]},
     "sepsis simulator, oxygen hidden": SEPSIS | OPTIMAL | {"withheld": ["oxygen"]},
     "sepsis simulator, pressure hidden": SEPSIS | OPTIMAL | {"withheld": ["pressure"]},
+    "sepsis simulator, pressure and heart rate hidden": SEPSIS
+    | OPTIMAL
+    | {"withheld": ["pressure", "heart_rate"]},
+    "sepsis simulator, all but glucose and diabetes hidden": SEPSIS
+    | OPTIMAL
+    | {"withheld": ["heart_rate", "pressure", "oxygen"]},
     "simulated ICU, organ failure hidden, pull 0.4": ICU | NETWORK | {"hidden_pull": -0.4},
     "simulated ICU, organ failure hidden, pull 0.8": ICU | NETWORK | {"hidden_pull": -0.8},
 }
@@ -61,12 +67,15 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--case", action="append", choices=CASES)
+    options.add_argument("--repetitions", type=int, help="at most, of each case; 0 counts what there is")
     given = options.parse_args()
     torch.set_num_threads(1)
     rows = given.out.with_suffix(".jsonl")
     for name in given.case or CASES:
         done = {row["repetition"] for row in read(rows) if row["case"] == name}
-        missing = [n for n in range(REPETITIONS[CASES[name]["environment"]]) if n not in done]
+        wanted = REPETITIONS[CASES[name]["environment"]]
+        wanted = wanted if given.repetitions is None else min(wanted, given.repetitions)
+        missing = [number for number in range(wanted) if number not in done]
         for found in repeat(name, missing):
             with rows.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(found) + "\n")
