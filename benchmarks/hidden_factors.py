@@ -188,7 +188,7 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     cases = defaultdict(list)
     for row in rows:
         cases[row["case"]].append(row["policies"])
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in (name for name in CASES if name in cases):
         policies = [policy for repetition in cases[name] for policy in repetition]
         found[name] = {"repetitions": len(cases[name])}
