@@ -1,11 +1,13 @@
 """For whom a policy differs from the clinicians: differences by subgroup, each tested against all other patients.
 
-The difference of a group is given by the recommended estimator and by the independent one. Only the latter is tested: a
-fitted evaluator sees of a group what the state tells of it, so that it would find no harm to a group whose membership
-no state shows.
+The difference of a group is given by the recommended estimator and by the independent one. Where the former is a fitted
+evaluator, it values the clinicians too: what happened by chance in a group, or what its first states cannot foretell,
+would else count for the policy. Only the latter is tested: an evaluator sees of a group what the state tells of it, and
+would find no harm to a group whose membership no state shows.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,8 @@ from sepsis_cql.common.privacy import hidden_groups
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators import importance
-from sepsis_cql.evaluation.estimators.fqe import FqeResult, compute_normal_interval
+from sepsis_cql.evaluation.estimators.fqe import FqeResult, compute_normal_interval, cross_fit
+from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.table import Statistic
 from sepsis_cql.evaluation.estimators.weights import effective_sample_size
@@ -76,6 +79,7 @@ def compare_subgroups(
     counts = data.counts(settings.diagnostics.resamples, settings.seed)
     names = settings.gates.recommended, settings.gates.independent
     main, independent = (policy_estimate.statistics[name] for name in names)
+    gain = _gain(main, data, settings) if isinstance(main, FqeResult) else None
     rows, departures = [], []
     for characteristic, group, inside in groups:
         size, of_others = (effective_sample_size(weights[part]) for part in (inside, ~inside))
@@ -88,7 +92,11 @@ def compare_subgroups(
                 group=group,
                 n_episodes=int(inside.sum()),
                 ess=size,
-                difference=_interval(_differ(main, returns, inside, counts)),
+                difference=_interval(
+                    _differ(main, returns, inside, counts)
+                    if gain is None
+                    else (float(gain.initial_values[inside].mean()), gain.resampled(inside))
+                ),
                 independent=_interval(own if is_enough else None),
                 p_adjusted=None,
             )
@@ -117,16 +125,23 @@ def _differ(
     statistic: Statistic, returns: np.ndarray, inside: np.ndarray, counts: np.ndarray
 ) -> tuple[float, np.ndarray] | None:
     """Value of the policy minus mean return in one part of the episodes, and the same in each resample."""
-    if isinstance(statistic, float) or not inside.any():
+    if not isinstance(statistic, SumEstimator) or not inside.any():
         return None
-    if isinstance(statistic, FqeResult):
-        counts = statistic.refit_counts
-        value, drawn = float(statistic.initial_values[inside].mean()), statistic.resampled(inside)
-    else:
-        part = SumEstimator(statistic.rows[inside], statistic.combine)
-        value, drawn = part.value, part.resampled(counts[:, inside])
+    part = SumEstimator(statistic.rows[inside], statistic.combine)
     observed = importance.mean_estimator(returns[inside])
-    return value - observed.value, drawn - observed.resampled(counts[:, inside])
+    drawn = counts[:, inside]
+    return part.value - observed.value, part.resampled(drawn) - observed.resampled(drawn)
+
+
+def _gain(fitted: FqeResult, data: EvaluationData, settings: EvaluationSettings) -> FqeResult:
+    """The evaluator's values of a policy less those of the clinicians, refit by refit."""
+    clinicians = Decisions(data.scored_inputs, data.behavior, data.behavior, data.device)
+    own = cross_fit(data.scored, clinicians, fitted.refit_counts, settings)
+    return replace(
+        fitted,
+        initial_values=fitted.initial_values - own.initial_values,
+        refit_values=fitted.refit_values - own.refit_values,
+    )
 
 
 def _p_value(own: tuple[float, np.ndarray] | None, others: tuple[float, np.ndarray] | None) -> float | None:

@@ -102,8 +102,9 @@ def _list_variations(
     for steps in rules.first_steps:
         cut = [np.full(part.n_episodes, steps) for part in (data.train, data.scored)]
         yield f"first {steps} decisions", _cut(data, cut, settings), settings
-    cut = [replay.steps_before_comfort(name) for name in ("train", split)]
-    yield "decisions before comfort measures", _cut(data, cut, settings), settings
+    until = [steps for name in ("train", split) if (steps := replay.steps_before_comfort(name)) is not None]
+    if len(until) == 2:
+        yield "decisions before comfort measures", _cut(data, until, settings), settings
     yield _with_reward(data, replay, split, settings)
 
 

@@ -182,7 +182,9 @@ def conclude_fairness(found: SubgroupDifferences | None, verdict: str) -> str:
         found: differences by subgroup, with p-values that are adjusted for their number; None in older records.
         verdict: on the policy as a whole.
     """
-    tested = [row for row in found.rows if row.p_adjusted is not None] if found else []
+    if found is None:
+        return f"{NOT_REPORTED.capitalize()}: the evaluation has no differences by subgroup."
+    tested = [row for row in found.rows if row.p_adjusted is not None]
     if not tested:
         return (
             f"{NOT_REPORTED.capitalize()}: too few patients to say whether the difference to clinicians departs in "

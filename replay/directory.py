@@ -128,8 +128,13 @@ class ReplayDirectory:
         ordered = steps.sort_values(["stay_id", "step_index"], kind="stable")
         return ordered.merge(stays, on="stay_id", how="left", validate="many_to_one")
 
-    def steps_before_comfort(self, split: str) -> np.ndarray:
-        """Return (n_episodes,) steps of each stay that begin before comfort measures are known, at least 1."""
+    def steps_before_comfort(self, split: str) -> np.ndarray | None:
+        """Return (n_episodes,) steps of each stay that begin before comfort measures are known, at least 1.
+
+        None where the replay is too old to tell.
+        """
+        if "comfort_time" not in pq.read_schema(self.path / STAYS).names:
+            return None
         steps = pq.read_table(self.path / f"{split}.parquet", columns=["stay_id", "step_start"]).to_pandas()
         stays = pq.read_table(self.path / STAYS, columns=["stay_id", "comfort_time"]).to_pandas()
         joined = steps.merge(stays, on="stay_id", how="left", validate="many_to_one")

@@ -48,7 +48,7 @@ def bound_value(returns: np.ndarray, weights: np.ndarray, bound: float) -> float
         bound: largest absolute return.
     """
     shares = (returns + bound) / (2 * bound)
-    return 2 * bound * bound_mean(weights * shares) - bound
+    return 2 * bound * min(bound_mean(part * shares) for part in _scale(weights)) - bound
 
 
 def bound_difference(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
@@ -60,4 +60,13 @@ def bound_difference(returns: np.ndarray, weights: np.ndarray, bound: float) -> 
         bound: largest absolute return.
     """
     shares = (returns + bound) / (2 * bound)
-    return 2 * bound * (bound_mean(weights * shares - shares + 1) - 1)
+    return 2 * bound * (min(bound_mean(part * shares - shares + 1) for part in _scale(weights)) - 1)
+
+
+def _scale(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weights, and the same with a mean of at most 1, its expectation.
+
+    The lower of two bounds holds where the first does; the second does not praise a policy for clinicians'
+    probabilities that were estimated too low.
+    """
+    return weights, weights / max(1.0, float(weights.mean()))

@@ -239,7 +239,7 @@ def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dic
 
 
 def _reduce_subgroup_differences(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:
-    """Differences by subgroup, without those that beside a published value would give the clinicians' away."""
+    """Differences by subgroup, without those in groups whose clinicians' return is hidden."""
     if values is None or found.diagnostics is None:
         return None
     clinicians = {

@@ -8,9 +8,12 @@ import pytest
 
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.estimators import importance
+from sepsis_cql.evaluation.estimators.fqe import cross_fit
+from sepsis_cql.evaluation.estimators.fqe_basis import CPU, Decisions
 from sepsis_cql.evaluation.estimators.intervals import resample_counts
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.subgroups import adjust_by_holm, compare_subgroups, group_episodes
+from sepsis_cql.replay.transitions import Transitions
 
 REWARD = 13.0
 
@@ -66,6 +69,34 @@ def test_a_group_that_is_harmed_is_found_though_no_state_tells_of_it(settings):
     assert found["sex", "F"].independent.upper < -4
     blind = found["sex", "F"].difference.value + returns[harmed].mean()
     assert blind == pytest.approx(0)  # the evaluator says of it what it says of everybody
+
+
+def test_a_policy_that_acts_as_the_clinicians_differs_in_no_group_however_the_group_fared(settings):
+    rng = np.random.default_rng(6)
+    n, last = 60, np.tile([False, True], 60)
+    states = rng.normal(size=(2 * n, 3)).astype(np.float32)
+    died = rng.random(n) < 0.3
+    scored = Transitions(
+        states=states, next_states=states, actions=rng.integers(0, 25, 2 * n), terminals=last,
+        rewards=np.where(last, np.where(np.repeat(died, 2), -REWARD, REWARD), 0.0), step_index=np.tile([0, 1], n),
+        stay_id=np.repeat(np.arange(n), 2), subject_id=np.repeat(np.arange(n), 2), state_names=("a", "b", "c"),
+        normalized=False,
+    )  # fmt: skip
+    behavior = np.full((2 * n, 25), 0.04)
+    counts = np.concatenate(list(resample_counts(n, 5, 0)))
+    fitted = cross_fit(scored, Decisions(states, behavior, behavior), counts, settings)
+    returns = np.where(died, -REWARD, REWARD)
+    weighted = importance.SumEstimator(np.stack([returns, np.ones(n)], axis=1), importance._ratio)
+    statistics = {settings.gates.recommended: fitted, settings.gates.independent: weighted}
+    estimate = SimpleNamespace(evaluated=SimpleNamespace(name="x"), weights=np.ones(n), statistics=statistics)
+    data = SimpleNamespace(
+        scored=scored, scored_inputs=states, behavior=behavior, device=CPU,
+        episodes=SimpleNamespace(returns=returns), counts=lambda *_: counts,
+    )  # fmt: skip
+    rows = compare_subgroups(
+        estimate, data, [("fate", "died", died), ("fate", "lived", ~died)], settings
+    ).rows
+    assert [row.difference.value for row in rows] == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_where_nothing_differs_hardly_ever_any_group_is_named(settings):

@@ -113,3 +113,12 @@ def test_the_bounds_approach_the_truth():
     assert value(0.6) - 0.6 < bound_value(returns, weights, BOUND) < value(0.6)
     assert 0 < bound_difference(returns, weights, BOUND) < value(0.6) - value(0.5)
     assert bound_mean(np.zeros(50)) == 0.0
+
+
+def test_weights_that_are_too_large_on_the_whole_praise_nobody():
+    """Of clinicians' probabilities estimated a tenth too low at both steps, for a policy that acts as they do."""
+    rng = np.random.default_rng(6)
+    returns, _ = play(rng, 2000, 0.5)
+    weights = np.full(2000, 1 / 0.9**2)
+    assert bound_difference(returns, weights, BOUND) <= 0
+    assert bound_value(returns, weights, BOUND) < returns.mean()

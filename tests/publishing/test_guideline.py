@@ -68,7 +68,7 @@ def test_what_the_records_lack_is_not_reported(evidence):
         ([0.6, 0.03, 0.001], "The difference to clinicians departs from that of all other patients, after adjustment "
         "for 3 groups, in sex 1 (adjusted p 0.03); sex 2 (adjusted p 0.001)."),
         ([None], "Not reported: too few patients to say"),
-        (None, "Not reported: too few patients to say"),
+        (None, "Not reported: the evaluation has no differences by subgroup."),
     ],
 )  # fmt: skip
 def test_fairness_is_concluded_from_adjusted_departures(adjusted, sentence):

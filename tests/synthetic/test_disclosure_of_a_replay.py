@@ -184,11 +184,10 @@ def test_doses_of_an_evaluation_add_up_to_no_small_count(evaluation):
 
 
 def test_a_difference_in_a_subgroup_gives_no_hidden_return_of_the_clinicians(evaluation):
-    """Where their mean return is hidden, as it may rest on few deaths, policy less difference would be that mean."""
+    """Where their mean return is hidden, as it may rest on few deaths, so is what a policy gains over it."""
     exact, shown = evaluation.diagnostics, reduce_evaluation(evaluation).diagnostics
     assert [row.group for row in exact.differences.rows] == [row.group for row in exact.subgroups]
-    for group, row in zip(exact.subgroups, exact.differences.rows, strict=True):
-        assert group.policy_fqe.value - row.difference.value == pytest.approx(group.clinicians.value)
+    assert None not in [row.difference.value for row in exact.differences.rows]
     assert shown.differences.policy == "package" and shown.differences.rows
     for group, row in zip(shown.subgroups, shown.differences.rows, strict=True):
         assert row.n_episodes % 10 == 0 and row.ess % 10 == 0
