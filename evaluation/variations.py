@@ -102,8 +102,8 @@ def _list_variations(
     for steps in rules.first_steps:
         cut = [np.full(part.n_episodes, steps) for part in (data.train, data.scored)]
         yield f"first {steps} decisions", _cut(data, cut, settings), settings
-    until = [steps for name in ("train", split) if (steps := replay.steps_before_comfort(name)) is not None]
-    if len(until) == 2:
+    known = [replay.steps_before_comfort(name) for name in ("train", split)]
+    if len(until := [found for found in known if found is not None]) == len(known):
         yield "decisions before comfort measures", _cut(data, until, settings), settings
     yield _with_reward(data, replay, split, settings)
 
