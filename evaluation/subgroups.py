@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import t as student
 
 from sepsis_cql.common.privacy import hidden_groups
 from sepsis_cql.evaluation.data import EvaluationData
@@ -83,9 +83,10 @@ def compare_subgroups(
     rows, departures = [], []
     for characteristic, group, inside in groups:
         size, of_others = (effective_sample_size(weights[part]) for part in (inside, ~inside))
-        is_enough = min(size, of_others) >= settings.diagnostics.subgroup_ess
+        smaller = min(size, of_others)
+        is_enough = smaller >= settings.diagnostics.subgroup_ess
         own, others = (_differ(independent, returns, part, counts) for part in (inside, ~inside))
-        departures.append(_p_value(own, others) if is_enough else None)
+        departures.append(_p_value(own, others, smaller) if is_enough else None)
         rows.append(
             SubgroupDifference(
                 characteristic=characteristic,
@@ -144,13 +145,18 @@ def _gain(fitted: FqeResult, data: EvaluationData, settings: EvaluationSettings)
     )
 
 
-def _p_value(own: tuple[float, np.ndarray] | None, others: tuple[float, np.ndarray] | None) -> float | None:
-    """Two-sided p-value of equal differences; None where it cannot be had."""
+def _p_value(
+    own: tuple[float, np.ndarray] | None, others: tuple[float, np.ndarray] | None, size: float
+) -> float | None:
+    """Two-sided p-value of equal differences, with as many degrees of freedom as the smaller part is worth episodes.
+
+    None where it cannot be had. A normal reference names a group too often where weights are heavy.
+    """
     if own is None or others is None:
         return None
     apart = own[1] - others[1]
     spread = float(np.std(apart[np.isfinite(apart)], ddof=1)) if np.isfinite(apart).sum() > 1 else 0.0
-    return float(2 * norm.sf(abs(own[0] - others[0]) / spread)) if spread > 0 else None
+    return float(2 * student.sf(abs(own[0] - others[0]) / spread, size - 1)) if spread > 0 else None
 
 
 def _interval(found: tuple[float, np.ndarray] | None) -> Interval:
