@@ -68,6 +68,8 @@ def _stop_reading(
 ) -> None:
     """Kill a command that only reads: what it read is as it was, nothing is left, and it says the same again."""
     undisturbed, before = run(arguments, place / "log"), facts_of(prepared)
+    if undisturbed.code not in (0, 1):  # 1: it found what it looks for
+        tally.note(name, f"undisturbed, it failed: {undisturbed.text[-500:]}")
     for number in range(times * len(SIGNALS)):
         moment, sent = rng.uniform(0, undisturbed.seconds), SIGNALS[number % len(SIGNALS)]
         process = Command(arguments, place / "log")

@@ -17,6 +17,7 @@ from typing import Any
 
 from sepsis_cql.__main__ import main
 from sepsis_cql.common.ownership import TEMPORARY, list_leftovers
+from sepsis_cql.common.provenance import ROOT
 
 HEAVY = (
     "evaluation.comparison.compare",
@@ -189,7 +190,7 @@ repeated_truth_episodes: 1000
 intervals: [bca]
 behavior_models: [multinomial logistic]
 cases:
-  tiny: {environment: icu-sepsis, training: 60, scored: 60, behavior: estimated, policies: {optimal: [1.0]}}
+  tiny: {environment: icu-sepsis, training: 100, scored: 100, behavior: estimated, policies: {optimal: [1.0]}}
 """
 CLAIMS = """\
 source: made up
@@ -268,7 +269,7 @@ def readers(place: Path) -> dict[str, list[Any]]:
         "audit-claims": ["audit-claims", place / "claims.yaml"],
         "runs": ["runs", place],
         "doctor": ["doctor", "--replay", place / "replay"],
-        "report": ["report", "--run", place, "--format", "tripod-ai"],
+        "report": ["report", ROOT, "--format", "tripod-ai"],
     }
 
 

@@ -11,11 +11,16 @@ from safetensors.torch import load_file, save_file
 
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.checkpoints.original_pt import read_original_checkpoint
+from sepsis_cql.commands.study import StudySettings
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.strict import SHIPPED, load_settings, read_record
+from sepsis_cql.evaluation.claims import load_claims
+from sepsis_cql.evaluation.comparison.record import ComparisonSettings
+from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings
 from sepsis_cql.evaluation.record import load_evaluation
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.publishing.card import check_card
+from sepsis_cql.publishing.membership.record import AuditSettings
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.records import Simulation
 from sepsis_cql.replay.settings import Features, Fluids, ReplaySettings
@@ -81,13 +86,36 @@ SETTINGS = {
     "runtime.cpu": lambda file: load_settings(RuntimeSettings, file),
     "cql": load_training_settings,
     "behavior_cloning": load_training_settings,
+    "comparison": lambda file: load_settings(ComparisonSettings, file),
+    "calibration": lambda file: load_settings(CalibrationSettings, file),
+    "study_small": lambda file: load_settings(StudySettings, file),
+    "membership": lambda file: load_settings(AuditSettings, file),
+    "claims": load_claims,
 }
+
+
+CLAIMS = """\
+source: made up
+attainable: [-15, 15]
+n_episodes: 380
+rows:
+  - {policy: ours, role: learned, estimator: wis, value: 15.7, interval: [1.0, 2.0], resamples: 50, ess: 10.2, split: test}
+"""
+FREE = (
+    "grid.",
+    "grids.",
+    "schedule.",
+    "synthetic.",
+    "sweep.",
+    "training.",
+    "reference.",
+)  # checked by whom they are for
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_wrong_settings_are_refused(tmp_path, name):
     file = tmp_path / "mine.yaml"
-    text = (SHIPPED / f"{name}.yaml").read_text()
+    text = CLAIMS if name == "claims" else (SHIPPED / f"{name}.yaml").read_text()
     wrong = damage_document(yaml.safe_load(text), most=10 if len(text) < LONG else 3)
     mutants = {key: yaml.safe_dump(value).encode() for key, value in wrong.items()}
     mutants |= {
@@ -102,7 +130,7 @@ def test_wrong_settings_are_refused(tmp_path, name):
         "a tag": f"{text}\nx: !!python/object/apply:os.system ['true']\n".encode(),
     }
     door = lambda: SETTINGS[name](file)  # noqa: E731
-    may = (*MAY_BE_RIGHT, "grid.")  # each run of a grid is checked by its learner
+    may = (*MAY_BE_RIGHT, *FREE)
     assert wrongly_taken("settings", door, file, mutants, may_be_right=may) == []
 
 
