@@ -99,7 +99,7 @@ source: made up
 attainable: [-15, 15]
 n_episodes: 380
 rows:
-  - {policy: ours, role: learned, estimator: wis, value: 15.7, interval: [1.0, 2.0], resamples: 50, ess: 10.2, split: test}
+  - {policy: ours, role: learned, estimator: wis, value: 15.7, interval: [1.0, 2.0], ess: 10.2, split: test}
 """
 FREE = (
     "grid.",
@@ -109,7 +109,7 @@ FREE = (
     "sweep.",
     "training.",
     "reference.",
-)  # checked by whom they are for
+)  # checked by their own
 
 
 @pytest.mark.parametrize("name", SETTINGS)
