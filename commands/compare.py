@@ -83,7 +83,7 @@ def compare(
     from sepsis_cql.evaluation.comparison.show import draw_comparison, render_table, say_findings
     from sepsis_cql.evaluation.data import load_evaluation_data
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import check_validation, note_test_split
+    from sepsis_cql.evaluation.test_split import check_splits, note_test_split
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
     from sepsis_cql.training.devices import load_runtime
@@ -98,7 +98,7 @@ def compare(
     rules = load_settings(EvaluationSettings, files[1], changed["evaluation"])
     chosen_runtime = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    check_validation(opened)
+    check_splits(opened)
 
     def enter(sha256: str) -> None:
         if split is Split.TEST:

@@ -78,7 +78,7 @@ def evaluate(
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import (
-        check_validation,
+        check_splits,
         enter_test_split,
         frozen_version,
         ledger_of,
@@ -91,7 +91,7 @@ def evaluate(
     loaded = load_policy(policy)
     inputs = [replay, file, *list_files(policy, selection, ledger)]
     if split is Split.VALIDATION:
-        check_validation(opened)
+        check_splits(opened)
     with (
         new_directory(out, "evaluate", force=force, inputs=inputs) as directory,
         Work("evaluate") as work,

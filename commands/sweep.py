@@ -80,7 +80,7 @@ def sweep(
     check_engine(engine)
     check_resume(out, "sweep", resume=resume)
     # imported here, because torch would slow down every other command
-    from sepsis_cql.evaluation.test_split import check_validation
+    from sepsis_cql.evaluation.test_split import check_splits
     from sepsis_cql.replay.directory import open_replay
 
     opened = open_replay(replay)
@@ -89,7 +89,7 @@ def sweep(
         bar.expect(work.settings)
         if force and not resume and stage != 2:
             check_new_directory(out, "sweep", force=True, inputs=[replay, *files, *list_files(runtime)])
-        check_validation(opened)
+        check_splits(opened)
         with one_writer(out, "sweep"):
             try:
                 # stage 2 starts from what stage 1 left in --out, and stage 1 makes only what is missing there

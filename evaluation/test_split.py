@@ -1,6 +1,7 @@
 """Who may see the test split: the policy chosen on validation, and whoever states a reason after it."""
 
 import hashlib
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sepsis_cql.training.sweep.ledger import count_test_uses, default_ledger, he
 from sepsis_cql.training.sweep.memory import LedgerHead
 from sepsis_cql.training.sweep.selection import load_selection, require_selected
 
-MOST_SHARED = 0.5  # of validation's episodes; equal short episodes may happen by chance
+MOST_SHARED = 0.5  # of the episodes of the smaller split; equal short episodes may happen by chance
 
 
 def enter_test_split(
@@ -73,7 +74,7 @@ def note_test_split(
     Raises:
         TrainingError: the ledger forbids it.
     """
-    check_validation(replay)
+    check_splits(replay)
     ledger = ledger or default_ledger()
     split = sha256_split(replay.transitions("test", REWARD_VARIANT))
     is_remembered = (
@@ -88,23 +89,27 @@ def ledger_of(replay: Replay, ledger: Path | None) -> LedgerHead | None:
     return head_of_ledger(ledger or default_ledger()) if replay.source.name in CREDENTIALED else None
 
 
-def check_validation(replay: Replay) -> None:
-    """Refuse a replay whose validation split holds the episodes of its test split.
+def check_splits(replay: Replay) -> None:
+    """Refuse a replay of whose splits one holds the episodes of another, under whatever names.
+
+    A copy of the test split as validation is no way round the ledger, and one of the training split as either makes
+    every policy look as good, and every network as forgetful, as it is on what it learned from.
 
     Raises:
-        EvaluationError: more than half of them; a copy under another name is no way round the ledger.
+        EvaluationError: more than half of the episodes of one are those of another.
     """
     if replay.provenance is None:
         return
-    validation, test = (
-        episode_hashes(replay.transitions(name, REWARD_VARIANT)) for name in ("validation", "test")
-    )
-    shared = len(set(validation) & set(test))
-    if shared > MOST_SHARED * len(set(validation)):
-        raise EvaluationError(
-            f"{replay.path}: most episodes of its validation split are those of its test split, expected other "
-            "patients. Build the replay again."
-        )
+    episodes = {
+        name: set(episode_hashes(replay.transitions(name, REWARD_VARIANT)))
+        for name in ("test", "validation", "train")
+    }
+    for (other, theirs), (name, own) in combinations(episodes.items(), 2):
+        if len(own & theirs) > MOST_SHARED * min(len(own), len(theirs)):
+            raise EvaluationError(
+                f"{replay.path}: most episodes of its {name} split are those of its {other} split, expected other "
+                "patients. Build the replay again."
+            )
 
 
 def sha256_split(transitions: Transitions) -> str:

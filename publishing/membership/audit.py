@@ -12,6 +12,7 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import scratch_directory
 from sepsis_cql.common.privacy import round_count
 from sepsis_cql.common.storage import new_directory, write_json
+from sepsis_cql.evaluation.test_split import check_splits
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.publishing.membership.attacks import auroc, calibrate, score_patients
 from sepsis_cql.publishing.membership.record import AUDIT, AuditSettings, MembershipAudit, audit_settings
@@ -35,6 +36,7 @@ def write_audit(
 
     Raises:
         PublishingError: the run was not trained on this replay.
+        EvaluationError: what is said to be held out is what was trained on.
     """
     place, training = run / "replay", run / "training"
     with new_directory(run / "audit", "audit", force=force, private=True, inputs=[place, training]) as out:
@@ -43,6 +45,7 @@ def write_audit(
             raise PublishingError(
                 f"{training}: trained on another replay than {place}. Train on it, or give another --run."
             )
+        check_splits(replay)
         data = load_training_data(replay, [record.settings.reward_variant])
         held_out = replay.transitions("validation", record.settings.reward_variant)
         model = load_package(training / "package")

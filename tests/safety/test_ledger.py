@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import load_evaluation
-from sepsis_cql.evaluation.test_split import check_validation, ledger_of, note_test_split, sha256_split
+from sepsis_cql.evaluation.test_split import check_splits, ledger_of, note_test_split, sha256_split
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.verify import _say_ledger
 from sepsis_cql.replay.directory import TEST_USES
@@ -171,10 +171,11 @@ def test_the_ledger_lies_in_the_users_own_directory(home):
 
 @dataclass
 class MadeUpReplay:
-    """Two splits of a replay that has a provenance."""
+    """Splits of a replay that has a provenance."""
 
     validation: object
     test: object
+    train: object = field(default_factory=lambda: make_transitions(seed=3))
     path: Path = Path("nowhere")
     provenance: object = "made up"
     source: Source = MIMIC
@@ -220,12 +221,27 @@ def test_a_test_split_is_known_by_its_episodes_whatever_their_order():
 @pytest.mark.parametrize("copy", [lambda split: split, reordered, without_one])
 def test_a_validation_split_made_of_the_test_split_is_refused(tmp_path, copy):
     test = make_transitions(seed=1)
-    check_validation(MadeUpReplay(make_transitions(seed=2), test))
+    check_splits(MadeUpReplay(make_transitions(seed=2), test))
     with pytest.raises(EvaluationError, match="are those of its test split"):
-        check_validation(MadeUpReplay(copy(test), test))
+        check_splits(MadeUpReplay(copy(test), test))
     with pytest.raises(EvaluationError, match="are those of its test split"):
         note_test_split(A, MadeUpReplay(copy(test), test), again=False, why=None, ledger=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+@pytest.mark.parametrize("copy", [lambda split: split, reordered, without_one])
+def test_a_split_made_of_the_training_split_is_refused(name, copy):
+    replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1))
+    with pytest.raises(EvaluationError, match=f"its train split are those of its {name} split"):
+        check_splits(replace(replay, **{name: copy(replay.train)}))
+
+
+def test_held_out_patients_of_an_audit_are_not_those_it_learned_from(copy, command):
+    shutil.copyfile(copy / "replay" / "train.parquet", copy / "replay" / "validation.parquet")
+    code, printed = command("audit", "--run", copy)
+    assert code == 2 and "most episodes of its train split are those of its validation split" in printed
+    assert not (copy / "audit").exists()
 
 
 def test_a_replay_built_anew_is_the_same_test_split(tmp_path):
