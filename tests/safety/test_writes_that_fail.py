@@ -23,12 +23,18 @@ REFUSALS = ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "EFBIG", "ENA
 
 
 @pytest.fixture
-def small_files():
-    """No file may grow beyond 4 kB, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def on_full_disk(command):
+    """Run a command while no file may grow beyond 4 kB, as on a full disk."""
+
+    def run(*arguments):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            return command(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return run
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -66,20 +72,18 @@ def test_a_refused_call_is_one_sentence_and_leaves_the_earlier_result(
 
 
 @pytest.mark.parametrize("stage", ["synthesize", "import-checkpoint", "card"])
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(command, inputs, tmp_path, small_files, stage):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(on_full_disk, inputs, tmp_path, stage):
     arguments = inputs[stage][0] if stage != "card" else ["--run", tmp_path / "inputs" / "run"]
     before = tree(tmp_path)
-    code, printed = command(stage, *arguments, "--out", tmp_path / "out")
+    code, printed = on_full_disk(stage, *arguments, "--out", tmp_path / "out")
     assert code == 2 and "Traceback" not in printed
     assert tree(tmp_path) == before
     if stage != "card":
         assert "File too large" in printed
 
 
-def test_a_full_disk_under_the_engine_is_not_called_a_damaged_table(
-    command, mimic_root, tmp_path, small_files
-):
-    code, printed = command("build", "--mimic", mimic_root, "--out", tmp_path / "out")
+def test_a_full_disk_under_the_engine_is_not_called_a_damaged_table(on_full_disk, mimic_root, tmp_path):
+    code, printed = on_full_disk("build", "--mimic", mimic_root, "--out", tmp_path / "out")
     assert code == 2
     assert "Download the file again" not in printed
     assert "cannot be written" in printed
