@@ -3,8 +3,7 @@
     python benchmarks/campaign.py              # all classes
     python benchmarks/campaign.py inputs disk  # some
     python benchmarks/campaign.py kills --seed 7 --times 10
-    python benchmarks/campaign.py --out benchmarks/campaign.json   # all, and keep the figures; classes run apart are
-                                                                   # put together while code, --seed and --times stay
+    python benchmarks/campaign.py --out benchmarks/campaign.json   # all, and keep the figures, each class's by itself
 
 A class is the test files that attack it. A test that goes through a list of cases says how many it tried, in the
 counter `TRIED` of its module; any other test is one case. Locks, kills and leaks have besides, in `attacks`, cases
@@ -23,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from sepsis_cql.common.provenance import ROOT, code_sha256, git_commit
+from sepsis_cql.common.provenance import ROOT, git_commit
 from sepsis_cql.common.storage import read_json, write_json
 
 CLASSES = {
@@ -94,38 +93,19 @@ def main() -> None:
 
 
 def _record(file: Path, found: dict[str, dict[str, int]], drawn: dict[str, int], seconds: float) -> None:
-    """Write the figures with what they depend on, beside those of other classes of the same code and cases."""
-    rooms = (
-        "commands",
-        "common",
-        "publishing",
-        "replay",
-        "training",
-        "evaluation",
-        "checkpoints",
-        "synthetic",
-    )
-    made_with = drawn | {"code": code_sha256(*(ROOT / room for room in rooms))}
-    classes, minutes = {}, 0
-    if file.exists():
-        earlier = read_json(file, expected="figures of this campaign")
-        if all(earlier[key] == value for key, value in made_with.items()):
-            classes, minutes = earlier["classes"], earlier["minutes"]
-    classes |= found
+    """Write the figures, each class with the commit it attacked, beside those of other classes."""
+    earlier = read_json(file, expected="figures of this campaign")["classes"] if file.exists() else {}
+    facts = drawn | {
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "minutes": round(seconds / 60),
+    }
+    classes = earlier | {name: row | facts for name, row in found.items()}
     classes = {name: classes[name] for name in CLASSES if name in classes}
-    write_json(
-        file,
-        made_with
-        | {
-            "commit": git_commit(),
-            "python": platform.python_version(),
-            "minutes": minutes + round(seconds / 60),
-            "classes": classes | {"all": _sum(classes)},
-        },
-    )
+    write_json(file, {"classes": classes, "all": _sum(classes)})
 
 
-def _sum(classes: dict[str, dict[str, int]]) -> dict[str, int]:
+def _sum(classes: dict[str, dict[str, Any]]) -> dict[str, int]:
     return {key: sum(row[key] for row in classes.values()) for key in ("tried", "held", "failed")}
 
 
