@@ -175,10 +175,10 @@ class MadeUpReplay:
 
     validation: object
     test: object
-    train: object = field(default_factory=lambda: make_transitions(seed=3))
     path: Path = Path("nowhere")
     provenance: object = "made up"
     source: Source = MIMIC
+    train: object = field(default_factory=lambda: make_transitions(seed=99))
 
     def transitions(self, split, reward):
         return getattr(self, split)
