@@ -95,7 +95,8 @@ def main() -> None:
 def _record(file: Path, found: dict[str, dict[str, int]], drawn: dict[str, int], seconds: float) -> None:
     """Write the figures, each class with the commit it attacked, beside those of other classes."""
     earlier = read_json(file, expected="figures of this campaign")["classes"] if file.exists() else {}
-    facts = drawn | {
+    facts: dict[str, Any] = {
+        **drawn,
         "commit": git_commit(),
         "python": platform.python_version(),
         "minutes": round(seconds / 60),
