@@ -25,6 +25,7 @@ from sepsis_cql.replay.report.scarce import find_scarce
 from sepsis_cql.replay.rows.buffers import DOSES, state_matrix
 from sepsis_cql.replay.rows.statistics import fit_normalizer
 from sepsis_cql.replay.settings import Features
+from sepsis_cql.synthetic.truth import open_truth
 
 FEATURES = load_shipped(Features, "features.yaml")
 NAMES = FEATURES.state_names
@@ -98,12 +99,13 @@ def evaluation(trip):
     values = yaml.safe_load((SHIPPED / "evaluation.yaml").read_text())
     values["fqe"] |= {"refits": 2, "features": 8, "components": 2}
     values["behavior"] |= {"models": ["multinomial logistic"]}
-    values |= {"clinician_shares": [0.5], "tilt_temperatures": [], "resamples": 20}
+    values |= {"clinician_shares": [0.5], "tilt_temperatures": [], "resamples": 20, "truth_episodes": 200}
     values["sensitivity"] = {"gammas": [0.95], "first_steps": [3]}
     settings = EvaluationSettings.model_validate(values, strict=False)
     loaded = policy_of_function(lambda states: np.full((len(states), 25), 0.04), "made up")
+    replay = open_replay(trip.replay)
     found = evaluate_policy(
-        loaded, open_replay(trip.replay), "validation", "sound", settings, sensitivity=True
+        loaded, replay, "validation", "sound", settings, truth=open_truth(replay), sensitivity=True
     )
     facts = found.policy.model_copy(update={"name": "made up", "kind": "package", "weights_sha256": "0" * 64})
     return found.model_copy(update={"policy": facts})
@@ -193,6 +195,15 @@ def test_a_difference_in_a_subgroup_gives_no_hidden_return_of_the_clinicians(eva
         assert row.n_episodes % 10 == 0 and row.ess % 10 == 0
         assert (group.clinicians.value is None) == (row.difference.value is None)
     assert any(row.difference.value is None for row in shown.differences.rows)
+
+
+def test_every_policy_has_the_true_returns_of_its_worst_off_where_the_simulator_tells(evaluation):
+    for policy in evaluation.policies:
+        tenth, quarter = policy.tails
+        assert -evaluation.bound <= tenth.true_value <= quarter.true_value <= policy.true_value.value
+        assert (policy.certain is None) == (policy.role == "clinicians")
+    few = evaluation.policies[-1].tails[0]  # a tenth of the scored clinicians' episodes
+    assert few.value is None and evaluation.n_episodes < 100
 
 
 def test_variations_are_published_by_name_with_what_rests_on_enough_episodes(evaluation):
