@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= outputs/reproduce
+unexport PYTHONDONTWRITEBYTECODE  # a module is compiled when it is first imported, and not once a process
 
 .PHONY: help install check format test docs notebooks lower bench reproduce study ship
 
@@ -12,7 +13,7 @@ install: .venv/installed  ## make .venv with everything that is needed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt setuptools
-	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --no-build-isolation --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 check: install  ## formats, lint, import directions, card and types
@@ -31,7 +32,6 @@ test: check  ## the gate: check, then every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 docs: install  ## build the pages of docs/ into outputs/docs; every warning is an error
-	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
 notebooks: install  ## run docs/notebooks anew and keep what they print

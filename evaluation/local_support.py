@@ -2,8 +2,8 @@
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
 
+from sepsis_cql.evaluation.neighbors import nearest
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 
 COMPONENTS = 10  # principal components that say which states are alike
@@ -22,10 +22,9 @@ def count_local_actions(
     """
     distinct, inverse = np.unique(inputs, axis=0, return_inverse=True)
     project = PCA(min(COMPONENTS, *train_inputs.shape), svd_solver="covariance_eigh").fit(train_inputs)
-    search = NearestNeighbors(n_neighbors=min(neighbors, len(train_inputs)), algorithm="brute")
-    nearest = search.fit(project.transform(train_inputs)).kneighbors(
-        project.transform(distinct), return_distance=False
+    found = nearest(
+        project.transform(train_inputs), project.transform(distinct), min(neighbors, len(train_inputs))
     )
-    cells = np.arange(len(distinct))[:, None] * N_ACTIONS + train_actions[nearest]
+    cells = np.arange(len(distinct))[:, None] * N_ACTIONS + train_actions[found]
     counts = np.bincount(cells.ravel(), minlength=len(distinct) * N_ACTIONS).reshape(-1, N_ACTIONS)
     return counts[inverse.ravel()]

@@ -1,8 +1,10 @@
 """What was done to the patients most alike, counted by hand."""
 
 import numpy as np
+import pytest
 
 from sepsis_cql.evaluation.local_support import count_local_actions
+from sepsis_cql.evaluation.neighbors import nearest
 
 
 def test_doses_are_counted_among_the_nearest_training_states_only():
@@ -20,3 +22,19 @@ def test_all_training_states_count_where_there_are_fewer_than_neighbors():
         2,
         1,
     ]
+
+
+@pytest.mark.parametrize("kind", ["spread", "tied", "far apart", "few"])
+def test_the_nearest_are_those_of_the_plain_computation(kind):
+    """Ties, a cluster that the sample misses and points far from the origin included."""
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(40 if kind == "few" else 3000, 4)).astype(np.float32)
+    queries = np.concatenate([rng.normal(size=(300, 4)).astype(np.float32), points[:20]])
+    if kind == "tied":
+        points, queries = points.round(), queries.round()
+    if kind == "far apart":
+        points[:25] += 1000  # fewer than are looked for
+        queries[:40] += 1000
+    distances = np.square(points[None].astype(float) - queries[:, None]).sum(axis=2)
+    expected = np.argsort(distances, axis=1, kind="stable")[:, :30]
+    assert (np.sort(nearest(points, queries, 30)) == np.sort(expected)).all()

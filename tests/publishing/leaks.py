@@ -1,7 +1,8 @@
 """Leaks to plant: identifiers, dates, counts and rows in many spellings, at every place of a document."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 DATES = [
@@ -33,20 +34,20 @@ COUNTED = {
 Place = tuple[str | int, ...]
 
 
-def mutate(document: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and copy of a document, each with one leak: in a value, a new field, a longer list, a longer text."""
+def mutate(document: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield name and maker of copies of a document, each with one leak: in a value, a new field or a longer list."""
     for place, value in places(document):
         here = ".".join(map(str, place))
         for leak in leaks_for(place, value):
-            yield f"{here} = {str(leak)[:30]!r}", put(document, place, leak)
+            yield f"{here} = {str(leak)[:30]!r}", partial(put, document, place, leak)
         if isinstance(value, dict):
             for index, leak in enumerate(ROWS):
                 key = KEYS[index % len(KEYS)]
-                yield f"{here}.{key} = {str(leak)[:30]!r}", put(document, (*place, key), leak)
+                yield f"{here}.{key} = {str(leak)[:30]!r}", partial(put, document, (*place, key), leak)
         if isinstance(value, list):
             for leak in (10012345, "10012345", [1001, 2345], None, 3.0):
-                yield f"{here} + {leak!r}", put(document, place, [*value, leak])
-            yield f"{here} * 50", put(document, place, [*value, *(value or [0.5])] * 50)
+                yield f"{here} + {leak!r}", partial(put, document, place, [*value, leak])
+            yield f"{here} * 50", partial(put, document, place, [*value, *(value or [0.5])] * 50)
 
 
 def leaks_for(place: Place, value: Any) -> list[Any]:

@@ -143,10 +143,10 @@ def test_no_leak_planted_into_the_record_is_read():
         "replay_fingerprint",
     }  # those of others are noticed beside the weights and the build
     taken, tried = [], 0
-    for leak, document in mutate(make_audit().model_dump(mode="json")):
+    for leak, make in mutate(make_audit().model_dump(mode="json")):
         tried += 1
         try:
-            found = read_document(MembershipAudit, json.dumps(document, indent=2).encode() + b"\n")
+            found = read_document(MembershipAudit, json.dumps(make(), indent=2).encode() + b"\n")
         except (PublishingError, ValueError):
             continue
         if found.model_dump(exclude=hashes) != make_audit().model_dump(exclude=hashes):
