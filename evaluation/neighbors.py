@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 SHARE = 16  # one in so many points is in the sample that the bounds are from
 BLOCK, TILE = 256, 4096  # queries and points of one matrix product, whose result stays in the cache
@@ -38,7 +39,9 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
         memory = np.empty(len(block) * TILE, np.float32)
         for start in range(0, len(points), TILE):
             tile = described[start : start + TILE]
-            distances = np.matmul(factors, tile.T, out=memory[: len(block) * len(tile)].reshape(-1, len(tile)))
+            distances = np.matmul(
+                factors, tile.T, out=memory[: len(block) * len(tile)].reshape(-1, len(tile))
+            )
             passed = np.flatnonzero(distances <= bound[:, None])
             rows.append(passed // len(tile))
             columns.append(passed % len(tile) + start)
@@ -57,7 +60,8 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
                 found[index] = column[start : start + k]
         return found
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    # products this small take four times as long by several threads each
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return np.concatenate(list(pool.map(search, np.split(queries, range(BLOCK, len(queries), BLOCK)))))
 
 
