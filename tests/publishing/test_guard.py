@@ -3,14 +3,12 @@
 import dataclasses
 import json
 from collections import Counter
-from functools import lru_cache
 
 import pytest
 
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.publishing import evidence
 from sepsis_cql.publishing.card import render_pages
 from sepsis_cql.publishing.evidence import RECORDS, disagreements, read_records, read_sources
 from sepsis_cql.publishing.guard import files as guard
@@ -38,10 +36,6 @@ TRIED: Counter[str] = Counter()
 
 READ: dict[tuple[int, ...], object] = {}
 MADE: dict[tuple[str, int], object] = {}
-PARSERS = {
-    name: lru_cache(maxsize=8)(getattr(evidence, name))
-    for name in ("_is_reduced", "parse_weights", "parse_checkpoint")
-}
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +58,6 @@ def remembered(monkeypatch):
             MADE[key] = function(first, *rest)
         return MADE[key]
 
-    for name, parse in PARSERS.items():
-        monkeypatch.setattr(evidence, name, parse)
     monkeypatch.setattr(guard, "read_sources", read)
     monkeypatch.setattr(guard, "make_files", lambda sources: make(make_files, sources))
     monkeypatch.setattr(
