@@ -75,8 +75,9 @@ def compare(
         )
     check_resume(out, "compare", resume=resume)
     inputs = [replay, *files, *list_files(runtime, ledger)]
-    if force and not resume:
-        check_new_directory(out, "compare", force=True, inputs=inputs)
+    with one_writer(out, "compare"):  # who writes there is told at once; it is held again below
+        if force and not resume:
+            check_new_directory(out, "compare", force=True, inputs=inputs)
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
     from sepsis_cql.evaluation.comparison.record import RECORD, ComparisonSettings
