@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sepsis_cql.common.provenance import ROOT, git_commit
+from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import read_json, write_json
 
 CLASSES = {
@@ -93,11 +94,11 @@ def main() -> None:
 
 
 def _record(file: Path, found: dict[str, dict[str, int]], drawn: dict[str, int], seconds: float) -> None:
-    """Write the figures, each class with the commit it attacked, beside those of other classes."""
+    """Write the figures, each class with its day, beside those of other classes."""
     earlier = read_json(file, expected="figures of this campaign")["classes"] if file.exists() else {}
     facts: dict[str, Any] = {
         **drawn,
-        "commit": git_commit(),
+        "day": f"{datetime.now(UTC):%F}",
         "python": platform.python_version(),
         "minutes": round(seconds / 60),
     }
