@@ -52,31 +52,41 @@ def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
         )
     episodes = round_count(found.n_episodes)
     values = round_numbers(found.model_dump(mode="json"))
-    policies = [_reduce_policy(policy, found, episodes) for policy in found.policies]
+    has_few = _has_few_outcomes(found)
+    policies = [_reduce_policy(policy, found, has_few=has_few) for policy in found.policies]
     values |= {
         "policy": values["policy"] | {"name": POLICY},
         "n_episodes": episodes,
         "n_transitions": round_count(found.n_transitions),
         "n_patients": round_count(found.n_patients),
-        "published": _reduce_metrics(values["published"], episodes),
+        "published": _reduce_metrics(values["published"], episodes, has_few=has_few),
         "policies": policies,
         "behavior": _reduce_behavior(values["behavior"]),
         "diagnostics": _reduce_diagnostics(values["diagnostics"], found),
         "verdict": _verdict(policies, found) or values["verdict"],
-        "sensitivity": [_reduce_variation(row, episodes) for row in values.get("sensitivity", [])],
+        "sensitivity": [_reduce_variation(row, has_few=has_few) for row in values.get("sensitivity", [])],
     }
     return PublishedEvaluation.model_validate(values)
 
 
-def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> dict[str, Any]:
+def _has_few_outcomes(found: Evaluation) -> bool:
+    """Whether fewer than ten of the scored episodes may have ended in death, or in survival.
+
+    Every value of such a split gives the clinicians' mean away, as a difference from it or as the value of their clone.
+    """
+    observed = (policy.estimates.get("observed") for policy in found.policies)
+    mean = next((estimate.value for estimate in observed if estimate is not None), None)
+    return hides_outcomes(mean, found.n_episodes, found.bound)
+
+
+def _reduce_policy(policy: PolicyRecord, found: Evaluation, *, has_few: bool) -> dict[str, Any]:
+    episodes = round_count(found.n_episodes)
     values = round_numbers(policy.model_dump(mode="json"))
     values["name"] = _rename(policy.name, found.policy.name)
     size = 0.0 if episodes == SMALL else floor_size(policy.weights.ess)
     is_small = size < SMALLEST_CELL
     for name, estimate in values["estimates"].items():
-        hidden = episodes == SMALL or (is_small and name in WEIGHTED)
-        if name == "observed":
-            hidden = hides_outcomes(estimate["value"], episodes, found.bound)
+        hidden = has_few or (is_small and name in WEIGHTED)
         values["estimates"][name] = estimate | {"truncated_at": None} | (ENDS if hidden else {})
     values["weights"] = {
         "ess": size,
@@ -87,27 +97,27 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, episodes: Count) -> 
         "largest_weight_share": None,
         "zero_weight_share": round_share(policy.weights.zero_weight_share, episodes),
     }
-    if episodes == SMALL and values["difference_to_clinicians"]:
+    if has_few and values["difference_to_clinicians"]:
         values["difference_to_clinicians"] |= ENDS
-    values["differences"] = _hide_differences(values["differences"], episodes, size)
-    if is_small:
+    values["differences"] = _hide_differences(values["differences"], size, has_few=has_few)
+    if is_small or has_few:
         values |= dict.fromkeys(("break_even_gamma", "break_even_gamma_by_decision", "certain_gamma"))
         values["certain"] = None
     values["tails"] = [_reduce_tail(tail, size, found.bound) for tail in values.get("tails", [])]
-    values["gates"] = [_reduce_gate(gate, size, found) for gate in values["gates"]]
+    values["gates"] = [_reduce_gate(gate, size, found, has_few=has_few) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values
 
 
-def _reduce_variation(row: dict[str, Any], episodes: Count) -> dict[str, Any]:
-    """Without differences that rest on few episodes."""
-    size = 0.0 if episodes == SMALL else floor_size(row["ess"])
-    return row | {"ess": size, "differences": _hide_differences(row["differences"], episodes, size)}
+def _reduce_variation(row: dict[str, Any], *, has_few: bool) -> dict[str, Any]:
+    """Without differences that rest on few episodes or outcomes."""
+    size = 0.0 if has_few else floor_size(row["ess"])
+    return row | {"ess": size, "differences": _hide_differences(row["differences"], size, has_few=has_few)}
 
 
-def _hide_differences(values: dict[str, Any], episodes: Count, size: float) -> dict[str, Any]:
+def _hide_differences(values: dict[str, Any], size: float, *, has_few: bool) -> dict[str, Any]:
     return {
-        name: difference | (ENDS if episodes == SMALL or (size < SMALLEST_CELL and name in WEIGHTED) else {})
+        name: difference | (ENDS if has_few or (size < SMALLEST_CELL and name in WEIGHTED) else {})
         for name, difference in values.items()
     }
 
@@ -124,7 +134,7 @@ def _verdict(policies: list[dict[str, Any]], found: Evaluation) -> dict[str, Any
     return None if judged is None else policies[found.policies.index(judged)]["verdict"]
 
 
-def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation) -> dict[str, Any]:
+def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation, *, has_few: bool) -> dict[str, Any]:
     name, is_small = gate["name"], size < SMALLEST_CELL
     if name == WORST:
         gate = gate | {"threshold": ABOVE}
@@ -140,7 +150,7 @@ def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation) -> dict[s
         return gate | {"value": size}
     if is_small and (name in OF_FEW or set(re.split(r"[ ,]", name)) & WEIGHTED):
         return gate | {"value": None}
-    if found.n_episodes == SMALL:
+    if has_few:
         return gate | {"value": None}
     return gate
 
@@ -162,12 +172,14 @@ def _rename(name: str, policy: str) -> str:
     return POLICY + name.removeprefix(policy) if name == policy or name.startswith(f"{policy}, ") else name
 
 
-def _reduce_metrics(values: dict[str, Any] | None, episodes: Count) -> dict[str, Any] | None:
+def _reduce_metrics(
+    values: dict[str, Any] | None, episodes: Count, *, has_few: bool
+) -> dict[str, Any] | None:
     if values is None:
         return None
     size, clipped = floor_size(values["ess"]), floor_size(values["ess_point_clipped50"])
     nonzero = round_count(values["wis_nonzero_episodes"])
-    is_small = SMALL in (episodes, nonzero) or min(size, clipped) < SMALLEST_CELL
+    is_small = has_few or SMALL in (episodes, nonzero) or min(size, clipped) < SMALLEST_CELL
     return values | {
         **(dict.fromkeys(WIS) if is_small else {}),
         "ess": size,

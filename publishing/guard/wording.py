@@ -16,6 +16,7 @@ SAME_EVERYWHERE = ("clone of the clinicians", "no treatment", "random")
 ONLY_PUBLISHED = (
     "only the published protocol was run, which has no behavior policy, no evaluator and no baseline"
 )
+FEW_OUTCOMES = "fewer than ten of the scored patients may have died, or survived, so that no value is shown"
 
 
 class AllowedFile(Settings):
@@ -67,7 +68,7 @@ def say_verdict(
         )
     difference = policy.difference_to_clinicians
     if difference is None or None in (difference.value, difference.lower, difference.upper):
-        return None
+        return Verdict(label=UNIDENTIFIED, reasons=[FEW_OUTCOMES])
     interval = f"{difference.value:+.2f} [{difference.lower:+.2f}, {difference.upper:+.2f}]"
     reasons = [f"difference to clinicians by {difference.estimator} {interval}"]
     names = list(as_good)

@@ -11,7 +11,7 @@ from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Gate, load_evaluation
 from sepsis_cql.evaluation.verdict import HIDDEN, UNDONE_BY, say_yardstick
 from sepsis_cql.publishing.evidence import FOLDER
-from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.publishing.guard.disclosure import WIS, reduce_evaluation
 from sepsis_cql.publishing.guard.evaluation import A_COVARIATE
 
 
@@ -86,6 +86,22 @@ def test_reducing_a_published_evaluation_changes_nothing():
     assert reduce_evaluation(once) == once
 
 
+def test_no_value_gives_few_deaths_away_by_the_clinicians_mean():
+    found = load_evaluation(ROOT / FOLDER)
+    clinicians = next(one for one in found.policies if "observed" in one.estimates)
+    mean = 15 * 0.9 * (380 - 2 * 6) / 380  # six deaths among 380
+    observed = clinicians.estimates["observed"].model_copy(update={"value": mean})
+    told = clinicians.model_copy(update={"estimates": {"observed": observed}})
+    policies = [told if one is clinicians else one for one in found.policies]
+    reduced = reduce_evaluation(found.model_copy(update={"policies": policies}))
+    for policy in reduced.policies:
+        values = [*policy.estimates.values(), *policy.differences.values()]
+        assert all(one.value is one.lower is one.upper is None for one in values)
+        assert policy.difference_to_clinicians is None or policy.difference_to_clinicians.value is None
+    assert all(getattr(reduced.published, name) is None for name in WIS)
+    assert reduce_evaluation(reduced) == reduced
+
+
 def test_covariates_that_only_a_user_has_are_not_named():
     found = load_evaluation(ROOT / FOLDER)
     praised = next(one for one in found.policies if one.differences and one.verdict.reasons[0][:4] == "diff")
@@ -100,6 +116,7 @@ def test_covariates_that_only_a_user_has_are_not_named():
                 "policies": [
                     found.policies[0],
                     praised.model_copy(update={"gates": [*praised.gates, gate]}),
+                    found.policies[-1],
                 ],
                 "behavior": found.behavior.model_copy(update={"covariates": [covariate]}),
                 "frozen": praised.softening,
