@@ -7,7 +7,7 @@ from sepsis_cql.benchmarks.campaign import CLASSES
 from sepsis_cql.common.provenance import ROOT
 
 
-def test_the_page_shows_the_record_of_each_finished_class_and_nothing_failed():
+def test_the_page_shows_the_record_of_every_class_and_nothing_failed():
     record = json.loads((ROOT / "benchmarks" / "campaign.json").read_text())
     page = (ROOT / "docs" / "campaign.md").read_text()
     rows = re.findall(r"^\| (\w+) \|.*\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.MULTILINE)
@@ -16,6 +16,6 @@ def test_the_page_shows_the_record_of_each_finished_class_and_nothing_failed():
     found = {name: [row[key] for key in keys] for name, row in record["classes"].items()}
     whole = [record["all"][key] for key in keys]
     assert shown == found | {"all": whole}
-    assert set(found) <= set(CLASSES) and len(found) + page.count("| not finished |") == len(CLASSES)
+    assert list(found) == list(CLASSES)
     assert [sum(column) for column in zip(*found.values(), strict=True)] == whole
     assert all(tried == held > 0 and not failed for tried, held, failed in found.values())
