@@ -17,7 +17,7 @@ import torch
 
 from sepsis_cql.benchmarks.selection import WideIcuSepsis, widen
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.common.storage import write_json
+from sepsis_cql.common.storage import read_json, write_json
 from sepsis_cql.common.strict import SHIPPED, load_settings, load_shipped, parse_changes, read_record
 from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
 from sepsis_cql.evaluation.comparison.record import RECORD, Comparison, ComparisonSettings
@@ -157,7 +157,38 @@ def render_page() -> str:
             *(f"- {line}" for line in say_findings(found)),
             "",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *render_beside()])
+
+
+def render_beside() -> list[str]:
+    """Return the section on d3rlpy, from what `learners_beside_d3rlpy.py` found."""
+    found = read_json(
+        ROOT / "benchmarks" / "learners_beside_d3rlpy.json", expected="what the benchmark found"
+    )
+    rows = [
+        f"| {name} | {spread(pair['ours'])} | {spread(pair['d3rlpy'])} "
+        f"| [{pair['difference'][0]:.2f}, {pair['difference'][1]:.2f}] |"
+        for name, pair in found.items()
+        if isinstance(pair, dict) and "ours" in pair
+    ]
+    return [
+        "## Beside d3rlpy on ICU-Sepsis",
+        "",
+        f"{found['episodes']} episodes, {found['updates']} updates of batches of 256, 5 seeds, the same first weights; "
+        f"true values of greedy policies, the clinicians' being {found['clinicians']:.2f}. Made by `python "
+        f"benchmarks/learners_beside_d3rlpy.py` with d3rlpy {found['versions']['d3rlpy']}. For `dqn` the losses "
+        "differ: here the squared error, as in the published study, there Huber's.",
+        "",
+        "| learner | here | d3rlpy | 95% interval of the difference |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation."""
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
 if __name__ == "__main__":

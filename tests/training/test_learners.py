@@ -5,9 +5,11 @@ from typing import Literal
 import pytest
 import torch
 
+from sepsis_cql.benchmarks.learners import render_beside
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
 from sepsis_cql.common.errors import SettingsError, TrainingError
+from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import read_json
 from sepsis_cql.common.strict import find_settings
 from sepsis_cql.training.learners.base import Learner
@@ -214,3 +216,9 @@ def new_learner(kind, n_models):
         rewards if n_models > 1 else rewards[0],
         [make_settings(alpha=alpha) for alpha in alphas],
     )
+
+
+def test_the_page_tells_what_was_found_beside_d3rlpy():
+    section = render_beside()
+    assert "\n".join(section) in (ROOT / "docs/learners.md").read_text()
+    assert len([line for line in section if line.startswith("| ")]) == 6  # heading, rule and four learners
