@@ -97,7 +97,8 @@ def load_evaluation_data(
     episodes never fit it.
 
     Raises:
-        EvaluationError: the replay is a single file, which has no training split, or the scored split is train.
+        EvaluationError: the replay is a single file, which has no training split, or the scored split is train; or
+            nobody gave a behavior policy that is said to be exact.
     """
     if replay.statistics is None:
         raise EvaluationError(
@@ -112,6 +113,11 @@ def load_evaluation_data(
     normalizer = replay.statistics.normalizer
     held = replay.transitions("validation", REWARD_VARIANT) if split == "test" else None
     if behavior is None:
+        if settings.behavior.exact:
+            raise EvaluationError(
+                "behavior.exact: found true without a function of the clinicians' probabilities, expected false: what "
+                "is fitted is an estimate. Hand one over (`sepsis_cql.evaluate(..., behavior=...)`), or leave it out."
+            )
         return assemble_estimated(train, scored, normalizer, settings, held=held, device=device)
     data = assemble_data(
         train,

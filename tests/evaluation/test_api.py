@@ -71,6 +71,7 @@ def test_clinicians_of_a_user_are_an_estimate_unless_they_are_said_to_be_exact(f
         ({"split": "test"}, "keeps the ledger"),
         ({"behavior": lambda states: np.eye(25)[np.zeros(len(states), int)]}, "probability 0"),
         ({"changes": {"fqe": {"refit": 3}}}, "refit"),
+        ({"changes": {"behavior": {"exact": True}}}, "behavior.exact: found true without"),
         ({"policy": lambda states: np.zeros((len(states), 24))}, "shape"),
     ],
 )
