@@ -7,16 +7,13 @@ verdict survives (`estimators.sensitivity`) can then be read in units of lactate
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sepsis_cql.evaluation.estimators.episodes import select_rows
+from sepsis_cql.evaluation.estimators.episodes import Episodes, select_rows
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, Covariate, fit_behavior
 from sepsis_cql.evaluation.settings import CovariateSettings, EvaluationSettings
-
-if TYPE_CHECKING:
-    from sepsis_cql.evaluation.data import EvaluationData
+from sepsis_cql.replay.transitions import Transitions
 
 SMALLEST = 1e-9  # chance of a dose, and of any other, in odds
 Part = tuple[np.ndarray, np.ndarray]
@@ -39,15 +36,17 @@ class FittedOn:
     normalizer: Callable[[np.ndarray], np.ndarray]
 
 
-def measure_covariates(data: "EvaluationData", settings: EvaluationSettings) -> list[Covariate]:
-    """Measure what leaving out the strongest covariates changes, the strongest first; none where clinicians are known.
+def measure_covariates(
+    on: FittedOn, scored: Transitions, episodes: Episodes, settings: EvaluationSettings
+) -> list[Covariate]:
+    """Measure what leaving out the strongest covariates changes, the strongest first.
 
     Args:
-        data: with an estimated behavior policy.
+        on: the behavior policy and what it was fitted on.
+        scored: transitions at which its odds are compared.
+        episodes: of `scored`.
         settings: which covariates, and the behavior policy's.
     """
-    if (on := data.fitted_on) is None:
-        return []
     rules = settings.behavior.model_copy(update={"models": [on.model.name]})
     parts = [_thin(part, rules.selection_rows, settings.seed) for part in (on.fitted, on.held)]
     typical = np.array([_median(column) for column in parts[0][0].T])
@@ -61,14 +60,14 @@ def measure_covariates(data: "EvaluationData", settings: EvaluationSettings) -> 
         return given(model, column)
 
     def given(model: BehaviorPolicy, column: int | None) -> np.ndarray:
-        inputs = on.normalizer(_blank(data.scored.states, column, typical))
-        return select_rows(model.probabilities(inputs), data.scored.actions)
+        inputs = on.normalizer(_blank(scored.states, column, typical))
+        return select_rows(model.probabilities(inputs), scored.actions)
 
     is_whole = len(parts[0][1]) == len(on.fitted[1])
     full = given(on.model, None) if is_whole else probabilities(None)
-    names = data.scored.state_names
+    names = scored.state_names
     found = [
-        _compare(names[column], full, probabilities(column), data, settings.covariates)
+        _compare(names[column], full, probabilities(column), episodes, settings.covariates)
         for column in _strongest(on, names, parts[1], typical, settings.covariates)
     ]
     return sorted(found, key=lambda one: one.odds, reverse=True)
@@ -90,12 +89,12 @@ def _strongest(
 
 
 def _compare(
-    name: str, full: np.ndarray, reduced: np.ndarray, data: "EvaluationData", rules: CovariateSettings
+    name: str, full: np.ndarray, reduced: np.ndarray, episodes: Episodes, rules: CovariateSettings
 ) -> Covariate:
     """How far (n,) probabilities of what was given lie apart, in odds and over whole stays."""
     full, reduced = (np.clip(part, SMALLEST, 1 - SMALLEST) for part in (full, reduced))
     odds = np.log(reduced / (1 - reduced)) - np.log(full / (1 - full))
-    stays = data.episodes.pad(np.log(reduced / full)).sum(axis=1)
+    stays = episodes.pad(np.log(reduced / full)).sum(axis=1)
     factors = [float(np.exp(np.quantile(np.abs(logs), rules.decisions))) for logs in (odds, stays)]
     return Covariate(name=name, odds=factors[0], weights=factors[1])
 

@@ -53,9 +53,11 @@ class EvaluationData:
     _covariates: list[list[Covariate]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def covariates(self, settings: EvaluationSettings) -> list[Covariate]:
-        """Return what leaving out the strongest measured covariates changes; measured once."""
+        """Return what leaving out the strongest measured covariates changes; nothing where the clinicians are known."""
+        if self.fitted_on is None:
+            return []
         if not self._covariates:
-            self._covariates.append(measure_covariates(self, settings))
+            self._covariates.append(measure_covariates(self.fitted_on, self.scored, self.episodes, settings))
         return self._covariates[0]
 
     def local_actions(self, neighbors: int) -> np.ndarray:

@@ -314,7 +314,10 @@ def readable_by_others(place: Path) -> Iterator[str]:
 
 
 def facts_of(directory: Path) -> dict[str, Any]:
-    """Return what every file of a directory holds: bytes, and of JSON each value by its path."""
+    """Return what every file of a directory holds: bytes, and of JSON each value by its path.
+
+    Lines of repetitions are told apart by their number: workers end in any order.
+    """
     found: dict[str, Any] = {}
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name = path.relative_to(directory).as_posix()
@@ -322,7 +325,9 @@ def facts_of(directory: Path) -> dict[str, Any]:
             for number, line in enumerate(
                 [path.read_text()] if path.suffix == ".json" else path.read_text().splitlines()
             ):
-                found |= _leaves(json.loads(line), f"{name} {number}")
+                values = json.loads(line)
+                of = f"repetition {values['repetition']}" if "repetition" in values else number
+                found |= _leaves(values, f"{name} {of}")
         else:
             found[name] = path.read_bytes()
     return found
