@@ -93,8 +93,6 @@ def replaced_directory(path: Path, *, private: bool = False) -> Iterator[Path]:
                 if private:
                     stack.enter_context(private_files())
                 yield temporary
-            if not private:
-                temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 path.rename(old)
             temporary.rename(path)
@@ -103,6 +101,8 @@ def replaced_directory(path: Path, *, private: bool = False) -> Iterator[Path]:
             if old.exists() and not path.exists():
                 old.rename(path)
             raise
+        if not private:  # only now: what a killed run leaves is nobody else's to read
+            path.chmod(0o777 & ~_umask())
         remove(old)
 
 
