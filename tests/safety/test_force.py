@@ -1,5 +1,7 @@
 """--force replaces what the same stage made, and nothing else."""
 
+from pathlib import Path
+
 import pytest
 
 from sepsis_cql.common.errors import SepsisCQLError
@@ -202,3 +204,19 @@ def test_a_mark_is_no_part_of_an_export_and_a_forged_one_is_seen_by_the_guard(tm
     assert len(read_files(tmp_path)[1]) == 1  # that in the folder
     (tmp_path / MARK).write_bytes(mark_of("export") + b"subject_id 10000032")
     assert len(read_files(tmp_path)[1]) == 2
+
+
+def test_nobody_else_reads_a_directory_before_it_has_its_name(tmp_path, monkeypatch):
+    rename, modes = Path.rename, []
+
+    def watched(path, target):
+        if path.is_dir():
+            modes.append(path.stat().st_mode & 0o777)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    monkeypatch.setattr("sepsis_cql.common.storage._umask", lambda: 0o022)
+    with new_directory(tmp_path / "out", "export") as directory:
+        (directory / "card").write_text("for all")
+    assert modes == [0o700]
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
