@@ -3,6 +3,7 @@
 import math
 import time
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -135,8 +136,12 @@ class RunsBar(Progress):
         )
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.total = 1
-        self._directory, self._before, self._shown = directory, self._count(directory), -1
+        self._directory, self._before = directory, self._count(directory)
         self._began = time.perf_counter()
+        self._under_way: dict[
+            str, tuple[Any, float]
+        ] = {}  # each job, and how many of its runs' worth is done
+        self._trained = self._before
         self._task = self.add_task("", total=None, done=0, visible=False)
 
     def expect(self, protocol: Any, *, further: int = 0) -> None:
@@ -148,7 +153,8 @@ class RunsBar(Progress):
     def report(self, job: Any, progress: Any) -> None:
         """Take in an epoch of a job of the sweep."""
         done = self._count(self._directory)
-        share = len(job.runs) * progress.epoch / progress.epochs
+        self._under_way[job.runs[0].out.name] = job, len(job.runs) * progress.epoch / progress.epochs
+        share = sum(share for job, share in self._under_way.values() if not job.is_done())
         spent, made = time.perf_counter() - self._began, max(done + share - self._before, 1e-9)
         left = max(self.total - done - share, 0) * spent / made
         text = f"{job.runs[0].out.name}, epoch {progress.epoch} of {progress.epochs}; about {_minutes(left)} left"
@@ -157,12 +163,13 @@ class RunsBar(Progress):
             completed=done + share,
             total=self.total,
             description=text,
-            done=done + 1,
+            done=min(done + 1, self.total),  # the run that is being made
             visible=True,
         )
-        if not console.is_terminal and progress.epoch == progress.epochs and done != self._shown:
-            self._shown = done
-            console.print(f"run {done + 1} of {self.total}: {escape(text)}")
+        if progress.epoch == progress.epochs:
+            self._trained += len(job.runs)
+            if not console.is_terminal:
+                console.print(f"run {self._trained} of {self.total}: {escape(text)}")
 
     @staticmethod
     def _count(directory: Path) -> int:
@@ -200,13 +207,16 @@ def new_sweep(
         report: called after every epoch of a job.
         by_last_epoch: score a run once, at its end, whatever the protocol says.
     """
+    import torch
+
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.validation_score import PolicyScorer
-    from sepsis_cql.training.devices import load_runtime, open_device
+    from sepsis_cql.training.devices import find_device, load_runtime
     from sepsis_cql.training.learners.registry import load_training_settings
+    from sepsis_cql.training.sweep.in_processes import run_in_processes
     from sepsis_cql.training.sweep.jobs import run_locally
     from sepsis_cql.training.sweep.on_ray import run_on_ray
-    from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
+    from sepsis_cql.training.sweep.protocol import Engine, Sweep, SweepSettings
 
     base = load_training_settings(files.training, changes["training"])
     settings = load_settings(SweepSettings, files.protocol, changes["sweep"])
@@ -214,8 +224,12 @@ def new_sweep(
         settings = settings.model_copy(update={"score_epochs": base.epochs})
     rules = load_settings(EvaluationSettings, files.evaluation, changes["evaluation"])
     device = load_runtime(runtime, changes["runtime"])
-    scorer = PolicyScorer(replay, rules, open_device(device))
-    run = run_on_ray if engine is EngineName.RAY else run_locally
+    found = find_device(device)
+    run: Engine = run_on_ray if engine is EngineName.RAY else run_locally
+    if run is run_locally and found.type == "cpu" and device.runs_per_model == 1:
+        run = partial(run_in_processes, device.threads or torch.get_num_threads())
+        device = device.model_copy(update={"threads": 1})
+    scorer = PolicyScorer(replay, rules, found)
     return Sweep(replay, out, settings, base, device, scorer, engine=run, report=report), scorer
 
 

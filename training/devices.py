@@ -34,7 +34,15 @@ def best_device() -> str:
 
 
 def open_device(runtime: RuntimeSettings) -> torch.device:
-    """Return the device to train on, and set the number of threads.
+    """Return the device to train on, as `find_device` does, and set the number of threads."""
+    device = find_device(runtime)
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    return device
+
+
+def find_device(runtime: RuntimeSettings) -> torch.device:
+    """Return the device to train on.
 
     Raises:
         SettingsError: this machine lacks the device or its bfloat16 products, or updates cannot be compiled for it.
@@ -56,8 +64,6 @@ def open_device(runtime: RuntimeSettings) -> torch.device:
             "precision: found bf16, but this processor cannot multiply in bfloat16 (expected one with AVX-512 or "
             "AMX that PyTorch's oneDNN uses for it). Use --set runtime.precision=fp32."
         )
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
     return torch.device(name)
 
 
@@ -75,7 +81,7 @@ def describe_device(device: torch.device, runtime: RuntimeSettings) -> RuntimeFa
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        threads=torch.get_num_threads(),
+        threads=runtime.threads or torch.get_num_threads(),
         precision=runtime.precision,
         compiled=runtime.compiled,
         torch=str(torch.__version__),

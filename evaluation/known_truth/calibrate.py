@@ -1,18 +1,14 @@
 """Estimators and verdict held against known truth: data collected and policies evaluated anew, again and again."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import cache, partial
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
-import torch
 from scipy.stats import norm
 
+from sepsis_cql.common.processes import become_worker, open_pool
 from sepsis_cql.common.provenance import ROOT, code_sha256, git_commit, package_versions
 from sepsis_cql.common.storage import sha256_json
 from sepsis_cql.evaluation.data import EvaluationData, assemble_data, assemble_estimated
@@ -97,28 +93,10 @@ def _run(
         yield from ((number, work(number)) for number in numbers)
         return
     # a fork knows the environment with the true values that this process has found
-    with ProcessPoolExecutor(jobs, get_context("fork"), _become_worker) as pool:
-        try:
-            waiting = {pool.submit(work, number): number for number in numbers}
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BaseException:
-            for worker in active_children():  # or the pool would first make what is waiting
-                worker.terminate()
-            raise
-
-
-def _become_worker() -> None:
-    """Use one thread, leave Ctrl-C to the parent, and end when the parent has."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    with open_pool(jobs, "fork", become_worker) as pool:
+        waiting = {pool.submit(work, number): number for number in numbers}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 def open_environment(

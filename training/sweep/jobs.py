@@ -17,7 +17,7 @@ from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, tensors_of_model
 from sepsis_cql.training.data import TrainingData, load_training_data, new_model, set_weights
-from sepsis_cql.training.devices import open_device
+from sepsis_cql.training.devices import find_device
 from sepsis_cql.training.learners.registry import LEARNERS
 from sepsis_cql.training.loop import AXES, Progress
 from sepsis_cql.training.outputs import RunEnd, read_run_record, write_outputs
@@ -128,7 +128,7 @@ def read_scores(run: Run) -> ScoredRun:
 
 def checkpoints_of(job: Job, data: TrainingData) -> Iterator[Checkpoint]:
     """Yield the checkpoints of a job, oldest first."""
-    identities = run_identities(job.runs, data, open_device(job.runtime), job.runtime)
+    identities = run_identities(job.runs, data, find_device(job.runtime), job.runtime)
     for path in list_checkpoints(job.checkpoints):
         yield load_checkpoint(path, job_identity(identities))
 

@@ -1,0 +1,64 @@
+"""Several processes give the results of one, report what they do, and end with an error that says what happened."""
+
+import os
+import signal
+from multiprocessing import active_children
+
+import pytest
+import torch
+
+from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.validation_score import PolicyScorer
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.training.outputs import read_run_record
+from sepsis_cql.training.run import Run
+from sepsis_cql.training.sweep.in_processes import run_in_processes
+from sepsis_cql.training.sweep.jobs import Job, read_scores
+
+from .made_up import RUNTIME, SETTINGS
+
+
+def make_jobs(replay, out):
+    opened = open_replay(replay)
+    scorer = PolicyScorer(opened, load_shipped(EvaluationSettings, "evaluation.yaml"))
+    return [
+        Job(
+            runs=[Run(SETTINGS.model_copy(update={"alpha": alpha}), out / f"alpha{alpha}")],
+            checkpoints=out / f"checkpoints{alpha}",
+            replay=opened,
+            reward_variants=["sparse"],
+            runtime=RUNTIME,
+            scorer=scorer,
+        )
+        for alpha in (0.1, 1.0)
+    ]
+
+
+def results_of(job):
+    return read_run_record(job.runs[0].out).weights_sha256, read_scores(job.runs[0]).scores
+
+
+def test_two_processes_give_the_weights_and_scores_of_one(demo_replay, tmp_path):
+    here, there = make_jobs(demo_replay, tmp_path / "here"), make_jobs(demo_replay, tmp_path / "there")
+    epochs = []
+    torch.set_num_threads(3)  # the caller's own, which the runs must neither use nor change
+    try:
+        assert not any(failures for _, failures in run_in_processes(1, here, lambda job, progress: None))
+        ended = list(run_in_processes(2, there, lambda job, progress: epochs.append((job, progress.epoch))))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert not any(failures for _, failures in ended)
+    assert [results_of(job) for job in there] == [results_of(job) for job in here]
+    for job in there:
+        assert [epoch for of, epoch in epochs if of is job] == list(range(1, SETTINGS.epochs + 1))
+
+
+def test_a_killed_process_is_one_sentence(demo_replay, tmp_path):
+    def kill(job, progress):
+        os.kill(active_children()[0].pid, signal.SIGKILL)
+
+    with pytest.raises(TrainingError, match=r"was killed.*runtime\.threads=1"):
+        list(run_in_processes(2, make_jobs(demo_replay, tmp_path), kill))
