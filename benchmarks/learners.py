@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from sepsis_cql.benchmarks.contenders import N_TRANSITIONS
 from sepsis_cql.benchmarks.selection import WideIcuSepsis, widen
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import read_json, write_json
@@ -51,13 +52,21 @@ PLACES = {
     ),
     "synthetic": (
         "The simulated ICU, four of the learners",
-        "sepsis-cql compare --split test --learners cql,bcq,iql,behavior_cloning --seeds 2 --set "
+        "sepsis-cql compare --split test --why comparison --learners cql,bcq,iql,behavior_cloning --seeds 2 --set "
         "comparison.schedule.epochs=20 --set 'evaluation.tilt_temperatures=[5.0]' --set "
         "'evaluation.clinician_shares=[0.5]' --set evaluation.resamples=200 --set evaluation.fqe.refits=30 --set "
         "evaluation.validation.refits=10 --set evaluation.validation.resamples=20 --set evaluation.truth_episodes=500 "
         "--set 'evaluation.behavior.models=[multinomial logistic]'",
     ),
 }
+
+
+SOURCES = {
+    "icu_sepsis": "its own simulated episodes",
+    "synthetic": "a replay built from `sepsis-cql synthesize --patients 5000 --seed 1`, version {} of the simulator",
+}
+LOAD = "load of the machine in the last minutes"
+FAST = 5  # times d3rlpy's step
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ def render_page() -> str:
             "",
             f"{found.n_training_episodes} training episodes, {found.n_episodes} scored ones; seeds "
             f"{', '.join(map(str, found.settings.seeds))}; {schedule}. Made by `{command}` on "
-            f"{found.replay.source.name}, version {found.replay.source.version}, and judged by the rules of that time.",
+            f"{SOURCES[name].format(found.replay.source.version)}.",
             "",
             f"![values by learner](learners_{name}.png)",
             "",
@@ -157,7 +166,7 @@ def render_page() -> str:
             *(f"- {line}" for line in say_findings(found)),
             "",
         ]
-    return "\n".join([*lines, *render_beside()])
+    return "\n".join([*lines, *render_beside(), *render_speed()])
 
 
 def render_beside() -> list[str]:
@@ -182,6 +191,46 @@ def render_beside() -> list[str]:
         "| learner | here | d3rlpy | 95% interval of the difference |",
         "| --- | --- | --- | --- |",
         *rows,
+        "",
+    ]
+
+
+def render_speed() -> list[str]:
+    """Return the section on the time of an update, from what `learners_speed.py` found."""
+    file = ROOT / "benchmarks" / "learners_speed.json"
+    if not file.exists():
+        return []
+    found = read_json(file, expected="what the benchmark found")
+    sides = ("ours", "ours, compiled", "products alone")
+    rows: list[str] = []
+    places: dict[str, list[str]] = {"is reached": [], "is not reached": [], "cannot be": []}
+    for size, pairs in found["batch_size"].items():
+        for name, times in pairs.items():
+            ratios = [times[f"d3rlpy / {side}"] for side in sides]
+            milliseconds = [times[f"ms, {side}"]["median"] for side in ("d3rlpy", *sides)]
+            cells = [f"{value:.2f}" for value in milliseconds] + [f"{value:.1f}" for value in ratios]
+            rows.append(f"| {name} | {size} | {' | '.join(cells)} |")
+            fast = max(ratios[:2]) >= FAST
+            place = "is reached" if fast else "is not reached" if ratios[2] >= FAST else "cannot be"
+            places[place].append(f"{name} at {size}")
+    said = {place: ", ".join(names) or "nowhere" for place, names in places.items()}
+    return [
+        "## Time of an update, beside d3rlpy's",
+        "",
+        f"Milliseconds of the median round of {found['rounds']}, and medians of the rounds' ratios, all interleaved "
+        f"with d3rlpy {found['versions']['d3rlpy']} on {found['threads']} thread of {found['processor']}, beside other "
+        f"work (mean load {found[LOAD]:.0f}). Networks of 62-256-256-25, {N_TRANSITIONS:,} transitions; 32 is d3rlpy's "
+        "own size of batch. `compiled` is `--set runtime.compiled=true`. Made by `python "
+        "benchmarks/learners_speed.py --threads 1`.",
+        "",
+        "| learner | batch | d3rlpy | here | compiled | products alone | d3rlpy / here | d3rlpy / compiled "
+        "| d3rlpy / products |",
+        f"|{' --- |' * 9}",
+        *rows,
+        "",
+        f"{FAST} times d3rlpy's step is reached, plain or compiled: {said['is reached']}. It is not: "
+        f"{said['is not reached']}. Where the products alone take more than a fifth of d3rlpy's time no update in "
+        f"float32 could: {said['cannot be']}.",
         "",
     ]
 

@@ -3,10 +3,14 @@
     python benchmarks/learners_speed.py --out DIR
 
 needs d3rlpy (`benchmarks/requirements.txt`). Both sides have the published sizes: 140,635 transitions, networks of two
-layers of 256. Each sampling is included: d3rlpy draws its batch, ours takes the next slice of a shuffled epoch.
+layers of 256. Each sampling is included: d3rlpy draws its batch, ours takes the next slice of a shuffled epoch. Ours is
+timed as it is and with `runtime.compiled`. `products alone` are the matrix products that the method needs in float32:
+the floor of any update. Time is the processor's, so that other work beside it counts for neither side, on one thread.
 """
 
 import argparse
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +19,15 @@ import d3rlpy
 import numpy as np
 import torch
 
-from sepsis_cql.benchmarks.contenders import N_ACTIONS, N_STATES, Columns, Step, made_up_columns, shuffled
+from sepsis_cql.benchmarks.contenders import (
+    N_ACTIONS,
+    N_STATES,
+    Columns,
+    Step,
+    made_up_columns,
+    products_alone,
+    shuffled,
+)
 from sepsis_cql.benchmarks.published_recipe import q_network
 from sepsis_cql.benchmarks.training_step import describe_processor, interleave, summarize
 from sepsis_cql.common.provenance import package_versions
@@ -23,31 +35,45 @@ from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import SHIPPED
 from sepsis_cql.training.learners.base import Learner
 from sepsis_cql.training.learners.registry import LEARNERS, load_training_settings
+from sepsis_cql.training.step.compiled import CompiledUpdate
 from sepsis_cql.training.step.device_buffer import DeviceBuffer
 from sepsis_cql.training.step.network import TrainableNetwork
 
-BATCHES = (64, 256, 1024, 4096)
+CALLS = {
+    32: 10,
+    256: 4,
+    4096: 1,
+}  # in a round, by size of batch; 32 is d3rlpy's own, 4096 the published study's
 RATE, GAMMA = 1e-4, 0.99
 LAYERS = [256, 256]
 
 
 class Pair(NamedTuple):
-    """A learner here and there, with what makes d3rlpy's loss the same."""
+    """A learner here and there, with what makes d3rlpy's loss the same.
+
+    Attributes:
+        looks: passes of a network in an update that no gradient follows.
+    """
 
     name: str
     theirs: type[Any]
     options: dict[str, Any]
     changes: dict[str, Any]
+    looks: int
 
 
 PAIRS = [
-    Pair("double_cql", d3rlpy.algos.DiscreteCQLConfig, {"alpha": 0.05}, {"alpha": 0.05}),
-    Pair("dqn", d3rlpy.algos.DQNConfig, {}, {}),
+    Pair("double_cql", d3rlpy.algos.DiscreteCQLConfig, {"alpha": 0.05}, {"alpha": 0.05}, 1),
+    Pair("dqn", d3rlpy.algos.DQNConfig, {}, {}, 0),
     # d3rlpy penalizes log-probabilities, the paper's code and ours the logits themselves, so neither does here.
     Pair(
-        "bcq", d3rlpy.algos.DiscreteBCQConfig, {"beta": 0.0, "share_encoder": False}, {"logit_penalty": 0.0}
+        "bcq",
+        d3rlpy.algos.DiscreteBCQConfig,
+        {"beta": 0.0, "share_encoder": False},
+        {"logit_penalty": 0.0},
+        3,
     ),
-    Pair("behavior_cloning", d3rlpy.algos.DiscreteBCConfig, {"beta": 0.0}, {}),
+    Pair("behavior_cloning", d3rlpy.algos.DiscreteBCConfig, {"beta": 0.0}, {}, 0),
 ]
 
 
@@ -56,8 +82,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     columns = made_up_columns()
     states, actions, rewards, next_states, terminals = columns
     dataset, calm = (
@@ -67,28 +94,29 @@ def main() -> None:
     result: dict[str, Any] = {
         "processor": describe_processor(),
         "threads": torch.get_num_threads(),
+        "rounds": arguments.rounds,
         "versions": package_versions("torch", "d3rlpy"),
         "one update of both: length of the difference / length of the update": {
             pair.name: compare_update(pair, calm) for pair in PAIRS
         },
+        "batch_size": {},
     }
-    for batch_size in BATCHES:
-        steps: dict[str, Step] = {}
+    for batch_size, calls in CALLS.items():
+        found = result["batch_size"][str(batch_size)] = {}
         for pair in PAIRS:
-            steps[pair.name] = our_step(pair, columns, batch_size)
-            steps[f"d3rlpy, {pair.name}"] = their_step(pair, dataset, batch_size)
-        times = interleave(steps, arguments.rounds, {}, 3)
-        found: dict[str, Any] = {}
-        for pair in PAIRS:
-            found |= summarize(
-                {name: times[name] for name in (pair.name, f"d3rlpy, {pair.name}")},
-                [f"d3rlpy, {pair.name}"],
-                [pair.name],
-            )
-        result[f"batch {batch_size}"] = found
-    write_json(arguments.out / "learners_speed.json", result)
-    for name, value in result.items():
-        print(f"{name:30} {value}")
+            mine = {
+                "ours": our_step(pair, columns, batch_size),
+                "ours, compiled": our_step(pair, columns, batch_size, compiled=True),
+                "products alone": products_of(pair, columns, batch_size),
+            }
+            theirs = {"d3rlpy": their_step(pair, dataset, batch_size)}
+            times = interleave(theirs | mine, arguments.rounds, {}, calls, clock=time.process_time)
+            found[pair.name] = summarize(times, theirs, mine)
+            print(batch_size, pair.name, found[pair.name], flush=True)
+        write_json(
+            arguments.out / "learners_speed.json",
+            result | {"load of the machine in the last minutes": os.getloadavg()[2]},
+        )
 
 
 def make_dataset(columns: Columns) -> Any:
@@ -131,10 +159,25 @@ def new_theirs(pair: Pair, dataset: Any, batch_size: int) -> Any:
     return learner
 
 
-def our_step(pair: Pair, columns: Columns, batch_size: int) -> Step:
+def our_step(pair: Pair, columns: Columns, batch_size: int, *, compiled: bool = False) -> Step:
     """One update of our learner."""
     learner, batches = new_ours(pair, columns), shuffled(batch_size)
-    return torch.no_grad()(lambda: learner.update(next(batches)))
+    update = CompiledUpdate(learner.update, batch_size) if compiled else learner.update
+    return torch.no_grad()(lambda: update(next(batches)))
+
+
+def products_of(pair: Pair, columns: Columns, batch_size: int) -> Step:
+    """The matrix products of an update: of each network there and back, and of passes that no gradient follows."""
+    learner = new_ours(pair, columns)
+    both, inputs = products_alone(batch_size), torch.randn(batch_size, N_STATES)
+
+    def step() -> None:
+        for _ in learner.parts:
+            both()
+        for _ in range(pair.looks):
+            learner.outputs_of("net", learner.network.weights, inputs)
+
+    return step
 
 
 def their_step(pair: Pair, dataset: Any, batch_size: int) -> Step:

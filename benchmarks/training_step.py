@@ -208,6 +208,7 @@ def interleave(
     repeats: dict[str, int],
     default: int,
     finish: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list]:
     """Milliseconds a call of each contender in each round; the first round warms up and is dropped.
 
@@ -217,16 +218,17 @@ def interleave(
         repeats: calls in a round of those that differ from `default`.
         default: calls in a round.
         finish: waits for the device after the calls of a round.
+        clock: of the time that passes, or of this process's own.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
         for name, step in contenders.items():
             n = repeats.get(name, default)
-            began = time.perf_counter()
+            began = clock()
             for _ in range(n):
                 step()
             finish()
-            times[name].append((time.perf_counter() - began) / n * 1e3)
+            times[name].append((clock() - began) / n * 1e3)
     return {name: values[1:] for name, values in times.items()}
 
 

@@ -69,9 +69,11 @@ def say_findings(found: Comparison) -> list[str]:
     for name, text in leads.items():
         means = {one.name: mean for one in found.learners if (mean := _mean(one, numbers[name])) is not None}
         if len(set(means.values())) > 1:
-            first = max(means, key=lambda name: means[name])
+            best = max(means.values())
+            first = [name for name, mean in means.items() if mean == best]
+            leads_by = "leads" if len(first) == 1 else "are equal and lead"
             sentences.append(
-                f"{text[0].upper()}{text[1:]} {first} leads: {say_published(means[first], found.bound)}."
+                f"{text[0].upper()}{text[1:]} {'; '.join(first)} {leads_by}: {say_published(best, found.bound)}."
             )
     endorsed = [one.name for one in found.learners if any(r.verdict.label == BETTER for r in one.seeds)]
     sentences.append(
@@ -86,8 +88,9 @@ def say_findings(found: Comparison) -> list[str]:
             for one in found.learners
             if (mean := _mean(one, numbers["acts"])) is not None and mean < truth.value
         ]
+        error = f" (standard error {truth.standard_error:.2f})" if truth.standard_error else ""
         sentences.append(
-            f"The clinicians are truly worth {truth.value:.2f}; as they act, "
+            f"The clinicians are truly worth {truth.value:.2f}{error}; as they act, "
             f"{f'{len(worse)} of {len(found.learners)} policies are worth less' if worse else 'all are worth more'}"
             f"{': ' + ', '.join(worse) if worse else ''}."
         )

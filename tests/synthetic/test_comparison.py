@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
 from sepsis_cql.common.errors import SepsisCQLError, SettingsError
+from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.strict import SHIPPED, load_settings, read_record
 from sepsis_cql.evaluation.comparison.record import Comparison, ComparisonSettings
 from sepsis_cql.evaluation.comparison.show import render_table, say_findings
@@ -91,6 +92,28 @@ def test_every_seed_of_every_learner_and_what_is_made_of_them_is_judged_on_the_t
     assert picture[:4] == b"\x89PNG" and len(picture) > 10_000
     policies = {entry.policy_sha256 for entry in read_ledger(folder / "ledger")}
     assert len(policies) == 5  # four networks, and what was made of two of them
+
+
+def read_committed(name):
+    return read_record(Comparison, ROOT / "benchmarks" / f"learners_{name}.json", expected="")
+
+
+@pytest.mark.parametrize("name", ["icu_sepsis", "synthetic"])
+def test_the_page_shows_the_committed_comparison(name):
+    found, page = read_committed(name), (ROOT / "docs" / "learners.md").read_text()
+    assert render_table(found) in page
+    assert all(f"- {line}\n" in page for line in say_findings(found))
+
+
+def test_equal_learners_lead_together():
+    found = read_committed("synthetic")
+    first = found.learners[0]
+    last = [one.model_copy(update={"published_fqe": one.published_fqe - 1}) for one in first.seeds]
+    others = [
+        first.model_copy(update=update) for update in ({"name": "twin"}, {"name": "last", "seeds": last})
+    ]
+    said = say_findings(found.model_copy(update={"learners": [first, *others]}))
+    assert any("cql; twin are equal and lead" in line for line in said)
 
 
 def test_validation_chose_the_configuration_and_a_resumed_comparison_is_the_same(made):

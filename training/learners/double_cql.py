@@ -26,15 +26,16 @@ class DoubleCQL(CopiedTarget):
     of_each_model = Learner.of_each_model | {"alpha"}
 
     def prepare(self, settings: Sequence[DoubleCQLSettings]) -> None:
-        """Take alpha of each model."""
+        """Take alpha of each model, and compute the first target values."""
         super().prepare(settings)
         self._alpha = self.of_models([one.alpha for one in settings])
+        self._ahead = self.rewards.new_empty(*self.rewards.shape, self.network.sizes[-1])
+        self.target_changed()
 
     def losses(self, outputs: Tensor, rows: Tensor) -> Losses:
         """Return TD loss, conservative loss, td + alpha * conservative, and the mean Q-value."""
-        following = self.next_states(rows)
-        chosen = self.network.outputs_with(self.network.weights, following).argmax(dim=-1, keepdim=True)
-        ahead = self.network.outputs_with(self.target_weights, following).gather(-1, chosen).squeeze(-1)
+        chosen = self.network.outputs_with(self.network.weights, self.next_states(rows)).argmax(dim=-1)
+        ahead = self._ahead.flatten(-2).gather(-1, rows * self._ahead.shape[-1] + chosen)
         given = self.taken(outputs, rows)
         td_loss = functional.smooth_l1_loss(given, self.returns(rows, ahead), reduction="none").mean(dim=-1)
         conservative_loss = (outputs.logsumexp(dim=-1) - given).mean(dim=-1)
@@ -44,3 +45,8 @@ class DoubleCQL(CopiedTarget):
             "total_loss": td_loss + self._alpha * conservative_loss,
             "mean_q": outputs.mean(dim=(-2, -1)),
         }
+
+    def target_changed(self) -> None:
+        """Compute what the target network says of every dose at every next state."""
+        for rows, values in self.target_values():
+            self._ahead[..., rows, :] = values

@@ -10,8 +10,6 @@ from sepsis_cql.training.learners.base import Losses
 from sepsis_cql.training.learners.targets import CopiedSettings, CopiedTarget
 from sepsis_cql.training.settings import TrainingSettings
 
-CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
-
 
 class DQNSettings(CopiedSettings):
     """Hyper-parameters of deep Q-learning: `configs/dqn.yaml`."""
@@ -20,11 +18,7 @@ class DQNSettings(CopiedSettings):
 
 
 class DeepQLearning(CopiedTarget):
-    """Q-networks, each with its own rewards.
-
-    The target network changes every few epochs only, so the one-step returns of the whole buffer are computed
-    when it does, and an update reads them instead of running a second network.
-    """
+    """Q-networks, each with its own rewards."""
 
     settings: ClassVar[type[TrainingSettings]] = DQNSettings
     outputs = "values"
@@ -42,10 +36,7 @@ class DeepQLearning(CopiedTarget):
 
     def target_changed(self) -> None:
         """Compute the one-step returns of all transitions."""
-        for start in range(0, len(self.buffer), CHUNK):
-            rows = slice(start, start + CHUNK)
-            next_states = self.buffer.next_states[rows].expand(*self.rewards.shape[:-1], -1, -1)
-            q_values = self.network.outputs_with(self.target_weights, next_states)
+        for rows, q_values in self.target_values():
             self._targets[..., rows] = td_targets(
                 self.rewards[..., rows], self.buffer.terminals[rows], q_values, self.gamma
             )

@@ -1,6 +1,6 @@
 """What learners with a target network share: it is copied every few epochs, or follows the network at every step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.settings import TrainingSettings
+
+CHUNK = 16384  # transitions whose target values are computed at once, to bound memory
 
 
 class CopiedSettings(TrainingSettings):
@@ -68,7 +70,11 @@ class TargetLearner(Learner):
 
 
 class CopiedTarget(TargetLearner):
-    """The target network becomes a copy of the network every few epochs."""
+    """The target network becomes a copy of the network every few epochs.
+
+    What it says of the whole buffer is computed when it changes, and an update reads it instead of running a second
+    network.
+    """
 
     def prepare(self, settings: Sequence[Any]) -> None:
         """Take how often the target network is replaced."""
@@ -80,6 +86,13 @@ class CopiedTarget(TargetLearner):
         if epoch % self._target_update_epochs == 0:
             self.target_weights.copy_(self.network.weights)
             self.target_changed()
+
+    def target_values(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield transitions and the (..., rows, n_actions) outputs of the target network at their next states."""
+        for start in range(0, len(self.buffer), CHUNK):
+            rows = slice(start, start + CHUNK)
+            next_states = self.buffer.next_states[rows].expand(*self.rewards.shape[:-1], -1, -1)
+            yield rows, self.network.outputs_with(self.target_weights, next_states)
 
 
 class FollowingTarget(TargetLearner):
