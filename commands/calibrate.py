@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from sepsis_cql.commands.options import Changes
-from sepsis_cql.commands.output import console
+from sepsis_cql.commands.output import console, print_rows
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import open_directory, write_json
@@ -65,14 +65,25 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
         records[name] = record.model_dump(mode="json")
         write_json(out / f"{name}.json", records[name])
         console.print(f"{name}: {out / name}.json")
-        for policy in record.policies:
-            difference, wrong = policy.difference, policy.wrongly_endorsed
-            console.print(
-                f"  {policy.name}: true gain {policy.true_gain:+.2f}, bias of the difference {difference.bias:+.2f}, "
-                f"coverage {difference.coverage:.2f}, gates hold {policy.passes_gates:.0%}, "
-                f"endorsed {policy.endorsed.value:.0%}, wrongly {wrong.value:.1%} "
-                f"[{wrong.lower:.1%}, {wrong.upper:.1%}]"
+        rows = [
+            (
+                policy.name,
+                f"{policy.true_gain:+.2f}",
+                f"{policy.difference.bias:+.2f}",
+                f"{policy.difference.coverage:.2f}",
+                f"{policy.passes_gates:.0%}",
+                f"{policy.endorsed.value:.0%}",
+                f"{policy.wrongly_endorsed.value:.1%} "
+                f"[{policy.wrongly_endorsed.lower:.1%}, {policy.wrongly_endorsed.upper:.1%}]",
             )
+            for policy in record.policies
+        ]
+        print_rows(("policy", "gain", "bias", "cover", "gates", "endorsed", "wrongly"), rows)
+        console.print(
+            "gain: truly, over the clinicians; bias, cover: of the recommended difference; gates, endorsed, wrongly: "
+            "share of repetitions",
+            soft_wrap=False,
+        )
     console.answer({"out": str(out), "cases": records})
 
 

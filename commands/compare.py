@@ -17,7 +17,7 @@ from sepsis_cql.commands.options import (
     Runtime,
     list_files,
 )
-from sepsis_cql.commands.output import Work, console
+from sepsis_cql.commands.output import Work, console, print_rows
 from sepsis_cql.common.errors import EvaluationError, StoppedError
 from sepsis_cql.common.ownership import check_new_directory, one_writer
 from sepsis_cql.common.storage import open_directory, write_json
@@ -81,7 +81,7 @@ def compare(
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
     from sepsis_cql.evaluation.comparison.record import RECORD, ComparisonSettings
-    from sepsis_cql.evaluation.comparison.show import draw_comparison, render_table, say_findings
+    from sepsis_cql.evaluation.comparison.show import draw_comparison, list_rows, render_table, say_findings
     from sepsis_cql.evaluation.data import load_evaluation_data
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import check_splits, note_test_split
@@ -127,6 +127,10 @@ def compare(
         (out / "comparison.md").write_text(text, encoding="utf-8")
         draw_comparison(found, out / "comparison.png")
         write_json(out / RECORD, found.model_dump(mode="json"))
-    console.print(escape(text))
+    shown = ("learner", "sound value", "difference", "ESS", "truth", "verdicts")
+    print_rows(shown, list_rows(found, shown))
+    for line in say_findings(found):
+        console.print(escape(f"- {line}"))
+    console.print(f"every column: {escape(str(out / 'comparison.md'))}")
     console.print(escape(str(out / RECORD)))
     console.answer(found.model_dump(mode="json"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAIN = "fqe_cross_fitted"  # the estimate that the narrow table shows
 WIDE = 160  # columns
+ENOUGH = 10.0  # effective episodes, from which their decimals say nothing
 
 
 class Split(StrEnum):
@@ -134,20 +135,22 @@ def print_metrics(directory: Path, *, wide: bool = False) -> None:
     if found.policies:
         _print_table(found, wide=wide)
     console.print(f"[bold]Verdict: {found.verdict.label}[/]")
-    for reason in found.verdict.reasons:
+    about = [] if found.frozen is None else [f"about the version that validation froze: {found.frozen}"]
+    for reason in [*about, *found.verdict.reasons]:
         console.print(Padding(escape(reason), (0, 0, 0, 2)), soft_wrap=False)
 
 
 def _print_table(found: "Evaluation", *, wide: bool) -> None:
     from sepsis_cql.evaluation.estimators.table import list_captions
-    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_result
+    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_result, name_policy
 
     captions = list_captions("terminal") if wide else {MAIN: list_captions()[MAIN]}
     table = new_table()
     table.add_column("policy", overflow="fold")
     for caption in captions.values():
         table.add_column(caption, no_wrap=True, min_width=22)
-    for heading in ("ESS", *(["mean weight"] if wide else []), "truth"):
+    has_truth = any(policy.true_value is not None for policy in found.policies)
+    for heading in ("ESS", *(["mean weight"] if wide else []), *(["truth"] if has_truth else [])):
         table.add_column(heading, no_wrap=True, justify="right")
     table.add_column("verdict", overflow="fold")
     shown = []
@@ -158,13 +161,15 @@ def _print_table(found: "Evaluation", *, wide: bool) -> None:
         shown += cells
         if is_clinicians:
             cells[1:] = [""] * (len(captions) - 1)
-        weights = [f"{policy.weights.ess:.1f}"]
+        ess = policy.weights.ess
+        weights = [f"{ess:.0f}" if ess >= ENOUGH else f"{ess:.1f}"]
         if wide:
             weights.append(f"{policy.weights.mean_weight:.2f}")
-        truth = "" if policy.true_value is None else f"{policy.true_value.value:.2f}"
+        if has_truth:
+            weights.append("" if policy.true_value is None else f"{policy.true_value.value:.2f}")
         verdict = "" if policy.verdict is None else policy.verdict.label
-        name = policy.softening if policy.role == "softened" else policy.name
-        table.add_row(escape(name), *cells, *weights, truth, verdict)
+        name = name_policy(policy.name, found.policy.name).replace(" / ", "/")
+        table.add_row(escape(name), *cells, *weights, verdict)
     width = console.width
     try:
         console.width = WIDE if wide else width

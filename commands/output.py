@@ -2,13 +2,15 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -39,6 +41,7 @@ class Output(Console):
 
 
 console = Output()
+SENTENCE = 28  # columns, in which a sentence can still be read
 
 
 def with_output(function: Callable[..., Any]) -> Callable[..., None]:
@@ -109,6 +112,26 @@ def new_table(*headings: str, fold: tuple[str, ...] = ()) -> Table:
         for heading in headings
     ]
     return Table(*columns, box=SIMPLE_HEAD, padding=0)
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that breaks nothing but the text of its last column, within the width of the terminal.
+
+    Where a line has no room for the whole row, its first cell, the name, stands on a line of its own above the others.
+    """
+    widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
+    if sum(widths[:-1]) + min(widths[-1], SENTENCE) + len(widths) + 1 <= console.width:
+        table = new_table(*headings, fold=(headings[-1],))
+        for row in rows:
+            table.add_row(*map(escape, row))
+        print_table(table)
+        return
+    for row, style in [(headings, "bold"), *((row, "") for row in rows)]:
+        columns = [Column(width=width, no_wrap=True) for width in widths[1:-1]]
+        cells = Table(*columns, Column(overflow="fold"), box=None, show_header=False, padding=(0, 1, 0, 0))
+        cells.add_row(*map(escape, row[1:]))
+        console.print(escape(row[0]), style=style)
+        console.print(Padding(cells, (0, 0, 0, 2)), style=style, soft_wrap=False)
 
 
 def print_table(table: Table) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.output import console, new_table, print_table
+from sepsis_cql.commands.output import console, print_rows
 from sepsis_cql.common.errors import SepsisCQLError
 
 if TYPE_CHECKING:
-    from sepsis_cql.evaluation.record import Evaluation
+    from sepsis_cql.evaluation.record import PolicyRecord
 
 COPIES = {"evidence", "export", "card", "package"}  # folders whose records are of a run that lies beside them
 
@@ -26,19 +26,17 @@ def runs(
     if not rows:
         console.print(f"{escape(str(directory))}: no training.json and no evaluation.json in it.")
     else:
-        table = new_table(
-            "directory", "made by", "replay", "what it says", fold=("directory", "what it says")
-        )
-        for row in rows:
-            table.add_row(*(escape(row[name]) for name in ("directory", "command", "replay", "says")))
-        print_table(table)
+        names = ("directory", "command", "replay", "says")
+        headings = ("directory", "made by", "replay", "what it says")
+        print_rows(headings, [[row[name] for name in names] for row in rows])
     console.answer({"runs": rows})
 
 
 def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
     """Yield directory, command, first digits of the replay's fingerprint, and a sentence for each record."""
     from sepsis_cql.evaluation.record import RECORD as EVALUATION
-    from sepsis_cql.evaluation.record import load_evaluation
+    from sepsis_cql.evaluation.record import find_judged, load_evaluation
+    from sepsis_cql.evaluation.report.results import name_policy
     from sepsis_cql.training.outputs import RECORD as TRAINING
     from sepsis_cql.training.outputs import read_run_record
 
@@ -52,11 +50,17 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
             if is_training:
                 run = read_run_record(file.parent)
                 fingerprint = run.data.replay_fingerprint
-                says = f"{run.settings.algorithm}, {run.epochs} epochs, seed {run.settings.seed}"
+                chosen = run.settings
+                says = (
+                    f"{chosen.algorithm}, {chosen.reward_variant}, learning rate {chosen.learning_rate:g}, "
+                    f"{run.epochs} epochs, seed {chosen.seed}"
+                )
             else:
                 found = load_evaluation(file.parent)
                 fingerprint = found.replay.fingerprint
-                says = f"{found.policy.name} on {found.split}: {found.verdict.label}{_say_difference(found)}"
+                judged = find_judged(found.policies, found.frozen)
+                name = name_policy(judged.name, found.policy.name) if judged else found.policy.name
+                says = f"{name} on {found.split}: {found.verdict.label}{_say_difference(judged, found.bound)}"
         except SepsisCQLError:
             says = "not readable: made by another version, or not by this program"
         else:
@@ -64,11 +68,9 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
         yield row | {"says": says}
 
 
-def _say_difference(found: "Evaluation") -> str:
+def _say_difference(judged: "PolicyRecord | None", bound: float) -> str:
     """Of the version that the verdict is about, where it is a result."""
-    from sepsis_cql.evaluation.record import find_judged
     from sepsis_cql.evaluation.report.results import find_difference
 
-    judged = find_judged(found.policies, found.frozen)
-    difference = judged and find_difference(judged, found.bound)
+    difference = judged and find_difference(judged, bound)
     return f", difference to clinicians {difference}" if difference else ""

@@ -188,7 +188,7 @@ def _cells(run: "StudyRun", bound: float) -> list[str]:
         say_published(score.published_fqe, bound),
         str(make_result(score.published_wis, None, None, bound, ess=score.published_ess) or FAILED),
         "none" if score.published_ess is None else f"{score.published_ess:.1f}",
-        score.softening,
+        score.softening.replace(" / ", "/"),
         f"{score.fqe:.2f} [{score.fqe_lower:.2f}, {score.fqe_upper:.2f}]",
         *("" if value is None else f"{value.value:.2f}" for value in true),
     ]

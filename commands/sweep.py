@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from sepsis_cql.commands.early import check_engine, check_replay, check_resume
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, list_files
-from sepsis_cql.commands.output import console, new_table, print_table
+from sepsis_cql.commands.output import console, print_rows
 from sepsis_cql.common.errors import StoppedError
 from sepsis_cql.common.ownership import check_new_directory, one_writer
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
@@ -242,19 +242,19 @@ def print_ranking(ranking: "Ranking", bound: float) -> None:
     """
     from sepsis_cql.evaluation.report.results import say_published
 
-    names = ("run", "judged as", "FQE (95% interval)", "ESS", "overlap", "max Q")
-    table = new_table(*names, fold=("run", "judged as", "max Q"))
-    for run in ranking.ordered()[:10]:
-        best = run.best(ranking.metric)
-        table.add_row(
-            f"{run.name} epoch {best.epoch}",
-            best.softening,
+    rows = [
+        (
+            f"{run.name}, epoch {best.epoch}",
             f"{best.fqe:.2f} [{best.fqe_lower:.2f}, {best.fqe_upper:.2f}]",
             f"{best.ess:.1f}",
             "yes" if best.passes_gates else "no",
             say_published(best.published_fqe, bound),
+            best.softening,
         )
-    print_table(table)
+        for run in ranking.ordered()[:10]
+        for best in [run.best(ranking.metric)]
+    ]
+    print_rows(("run", "FQE (95% interval)", "ESS", "overlap", "max Q", "judged as"), rows)
 
 
 def _minutes(seconds: float) -> str:

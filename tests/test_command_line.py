@@ -15,12 +15,13 @@ import sepsis_cql
 from sepsis_cql.commands.app import app
 from sepsis_cql.commands.evaluate import print_metrics
 from sepsis_cql.commands.lazy import MODULES, load_command
-from sepsis_cql.commands.output import Work, console
+from sepsis_cql.commands.output import Work, console, print_rows
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, SettingsError
 from sepsis_cql.common.ownership import write_mark
 from sepsis_cql.common.strict import SHIPPED, find_settings, load_settings
 from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
 from sepsis_cql.evaluation.record import Estimate, load_evaluation
+from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.settings import ReplaySettings
 
@@ -298,6 +299,34 @@ def test_the_table_fits_80_columns_and_breaks_no_number(evaluated, tmp_path):
     assert "WDR" not in text and "WDR" in printed(directory, wide=True)
 
 
+def test_the_verdict_says_which_version_it_is_about(evaluated, tmp_path):
+    found = load_evaluation(evaluated[1])
+    assert "Verdict: " in printed(evaluated[1]) and "the policy as it acts" in printed(evaluated[1])
+    frozen = found.model_copy(update={"frozen": "clinicians x exp(Q / 5)"})
+    (tmp_path / "evaluation.json").write_text(frozen.model_dump_json())
+    said = printed(tmp_path)
+    assert f"Verdict: {found.verdict.label}" in said
+    assert "  about the version that validation froze: clinicians x exp(Q / 5)" in said
+    page = render_page(frozen, {})
+    assert "the version that validation froze: clinicians × exp(Q / 5)." in page
+    assert "version that validation froze" not in render_page(found, {})
+
+
+@pytest.mark.parametrize("length", [12, 39, 90])
+def test_no_name_in_a_table_is_broken(length):
+    name = "x" * length
+    rows = [[name, "11.25 [9.11, 13.39]", "1.0", "[0, 1)"], ["short", "", "243.1", "a sentence " * 12]]
+    with console.capture() as captured:
+        print_rows(("run", "value", "ESS", "what it says"), rows)
+    lines = captured.get().splitlines()
+    assert sum(name in line for line in lines) == 1
+    assert any(line.strip() == name for line in lines) == (length > 12)  # else it has room beside its cells
+    assert max(len(line) for line in lines if name not in line) <= 80
+    text = " ".join(captured.get().split())
+    assert all(" ".join(cell.split()) in text for cell in (*rows[0], "243.1"))
+    assert text.count("a sentence") == 12
+
+
 @pytest.mark.parametrize("value", [104.2, -120.39, None])
 def test_an_estimate_that_failed_is_not_printed_as_a_number(evaluated, tmp_path, value):
     directory = edited(evaluated[1], tmp_path, value, -2739.22, 2947.63)
@@ -332,7 +361,9 @@ def test_weights_on_one_episode_are_no_estimate(evaluated, tmp_path):
         (tmp_path / "evaluation.json").write_text(
             found.model_copy(update={"policies": [one]}).model_dump_json()
         )
-        assert text in next(line for line in printed(tmp_path, wide=True).splitlines() if one.name in line)
+        assert text in next(
+            line for line in printed(tmp_path, wide=True).splitlines() if "as it acts" in line
+        )
 
 
 def test_runs_are_listed_with_their_verdict_and_damaged_ones_as_such(evaluated, tmp_path):

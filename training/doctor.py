@@ -20,8 +20,11 @@ MEMORY_GIB = 8.0  # what building a replay of MIMIC-IV asks for
 REQUIRED = ("torch", "transformers", "safetensors", "duckdb", "pyarrow", "pandas", "numpy", "scikit-learn")
 OPTIONAL = {
     "ray": "sweep --engine ray",
-    "d3rlpy": "replays for it (`to_d3rlpy`) and benchmarks",
+    "d3rlpy": "`to_d3rlpy` and benchmarks",
     "icu-sepsis": "calibrate",
+    "cryptography": "--sign and verify --key",
+    "tensorboard": "train --log-to tensorboard",
+    "trackio": "train --log-to trackio",
 }
 
 

@@ -32,28 +32,42 @@ COLUMNS = (
 
 def render_table(found: Comparison) -> str:
     """Return a Markdown table with a line for each learner: mean and standard deviation over seeds."""
-    numbers = _numbers(found)
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-    for one in found.learners:
-        settings = ", ".join(f"{name} {_setting(value)}" for name, value in one.configuration.items())
-        versions = Counter(result.softening for result in one.seeds)
-        cells = {name: _spread(one, number) for name, number in numbers.items()}
-        for name in ("max Q", "WIS"):  # definitions that give values beyond any return
-            mean = _mean(one, numbers[name])
-            cells[name] += f" ({UNATTAINABLE})" if mean is not None and abs(mean) > found.bound else ""
-        verdicts = Counter[str](result.verdict.label for result in one.seeds)
-        lines.append(
-            f"| {one.name} | {settings} | {_counted(versions)} | {cells['value']} | {cells['difference']} | "
-            f"{cells['ess']} | {_counted(verdicts)} | {cells['truth']} | {cells['acts']} | {cells['max Q']} | "
-            f"{cells['WIS']} |"
-        )
-    observed = found.clinicians.value
-    truth = found.clinicians_true_value
-    of_truth = "" if truth is None else f"{truth.value:.2f}"
-    lines.append(
-        f"| clinicians | | | {'' if observed is None else f'{observed:.2f}'} | | | | {of_truth} | | | |"
-    )
+    lines += [f"| {' | '.join(row)} |" for row in list_rows(found)]
     return "\n".join(lines) + "\n"
+
+
+def list_rows(found: Comparison, columns: Sequence[str] = COLUMNS) -> list[list[str]]:
+    """List the cells of the learners and of the clinicians in some of the `COLUMNS`."""
+    rows = [_cells(found, one) for one in found.learners]
+    observed, truth = found.clinicians.value, found.clinicians_true_value
+    clinicians = {
+        "learner": "clinicians",
+        "sound value": "" if observed is None else f"{observed:.2f}",
+        "truth": "" if truth is None else f"{truth.value:.2f}",
+    }
+    return [[row.get(column, "") for column in columns] for row in [*rows, clinicians]]
+
+
+def _cells(found: Comparison, one: LearnerResult) -> dict[str, str]:
+    numbers = _numbers(found)
+    cells = {name: _spread(one, number) for name, number in numbers.items()}
+    for name in ("max Q", "WIS"):  # definitions that give values beyond any return
+        mean = _mean(one, numbers[name])
+        cells[name] += f" ({UNATTAINABLE})" if mean is not None and abs(mean) > found.bound else ""
+    return {
+        "learner": one.name,
+        "configuration": ", ".join(f"{name} {_setting(value)}" for name, value in one.configuration.items()),
+        "judged as": _counted(Counter(result.softening for result in one.seeds)),
+        "sound value": cells["value"],
+        "difference": cells["difference"],
+        "ESS": cells["ess"],
+        "verdicts": _counted(Counter[str](result.verdict.label for result in one.seeds)),
+        "truth": cells["truth"],
+        "truth as it acts": cells["acts"],
+        "max Q": cells["max Q"],
+        "published WIS": cells["WIS"],
+    }
 
 
 def say_findings(found: Comparison) -> list[str]:

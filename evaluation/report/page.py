@@ -10,8 +10,13 @@ from sepsis_cql.evaluation.estimators.table import ESTIMATORS, list_captions
 from sepsis_cql.evaluation.known_truth.record import measured_lines
 from sepsis_cql.evaluation.record import Difference, Evaluation, Tail, find_judged
 from sepsis_cql.evaluation.report.record import Interval
-from sepsis_cql.evaluation.report.results import WHY_FAILED, find_bias, say_difference, say_estimate
-from sepsis_cql.evaluation.report.style import name_policy
+from sepsis_cql.evaluation.report.results import (
+    WHY_FAILED,
+    find_bias,
+    name_policy,
+    say_difference,
+    say_estimate,
+)
 
 TEMPLATES = Path(__file__).with_name("templates")
 HELP = {

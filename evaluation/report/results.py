@@ -30,6 +30,13 @@ class Result:
         return f"{self.value:.2f} [{self.lower:.2f}, {self.upper:.2f}]"
 
 
+def name_policy(name: str, policy: str) -> str:
+    """Return how figures, page and terminal call a policy: without the name of its directory."""
+    if name == policy:
+        return "the policy as it acts"
+    return name.removeprefix(f"{policy}, ").replace(" x exp(Q / ", " × exp(Q / ")
+
+
 def make_result(
     value: float | None,
     lower: float | None,

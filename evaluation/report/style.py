@@ -48,13 +48,6 @@ def frame_source(figure: Figure, source: str, facts: str, conclusion: str) -> No
     figure.supxlabel(text, x=0.01, ha="left", color=color, fontsize=SIZE)
 
 
-def name_policy(name: str, policy: str) -> str:
-    """Return how a figure calls a policy: without the name of its directory."""
-    if name == policy:
-        return "the policy as it acts"
-    return name.removeprefix(f"{policy}, ").replace(" x exp(Q / ", " × exp(Q / ")
-
-
 def name_group(group: str) -> str:
     """Return `18 to 49` for the half-open interval `[18.0, 50.0)`, and a care unit by its abbreviation."""
     if short := re.search(r"\(([A-Z/]+)\)$", group):

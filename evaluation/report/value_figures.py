@@ -8,7 +8,7 @@ from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.evaluation.estimators.table import list_captions
 from sepsis_cql.evaluation.record import Evaluation, PolicyRecord
 from sepsis_cql.evaluation.report.record import Interval
-from sepsis_cql.evaluation.report.results import Result, find_result, make_result
+from sepsis_cql.evaluation.report.results import Result, find_result, make_result, name_policy
 from sepsis_cql.evaluation.report.style import (
     CLINICIANS,
     POLICY,
@@ -20,7 +20,6 @@ from sepsis_cql.evaluation.report.style import (
     frame,
     label_return,
     name_group,
-    name_policy,
 )
 
 OBSERVED = "observed"
