@@ -71,6 +71,21 @@ def test_full_batches_are_compiled_and_a_shorter_one_is_not():
     assert seen == [3]
 
 
+def test_as_many_different_updates_are_compiled_as_a_comparison_has(monkeypatch):
+    original = torch.compile  # tracing alone, which counts them, without the machine's compiler
+    monkeypatch.setattr(torch, "compile", lambda f, options, **others: original(f, backend="eager", **others))
+
+    class Scaled:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def update(self, rows):
+            return rows.sum() * self.scale
+
+    found = [float(CompiledUpdate(Scaled(0.5 + n).update, batch_size=4)(torch.ones(4))) for n in range(12)]
+    assert found == [4 * (0.5 + n) for n in range(12)]
+
+
 def test_a_missing_compiler_is_named(monkeypatch):
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)

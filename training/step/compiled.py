@@ -9,6 +9,9 @@ from torch import Tensor
 from sepsis_cql.common.errors import TrainingError
 
 Update = Callable[[Tensor], Any]
+DIFFERENT = (
+    256  # updates a process may compile: a comparison has many learners and settings, and PyTorch allows 8
+)
 
 
 class CompiledUpdate:
@@ -17,7 +20,9 @@ class CompiledUpdate:
     def __init__(self, update: Update, batch_size: int) -> None:
         self._update = update
         self._batch_size = batch_size
-        self._compiled = torch.compile(update, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
+        self._compiled = torch.compile(  # type: ignore[call-overload]  # the overloads lack recompile_limit
+            update, fullgraph=True, dynamic=False, recompile_limit=DIFFERENT, options={"cpp_wrapper": True}
+        )
 
     def __call__(self, rows: Tensor) -> Any:
         """Do and return what `update(rows)` does, up to rounding.
