@@ -1,14 +1,16 @@
-"""Processor time and memory of a build at growing sizes, against merely decompressing and parsing the same files.
+"""Processor time, memory and disk of a build at growing sizes, against merely decompressing and parsing the same files.
 
     python benchmarks/build_scaling.py --mimic DEMO --out DIR --copies 1 8 64
 
 makes tables of any size from the open demo (each copy has its own patients, admissions and stays, and events
 four years later), then measures two fresh processes at each size, one after the other: the floor, and the whole
 `sepsis-cql build`. Processor time is user and system time of all threads, which other work on a machine stretches
-less than the clock's. The result goes to DIR/scaling.json and to the screen.
+less than the clock's. Disk is the most that the build's directory took, looked at five times a second. The result goes
+to DIR/scaling.json and to the screen.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -36,27 +38,26 @@ def main() -> None:
     if arguments.worker:
         WORKERS[arguments.worker](arguments)
         return
-    results = [measure_size(arguments, copies) for copies in arguments.copies]
     settings = load_shipped(TablesSettings, "tables.yaml")
     full = sum(table.rows["3.1"] for table in settings.tables.values())
-    largest = results[-1]
-    summary = {
-        "memory_limit": arguments.memory_limit,
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "sizes": results,
-        "rows_of_3.1": full,
-        "extrapolated_processor_hours_of_3.1": full / largest["build"]["rows_per_processor_second"] / 3600,
-    }
-    write_json(arguments.out / "scaling.json", summary)
-    print(
-        f"MIMIC-IV 3.1 ({full:,} rows) at the rate of the largest size: "
-        f"{summary['extrapolated_processor_hours_of_3.1']:.2f} h of one processor"
-    )
+    results = []
+    for copies in arguments.copies:
+        results.append(measure_size(arguments, copies))
+        hours = full / results[-1]["build"]["rows_per_processor_second"] / 3600
+        summary = {
+            "memory_limit": arguments.memory_limit,
+            "processor": processor_name(),
+            "cores": os.cpu_count(),
+            "sizes": results,
+            "rows_of_3.1": full,
+            "extrapolated_processor_hours_of_3.1": hours,
+        }
+        write_json(arguments.out / "scaling.json", summary)  # after every size: a larger one may be stopped
+    print(f"MIMIC-IV 3.1 ({full:,} rows) at the rate of the largest size: {hours:.2f} h of one processor")
 
 
 def measure_size(arguments: argparse.Namespace, copies: int) -> dict:
-    """Least processor and wall seconds and largest peak memory of each task on so many copies."""
+    """Least processor and wall seconds and largest peaks of memory and disk of each task on so many copies."""
     root = arguments.out / f"copies-{copies}"
     if not root.exists():
         run("multiply", arguments, arguments.mimic, root, copies)
@@ -72,7 +73,9 @@ def measure_size(arguments: argparse.Namespace, copies: int) -> dict:
             done.append(run(task, arguments, root, arguments.out / "scratch", copies))
     for task, done in runs.items():
         least = {name: min(each[name] for each in done) for name in ("processor_seconds", "seconds")}
-        result[task] = least | {"peak_mib": max(each["peak_mib"] for each in done)}
+        result[task] = least | {
+            name: max(each[name] for each in done) for name in ("peak_mib", "peak_disk_mib")
+        }
         times = least["processor_seconds"] / result["floor"]["processor_seconds"]
         result[task] |= {
             "rows_per_processor_second": n_rows / least["processor_seconds"],
@@ -103,8 +106,11 @@ def run(task: str, arguments: argparse.Namespace, root: Path, out: Path, copies:
     command = [sys.executable, __file__, "--worker", task, "--mimic", root, "--out", out, "--copies", copies]
     started = time.perf_counter()
     command += ["--memory-limit", arguments.memory_limit] if arguments.memory_limit else []
-    process = subprocess.Popen([*map(str, command)])
-    _, status, usage = os.wait4(process.pid, 0)
+    process, largest = subprocess.Popen([*map(str, command)]), 0
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        largest = max(largest, disk_used(out))
+        time.sleep(0.2)
+    _, status, usage = ended
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -112,7 +118,21 @@ def run(task: str, arguments: argparse.Namespace, root: Path, out: Path, copies:
     if task != "multiply":
         shutil.rmtree(out, ignore_errors=True)
     processor = usage.ru_utime + usage.ru_stime
-    return {"seconds": seconds, "processor_seconds": processor, "peak_mib": usage.ru_maxrss / 1024}
+    return {
+        "seconds": seconds,
+        "processor_seconds": processor,
+        "peak_mib": usage.ru_maxrss / 1024,
+        "peak_disk_mib": largest / 2**20,
+    }
+
+
+def disk_used(directory: Path) -> int:
+    """Bytes of disk under a directory whose files come and go."""
+    used = 0
+    with contextlib.suppress(FileNotFoundError):
+        for file in directory.rglob("*"):
+            used += 512 * file.stat().st_blocks
+    return used
 
 
 def multiply(arguments: argparse.Namespace) -> None:

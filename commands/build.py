@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.early import check_mimic
-from sepsis_cql.commands.options import Cache, Changes, Force, MemoryLimit, Mimic
+from sepsis_cql.commands.options import Cache, Changes, DiskLimit, Force, MemoryLimit, Mimic
 from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.errors import SettingsError
 from sepsis_cql.common.strict import find_settings, parse_changes
@@ -36,6 +36,7 @@ def build(
     force: Force = False,
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
+    disk_limit: DiskLimit = None,
     threads: Annotated[int | None, typer.Option(help="Most threads of the database engine.")] = None,
 ) -> Any:
     """Build cohort, trajectories and replay buffers from MIMIC-IV tables; --set takes the section `replay`."""
@@ -70,7 +71,7 @@ def build(
             settings,
             force=force,
             inputs=files,
-            engine=Engine(cache=cache, memory_limit=memory_limit, threads=threads),
+            engine=Engine(cache=cache, memory_limit=memory_limit, disk_limit=disk_limit, threads=threads),
             describe=describe or (),
             announce=announce,
         )

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from sepsis_cql.commands.early import check_mimic
-from sepsis_cql.commands.options import Cache, Force, MemoryLimit, Mimic, list_files
+from sepsis_cql.commands.options import Cache, DiskLimit, Force, MemoryLimit, Mimic, list_files
 from sepsis_cql.commands.output import console, new_table, print_table
 from sepsis_cql.common.ownership import private_files
 from sepsis_cql.common.storage import new_directory
@@ -24,6 +24,7 @@ def concepts(
     force: Force = False,
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
+    disk_limit: DiskLimit = None,
 ) -> None:
     """Write the derived tables of every stay as parquet under their official names and columns."""
     check_mimic(mimic)
@@ -38,7 +39,12 @@ def concepts(
     inputs = [*list_files(mimic), *([cache] if cache else [])]
     with new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory:
         with open_mimic(
-            mimic, memory_limit=memory_limit, cache=cache, scratch_parent=directory, concepts=further
+            mimic,
+            memory_limit=memory_limit,
+            disk_limit=disk_limit,
+            cache=cache,
+            scratch_parent=directory,
+            concepts=further,
         ) as tables:
             create_concepts(tables.connection, tables.concepts)
             impossible = [name for name in names if name in FURTHER and name not in tables.concepts]
@@ -57,6 +63,7 @@ def agree(
     reference: Annotated[Path, typer.Option(help="Directory of `<concept>.parquet` files to compare with.")],
     cache: Cache = None,
     memory_limit: MemoryLimit = None,
+    disk_limit: DiskLimit = None,
 ) -> None:
     """Compare the derived tables with reference files; exit code 1 where something differs."""
     check_mimic(mimic)
@@ -67,7 +74,9 @@ def agree(
     further = [name for name in find_references(reference) if name in FURTHER]
     with (
         private_files(),
-        open_mimic(mimic, memory_limit=memory_limit, cache=cache, concepts=further) as tables,
+        open_mimic(
+            mimic, memory_limit=memory_limit, disk_limit=disk_limit, cache=cache, concepts=further
+        ) as tables,
     ):
         create_concepts(tables.connection, further)
         results = compare_concepts(tables.connection, reference)

@@ -37,6 +37,9 @@ Cache = Annotated[
     Path | None, typer.Option(help="Keep the tables read from MIMIC-IV here (private) for the next time.")
 ]
 MemoryLimit = Annotated[str | None, typer.Option(help="Most memory of the database engine, as `8GB`.")]
+DiskLimit = Annotated[
+    str | None, typer.Option(help="Most disk the database engine spills to, as `64GB`, beside the tables.")
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option(

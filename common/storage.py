@@ -164,6 +164,11 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def explain_failure(error: BaseException) -> str | None:
     """Return the sentence for a write or read that the system refused; None for any other error."""
+    if type(error).__name__ == "OutOfMemoryException" and "max_temp_directory_size" in str(error):
+        return (
+            f"The database engine spilled to disk all that it may ({str(error).splitlines()[0]}). Allow more disk with "
+            "--disk-limit or, so that less is spilled, more memory with --memory-limit."
+        )
     if type(error).__name__ == "OutOfMemoryException":
         return f"The database engine ran out of memory ({str(error).splitlines()[0]}). Allow more with --memory-limit."
     number = errno_of(error)

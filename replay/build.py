@@ -31,11 +31,13 @@ class Engine:
     Attributes:
         cache: directory that keeps the converted tables for the next build; None keeps nothing.
         memory_limit: most memory of the database engine, such as "8GB"; beyond it spills to disk.
+        disk_limit: most it may spill, such as "64GB"; None for the default of `open_mimic`.
         threads: most threads of the database engine.
     """
 
     cache: Path | None = None
     memory_limit: str | None = None
+    disk_limit: str | None = None
     threads: int | None = None
 
 
@@ -74,6 +76,7 @@ def build_replay(
         with open_mimic(
             mimic,
             memory_limit=engine.memory_limit,
+            disk_limit=engine.disk_limit,
             threads=engine.threads,
             cache=engine.cache,
             scratch_parent=directory,

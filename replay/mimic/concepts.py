@@ -49,9 +49,15 @@ FURTHER = {
     "sapsii": (),
 }
 
+# What a build reads more than once, and the end of a long chain; of the others it reads a few columns once, or nothing.
+ALWAYS_TABLES = {"vasoactive_infusion", "ventilation", "sofa", "sepsis3"}
+
 
 def create_concepts(connection: duckdb.DuckDBPyConnection, further: Collection[str] = ()) -> None:
-    """Create one table a concept, from the views of `replay.tables.open_mimic`.
+    """Create one relation a concept, from the views of `replay.tables.open_mimic`.
+
+    All are tables where some of `FURTHER` are asked for, which read others again and again; else most are views, of
+    which only what a build takes is computed.
 
     Beyond the official columns, `gcs`, `bg`, `urine_output` and `code_status` end with `known_time`: when the last part
     of a row was filed, which is when a clinician could first see it.
@@ -61,7 +67,8 @@ def create_concepts(connection: duckdb.DuckDBPyConnection, further: Collection[s
         further: concepts of `FURTHER` to make too.
     """
     for name in (*ORDER, *(name for name in FURTHER if {name, *FURTHER[name]} & set(further))):
-        connection.execute(f"CREATE TABLE {name} AS {read_query(name)}")
+        kind = "TABLE" if further or name in ALWAYS_TABLES else "VIEW"
+        connection.execute(f"CREATE {kind} {name} AS {read_query(name)}")
 
 
 def read_query(name: str) -> str:

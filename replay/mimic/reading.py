@@ -1,9 +1,8 @@
 """One table of a source to a parquet file of the columns and items needed, with the fingerprint of its rows."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import duckdb
 
@@ -92,12 +91,4 @@ def _typed(name: str, kind: str) -> str:
 def _count_scanned(connection: duckdb.DuckDBPyConnection) -> int:
     """Rows the last statement read from its file, which is how a csv file is counted without a second read."""
     profile = json.loads(connection.get_profiling_information(format="json"))
-    return sum(
-        node["rows_scanned"] for node in _operators(profile["operator"]) if node["type"] == "TABLE_SCAN"
-    )
-
-
-def _operators(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for node in nodes:
-        yield node
-        yield from _operators(node.get("children", []))
+    return int(profile["query"]["total_rows_scanned"])

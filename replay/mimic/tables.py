@@ -17,13 +17,14 @@ from sepsis_cql.common.storage import errno_of, sha256_json
 from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.replay.mimic.checks import check_rows
 from sepsis_cql.replay.mimic.concepts import FURTHER
-from sepsis_cql.replay.mimic.raw_files import TablesSettings, parquet
+from sepsis_cql.replay.mimic.raw_files import TablesSettings, parquet, quote
 from sepsis_cql.replay.mimic.reading import TableRead, check_columns, open_table
 from sepsis_cql.replay.mimic.sources.base import TableSource
 from sepsis_cql.replay.mimic.sources.registry import open_source
 from sepsis_cql.replay.records import Simulation
 
 CHECKED_FIRST = ("patients", "admissions", "icustays", "d_labitems")
+DISK_LIMIT = "32GB"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def open_mimic(
     location: Path | str,
     *,
     memory_limit: str | None = None,
+    disk_limit: str | None = None,
     threads: int | None = None,
     cache: Path | None = None,
     scratch_parent: Path | None = None,
@@ -86,6 +88,7 @@ def open_mimic(
     Args:
         location: what --mimic names: a folder or one of the other places of `replay/mimic/sources`.
         memory_limit: most memory the engine may use, such as "8GB"; the rest spills to disk beside the cache.
+        disk_limit: most it may spill, by default DISK_LIMIT.
         threads: most threads the engine may use.
         cache: directory to keep the cache in; without it the cache is temporary.
         scratch_parent: where a temporary cache goes, several GB for a whole release; by default the system's
@@ -109,7 +112,7 @@ def open_mimic(
     with ExitStack() as stack, closing(source), private_files():
         parent = cache or scratch_parent or Path(tempfile.gettempdir())
         scratch = stack.enter_context(scratch_directory(_check_name(parent)))
-        connection = _connect(scratch, memory_limit, threads)
+        connection = _connect(scratch, memory_limit, disk_limit or DISK_LIMIT, threads)
         stack.callback(connection.close)
         tables = _load(connection, source, settings, scratch, cache)
         return replace(tables, concepts=possible, scratch=stack.pop_all())
@@ -146,7 +149,9 @@ def _check_name(parent: Path) -> Path:
     return parent
 
 
-def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> duckdb.DuckDBPyConnection:
+def _connect(
+    scratch: Path, memory_limit: str | None, disk_limit: str, threads: int | None
+) -> duckdb.DuckDBPyConnection:
     """A database file in `scratch`, so that derived tables live on disk and memory stays bounded."""
     limits = {"memory_limit": memory_limit, "threads": threads}
     config = {name: value for name, value in limits.items() if value is not None}
@@ -154,14 +159,16 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
         connection = duckdb.connect(
             str(scratch / "work.duckdb"), config={"temp_directory": str(scratch / "spill"), **config}
         )
+        connection.execute(f"SET max_temp_directory_size = {quote(disk_limit)}")  # not heeded in `config`
     except duckdb.Error as error:
         if errno_of(error):
             raise
         raise SettingsError(
-            f"memory limit {memory_limit!r}, threads {threads!r}: {str(error).splitlines()[0]} "
-            "Expected a size such as 8GB and a number of at least 1."
+            f"memory limit {memory_limit!r}, disk limit {disk_limit!r}, threads {threads!r}: "
+            f"{str(error).splitlines()[0]} Expected sizes such as 8GB and a number of at least 1."
         ) from None
-    connection.execute("PRAGMA enable_profiling = 'no_output'")  # counts the rows a statement reads
+    connection.execute("SET tracked_metrics = ['query.total_rows_scanned']")  # and no operator's time
+    connection.execute("PRAGMA enable_profiling = 'no_output'")
     return connection
 
 

@@ -90,11 +90,25 @@ def test_a_full_disk_under_the_engine_is_not_called_a_damaged_table(on_full_disk
     assert [path.name for path in tmp_path.iterdir() if path != mimic_root] == []
 
 
+def test_no_more_is_spilled_to_disk_than_allowed(command, mimic_root, tmp_path, monkeypatch):
+    def spill(connection, further):
+        connection.execute("SET memory_limit = '24MB'; SET threads = 1")
+        connection.execute(
+            "CREATE TEMP TABLE large AS SELECT random() AS a, random() AS b FROM range(3000000)"
+        )
+
+    monkeypatch.setattr("sepsis_cql.replay.build.create_concepts", spill)
+    code, printed = command("build", "--mimic", mimic_root, "--out", tmp_path / "out", "--disk-limit", "2MB")
+    assert code == 2
+    assert "more disk with --disk-limit" in " ".join(printed.split())
+    assert [path.name for path in tmp_path.iterdir() if path != mimic_root] == []
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (duckdb.IOException("Could not write file: No space left on device"), "Free space"),
-        (duckdb.OutOfMemoryException("failed to allocate 8 bytes"), "--memory-limit"),
+        (duckdb.OutOfMemoryException("failed to allocate 8 bytes"), "Allow more with --memory-limit"),
         (
             OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
             "Free space",

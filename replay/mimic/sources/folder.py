@@ -4,7 +4,7 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,7 +165,8 @@ class FileTable:
                     raise
                 if check:
                     check.result()
-                raise TableError(_explain(self.where, table, str(error))) from None
+                message = self._find_line(connection, header, table) or str(error)
+                raise TableError(_explain(self.where, table, message)) from None
             if check:
                 check.result()
 
@@ -185,17 +186,46 @@ class FileTable:
         return [row[0].casefold() for row in rows]
 
     def _csv(self, connection: duckdb.DuckDBPyConnection, header: list[str], table: TableSettings) -> str:
-        # single precision by way of double, as servers and parquet files hold it: rounding the text at once differs
-        doubled = {*WHOLE, "FLOAT"}
-        read_as = {name: "DOUBLE" if kind in doubled else kind for name, kind in table.columns.items()}
+        """Return the relation of a csv file; of the items left out, most of a large table, only the item is parsed."""
+        _refuse_zones(self.files[0], header, table)
+        read_as = _read_as(table)
+        if not table.items:
+            return self._read_csv(connection, header, read_as)
+        columns = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in read_as.items())
+        texts = self._read_csv(connection, header, {"itemid": read_as["itemid"]})
+        return f"(SELECT {columns} FROM {texts} WHERE itemid IN ({', '.join(map(str, table.itemids))}))"
+
+    def _find_line(
+        self, connection: duckdb.DuckDBPyConnection, header: list[str], table: TableSettings
+    ) -> str | None:
+        """Return what the reader of csv files says of the first value of another type, with its line."""
+        if self._is_parquet:
+            return None
+        counts = ", ".join(f'count("{name}")' for name in table.columns)
+        try:
+            connection.execute(
+                f"SELECT {counts} FROM {self._read_csv(connection, header, _read_as(table))}"
+            ).fetchall()
+        except duckdb.Error as error:
+            return None if is_of_engine(error) else str(error)
+        return None
+
+    def _read_csv(
+        self, connection: duckdb.DuckDBPyConnection, header: list[str], read_as: Mapping[str, str]
+    ) -> str:
         kinds = ", ".join(f"{quote(name)}: {quote(read_as.get(name, 'VARCHAR'))}" for name in header)
         file = self.files[0]
-        _refuse_zones(file, header, table)
         return (
             f"read_csv({escape(connection, file)}, hive_partitioning = false, "
             f"columns = {{{kinds}}}, header = true, auto_detect = false, delim = ',', quote = '\"', "
             f"escape = '\"', nullstr = '', compression = '{'gzip' if file.suffix == '.gz' else 'none'}')"
         )
+
+
+def _read_as(table: TableSettings) -> dict[str, str]:
+    # single precision by way of double, as servers and parquet files hold it: rounding the text at once differs
+    doubled = {*WHOLE, "FLOAT"}
+    return {name: "DOUBLE" if kind in doubled else kind for name, kind in table.columns.items()}
 
 
 def _list(folder: Path) -> list[Path]:

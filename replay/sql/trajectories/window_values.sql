@@ -14,11 +14,11 @@ reduced as (
     select
         stay_id, window_index, feature, max(charttime) as charttime,
         case any_value(reduce)
-            when 'mean' then avg(value order by charttime, value)
+            when 'mean' then avg(value order by charttime, value) filter (reduce = 'mean')
             when 'min' then min(value)
             when 'max' then max(value)
-            when 'sum' then greatest(sum(value order by charttime, value), 0)
-            when 'last' then last(value order by charttime, known_time, value)
+            when 'sum' then greatest(sum(value order by charttime, value) filter (reduce = 'sum'), 0)
+            when 'last' then last(value order by charttime, known_time, value) filter (reduce = 'last')
         end as value
     from preferred
     group by stay_id, window_index, feature

@@ -260,7 +260,7 @@ def test_a_wrong_root_fails_before_a_large_table_is_read(small_root, rewrite, mo
     assert not {"chartevents.csv.gz", "labevents.csv.gz"} & set(read)
 
 
-@pytest.mark.parametrize("limits", [{"memory_limit": "lots"}, {"threads": 0}])
+@pytest.mark.parametrize("limits", [{"memory_limit": "lots"}, {"disk_limit": "lots"}, {"threads": 0}])
 def test_a_limit_the_engine_does_not_understand_is_refused(small_root, limits):
     with pytest.raises(SettingsError, match="8GB"):
         open_mimic(small_root, **limits)
