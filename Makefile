@@ -29,7 +29,7 @@ format: install  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 test: check  ## the gate: check, then every test
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 docs: install  ## build the pages of docs/ into outputs/docs; every warning is an error
 	$(BIN)/mkdocs build --strict --quiet

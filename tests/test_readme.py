@@ -64,6 +64,7 @@ def test_python_of_the_readme_runs(pasted):
     assert first == second and len(first) == 25
 
 
+@pytest.mark.slow
 def test_the_installed_package_loads_without_remote_code_and_equals_it(pasted, tmp_path):
     assert values(run(INSTALLED, tmp_path)) == values(pasted)
 

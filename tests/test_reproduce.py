@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.commands.app import app
 
+from .replay.made_up import SIMULATION, six_septic_patients
+
 
 @pytest.fixture(scope="module")
 def run(mimic_demo, tmp_path_factory):
@@ -31,8 +33,9 @@ def command(mimic):
         "study.reference.learning_rate=0.001",
         "training.epochs=4",
         "evaluation.validation.refits=5",
-        "evaluation.fqe.refits=20",
-        "evaluation.resamples=200",
+        "evaluation.fqe.refits=5",
+        "evaluation.resamples=50",
+        "evaluation.behavior.models=[multinomial logistic]",
     ]
     return ["reproduce", "--mimic", str(mimic), *(f"--set={change}" for change in changes)]
 
@@ -56,6 +59,7 @@ def test_every_stage_leaves_its_directory(run):
         assert word in output
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_after_an_interruption_and_ends_with_the_same_files(
     run, mimic_demo, tmp_path, monkeypatch
 ):
@@ -168,7 +172,7 @@ def test_export_holds_nothing_of_a_single_patient(run):
     [
         (["--data", "mimic-iv", "--out", "OUT"], "needs --mimic"),
         (["--data", "synthetic", "--mimic", "DEMO", "--out", "OUT"], "leave --mimic away"),
-        (["--data", "mimic-iv", "--mimic", "DEMO", "--out", "OUT"], "the tables are mimic-iv-demo"),
+        (["--data", "mimic-iv", "--mimic", "MADE_UP", "--out", "OUT"], "the tables are synthetic"),
         (["--mimic", "NOWHERE", "--out", "OUT"], "NOWHERE"),
         (["--mimic", "DEMO", "--out", "RUN"], "was begun with another study, changes"),
         (["--mimic", "DEMO", "--out", "OUT", "--size", "huge"], "study_huge"),
@@ -176,6 +180,9 @@ def test_export_holds_nothing_of_a_single_patient(run):
 )
 def test_wrong_requests_are_refused(run, mimic_demo, tmp_path, arguments, message):
     places = {"OUT": str(tmp_path / "out"), "DEMO": str(mimic_demo), "RUN": str(run[0])}
+    if "MADE_UP" in arguments:
+        places["MADE_UP"] = str(six_septic_patients().write(tmp_path / "mimic"))
+        (tmp_path / "mimic" / "SYNTHETIC.json").write_text(json.dumps(SIMULATION))
     result = CliRunner().invoke(app, ["reproduce", *(places.get(word, word) for word in arguments)])
     assert result.exit_code != 0
     assert message in str(result.exception)

@@ -102,7 +102,12 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
     runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
     names = [name for name in runs[0][0] if name not in AXES]
     n_rows = -(-len(names) // PANELS)
-    figure = Figure(figsize=(3.2 * PANELS, 2.6 * n_rows), layout="constrained")
+    figure = Figure(figsize=(3.2 * PANELS, 2.6 * n_rows))
+    # fixed margins, in parts of a panel: looking for the best ones takes longer than a short run
+    figure.subplots_adjust(
+        left=0.18 / PANELS, right=1 - 0.03 / PANELS, bottom=0.17 / n_rows, top=1 - 0.1 / n_rows,
+        wspace=0.25, hspace=0.4,
+    )  # fmt: skip
     for place, name in enumerate(names, start=1):
         panel = figure.add_subplot(n_rows, PANELS, place)
         for run in runs:
@@ -110,6 +115,7 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
         panel.set_title(name.replace("_", " "), fontsize=9)
         panel.set_xlabel("epoch", fontsize=9)
         panel.tick_params(labelsize=9)
+        panel.ticklabel_format(axis="y", scilimits=(-2, 5))
     with new_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 

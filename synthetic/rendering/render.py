@@ -84,15 +84,15 @@ def synthesize(
         )
     formats = load_shipped(TableFormats, "synthetic_tables.yaml")
     left = sum(map(len, formats.headers.values())) + 1
-    report("patients", left)
-    simulated, quirks = np.random.SeedSequence(seed).spawn(2)
-    _, n_earlier, n_later = count_stays(n_patients, settings.rendering)
-    episodes = simulate(SimulatedICU(settings, n_patients + n_earlier + n_later, simulated), choose)
-    rng = np.random.default_rng(quirks)
-    roster = make_roster(episodes, n_patients, settings.rendering, rng)
-    report("charts", left - 1)
-    tables = _tables(roster, episodes, settings, formats, rng)
     with new_directory(out, "synthesize", force=force, inputs=inputs) as directory:
+        report("patients", left)
+        simulated, quirks = np.random.SeedSequence(seed).spawn(2)
+        _, n_earlier, n_later = count_stays(n_patients, settings.rendering)
+        episodes = simulate(SimulatedICU(settings, n_patients + n_earlier + n_later, simulated), choose)
+        rng = np.random.default_rng(quirks)
+        roster = make_roster(episodes, n_patients, settings.rendering, rng)
+        report("charts", left - 1)
+        tables = _tables(roster, episodes, settings, formats, rng)
         for folder, headers in formats.headers.items():
             for name, header in headers.items():
                 left -= 1

@@ -48,6 +48,7 @@ def clinical_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.astype({"heart_rate": float})
 
 
+@pytest.mark.slow
 def test_a_package_serves_a_stranger_like_its_author(
     package: Path,
     model: SepsisCQLModel,

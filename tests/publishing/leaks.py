@@ -84,14 +84,11 @@ def places(document: Any) -> list[tuple[Place, Any]]:
 
 
 def put(document: Any, place: Place, leak: Any) -> Any:
-    """A copy of the document with the leak at a place."""
+    """A copy of the document with the leak at a place; what lies beside it is shared."""
     if not place:
         return leak
-    copy = json.loads(json.dumps(document))
-    parent = copy
-    for part in place[:-1]:
-        parent = parent[part]
-    parent[place[-1]] = leak
+    copy = document.copy()
+    copy[place[0]] = put(document[place[0]], place[1:], leak) if place[1:] else leak
     return copy
 
 

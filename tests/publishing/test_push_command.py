@@ -126,6 +126,7 @@ def test_push_needs_one_place_to_push_from(arguments, message):
         CliRunner().invoke(app, ["push", NAME, *arguments], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_hub_id_loads_in_a_fresh_process_with_the_q_values_of_the_export(export, hub, api, tmp_path):
     push(export, NAME, tag="v1", api=api)
     repository = hub.repositories[NAME]

@@ -3,19 +3,25 @@
 import csv
 import gzip
 import io
+import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.replay.build import build_replay
-from sepsis_cql.replay.mimic.concepts import FURTHER
+from sepsis_cql.replay.build import Engine, build_replay
+from sepsis_cql.replay.mimic.concepts import FURTHER, create_concepts
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
+from sepsis_cql.replay.mimic.tables import open_mimic
 from sepsis_cql.replay.report.counts import BuildReport
+from sepsis_cql.replay.rows.make import make_rows
 from sepsis_cql.replay.rows.splits import SPLITS, assign_splits, uniform_hash
 from sepsis_cql.replay.settings import BuildSettings, load_build_settings
 
@@ -31,6 +37,7 @@ SIMULATION = {
 ADMISSION = datetime(2150, 1, 1, 0, 0)
 TABLES = load_shipped(TablesSettings, "tables.yaml")
 ALL_TABLES = TABLES.with_concepts(FURTHER)
+READ = tempfile.TemporaryDirectory()  # tables once read, of which most made-up ones have the same
 HEART_RATE, PLATELETS, NOREPINEPHRINE, SALINE = 220045, 51265, 221906, 225158
 
 
@@ -214,23 +221,43 @@ def build_settings(**changes: Any) -> BuildSettings:
 
 def build(mimic: MadeUpMimic, folder: Path, **changes: Any) -> BuildReport:
     """Write the made-up tables into `folder` and build `folder/replay` from them."""
-    return build_replay(mimic.write(folder / "mimic"), folder / "replay", build_settings(**changes))
+    engine = Engine(cache=Path(READ.name))
+    return build_replay(
+        mimic.write(folder / "mimic"), folder / "replay", build_settings(**changes), engine=engine
+    )
+
+
+@contextmanager
+def steps_of(mimic: MadeUpMimic, folder: Path) -> Iterator[Callable[..., pd.DataFrame]]:
+    """Yield what gives every transition by the shipped settings with some changed, as `read_steps` would of a build."""
+    root = mimic.write(folder / "mimic")
+    with open_mimic(root, cache=Path(READ.name), items=build_settings().items) as tables:
+        create_concepts(tables.connection)
+        yield lambda **changes: list_steps(make_rows(tables.connection, build_settings(**changes)).buffers)
 
 
 def read_steps(replay: Path) -> pd.DataFrame:
     """Every transition of a replay directory, one column a state name, sorted by stay and step."""
+    return list_steps({split: pq.read_table(replay / f"{split}.parquet") for split in SPLITS})
+
+
+def list_steps(buffers: dict[str, pa.Table]) -> pd.DataFrame:
+    """Every transition of replay buffers by split, one column a state name, sorted by stay and step."""
     frames = []
-    for split in SPLITS:
-        frame = pd.read_parquet(replay / f"{split}.parquet").assign(split=split)
-        names = read_state_names(replay)
-        states = pd.DataFrame(frame.pop("state").tolist(), columns=names, index=frame.index)
+    for split, buffer in buffers.items():
+        frame = buffer.to_pandas().assign(split=split)
+        states = pd.DataFrame(frame.pop("state").tolist(), columns=state_names_of(buffer.schema))
         frames.append(pd.concat([frame, states], axis=1))
     return pd.concat(frames).sort_values(["stay_id", "step_index"]).reset_index(drop=True)
 
 
 def read_state_names(replay: Path) -> list[str]:
     """Names of the state columns, from the metadata."""
-    return pq.read_schema(replay / "train.parquet").metadata[b"state_names"].decode().split(",")
+    return state_names_of(pq.read_schema(replay / "train.parquet"))
+
+
+def state_names_of(schema: pa.Schema) -> list[str]:
+    return schema.metadata[b"state_names"].decode().split(",")
 
 
 def _measured(itemid: int, number: float | None, hour: float, more: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,22 @@ from typer.testing import CliRunner
 
 from sepsis_cql.commands import app as cli
 from sepsis_cql.common.errors import CohortError, SepsisCQLError
+from sepsis_cql.replay.build import build_replay
 from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.mimic.tables import open_mimic
 from sepsis_cql.replay.rows.splits import SPLITS
 
-from .made_up import SIMULATION, MadeUpMimic, at, build, read_steps, six_septic_patients, subject_ids
+from .made_up import (
+    READ,
+    SIMULATION,
+    MadeUpMimic,
+    at,
+    build,
+    build_settings,
+    read_steps,
+    six_septic_patients,
+    subject_ids,
+)
 
 FILES = {
     *(f"{split}.parquet" for split in SPLITS),
@@ -34,16 +46,23 @@ def read(replay, name):
     return json.loads((replay / f"{name}.json").read_text())
 
 
-def read_built(mimic, tmp_path, name, **changes):
-    build(mimic, tmp_path, **changes)
-    return read(tmp_path / "replay", name)
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A replay of the made-up tables, by the shipped settings; tests only read it."""
     folder = tmp_path_factory.mktemp("built")
     return folder / "replay", build(six_septic_patients(), folder)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A replay of tables marked as simulated, with weights in a wrong unit, by the published alignment."""
+    folder, mimic = tmp_path_factory.mktemp("simulated"), six_septic_patients()
+    for row in mimic.rows["icustays"]:
+        mimic.chart(row["stay_id"], 226512, 250, -1)  # pounds entered as kilograms
+    (folder / "mimic").mkdir()
+    (folder / "mimic" / "SYNTHETIC.json").write_text(json.dumps(SIMULATION))
+    build(mimic, folder, alignment="concurrent")
+    return folder / "replay"
 
 
 def run_cli(monkeypatch, *arguments):
@@ -100,8 +119,8 @@ def test_columns_have_the_agreed_types(demo_replay):
 def test_the_same_tables_give_the_same_bytes_and_figures_are_drawn_of_few_patients_too(
     built, mimic, tmp_path, rendering
 ):
-    with rendering():
-        build(mimic, tmp_path)
+    with rendering():  # and no table is kept of an earlier build
+        build_replay(mimic.write(tmp_path / "mimic"), tmp_path / "replay", build_settings())
     for name in FILES:
         first, second = ((folder / name).read_bytes() for folder in (built[0], tmp_path / "replay"))
         assert len(second) > 5_000 if name.endswith(".png") else first == second, name
@@ -114,10 +133,8 @@ def test_another_setting_is_another_fingerprint(built, mimic, tmp_path):
     assert read(tmp_path / "replay", "statistics")["replay_fingerprint"] == other.fingerprint
 
 
-def test_synthetic_tables_say_so_in_the_provenance(mimic, tmp_path):
-    root = mimic.write(tmp_path / "mimic")
-    (root / "SYNTHETIC.json").write_text(json.dumps(SIMULATION))
-    provenance = read_built(mimic, tmp_path, "provenance")
+def test_synthetic_tables_say_so_in_the_provenance(simulated):
+    provenance = read(simulated, "provenance")
     assert provenance["source"] == {"name": "synthetic", "version": "1"}
     assert provenance["synthetic"] == SIMULATION
 
@@ -154,16 +171,16 @@ def test_a_report_counts_every_step_under_its_action(demo_replay):
         assert counts[2][3] == (actions == 13).sum()
 
 
-def test_a_report_warns_of_a_wrong_unit(mimic, tmp_path):
-    for row in mimic.rows["icustays"]:
-        mimic.chart(row["stay_id"], 226512, 250, -1)  # pounds entered as kilograms
-    warnings = read_built(mimic, tmp_path, "build_report")["warnings"]
-    assert "median weight_kg is 250, expected 55 to 110: wrong unit or item?" in warnings
+def test_a_report_warns_of_a_wrong_unit(simulated, built):
+    warning = "median weight_kg is 250, expected 55 to 110: wrong unit or item?"
+    assert warning in read(simulated, "build_report")["warnings"]
+    assert warning not in read(built[0], "build_report")["warnings"]
 
 
-def test_the_published_alignment_is_reported_as_a_comparison_only(mimic, tmp_path):
-    report = read_built(mimic, tmp_path, "build_report", alignment="concurrent")
-    assert any("for comparison only" in warning for warning in report["warnings"])
+def test_the_published_alignment_is_reported_as_a_comparison_only(simulated, built):
+    for replay, is_told in ((simulated, True), (built[0], False)):
+        warnings = read(replay, "build_report")["warnings"]
+        assert any("for comparison only" in warning for warning in warnings) is is_told
 
 
 @pytest.mark.parametrize(
@@ -210,13 +227,15 @@ def test_the_command_says_what_it_found_and_what_it_excluded(tmp_path, monkeypat
         assert f"✓ {stage}: " in printed
 
 
-def test_an_existing_directory_is_replaced_only_by_force(mimic, tmp_path, monkeypatch, capsys):
+def test_an_existing_directory_is_replaced_only_by_force(built, mimic, tmp_path, monkeypatch, capsys):
     root = mimic.write(tmp_path / "mimic")
-    arguments = ("build", "--mimic", root, "--out", tmp_path / "out")
-    assert run_cli(monkeypatch, *arguments) == 0
+    shutil.copytree(built[0], tmp_path / "out")
+    (tmp_path / "out" / "attrition.csv").write_text("of an earlier build")
+    arguments = ("build", "--mimic", root, "--out", tmp_path / "out", "--cache", READ.name)
     assert run_cli(monkeypatch, *arguments) == 2
     assert "Use --force" in capsys.readouterr().err
     assert run_cli(monkeypatch, *arguments, "--force") == 0
+    assert (tmp_path / "out" / "attrition.csv").read_bytes() == (built[0] / "attrition.csv").read_bytes()
 
 
 def test_an_unknown_option_value_names_the_setting(mimic, tmp_path, monkeypatch, capsys):
@@ -226,7 +245,7 @@ def test_an_unknown_option_value_names_the_setting(mimic, tmp_path, monkeypatch,
     assert "onset_rule" in capsys.readouterr().err
 
 
-def test_a_second_build_reads_the_cached_tables(mimic, tmp_path, monkeypatch):
+def test_a_build_reads_the_tables_that_are_cached(built, mimic, tmp_path, monkeypatch):
     root = mimic.write(tmp_path / "mimic")
     arguments = (
         "build",
@@ -239,12 +258,12 @@ def test_a_second_build_reads_the_cached_tables(mimic, tmp_path, monkeypatch):
         "--memory-limit",
         "1GB",
     )
-    assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "a") == 0
+    open_mimic(root, cache=tmp_path / "cache", items=build_settings().items).close()
     monkeypatch.setattr(
         "sepsis_cql.replay.mimic.reading.convert", lambda *_: pytest.fail("read a raw file again")
     )
     assert run_cli(monkeypatch, *arguments, "--out", tmp_path / "b") == 0
-    assert (tmp_path / "a" / "train.parquet").read_bytes() == (tmp_path / "b" / "train.parquet").read_bytes()
+    assert (tmp_path / "b" / "train.parquet").read_bytes() == (built[0] / "train.parquet").read_bytes()
 
 
 def test_transitions_refuse_a_replay_with_a_broken_episode(built, tmp_path):
@@ -255,8 +274,16 @@ def test_transitions_refuse_a_replay_with_a_broken_episode(built, tmp_path):
         open_replay(tmp_path / "replay").transitions("train")
 
 
-def test_how_patients_are_described_changes_the_report_alone(mimic_demo, demo_replay, tmp_path):
-    command = ["build", "--mimic", str(mimic_demo), "--out", str(tmp_path / "replay")]
+def test_how_patients_are_described_changes_the_report_alone(mimic_demo, demo_cache, demo_replay, tmp_path):
+    command = [
+        "build",
+        "--mimic",
+        str(mimic_demo),
+        "--cache",
+        str(demo_cache),
+        "--out",
+        str(tmp_path / "replay"),
+    ]
     assert CliRunner().invoke(cli.app, [*command, "--describe", "apache"]).exit_code != 0
     result = CliRunner().invoke(cli.app, [*command, "--describe", "charlson", "--describe", "oasis"])
     assert result.exit_code == 0, result.output

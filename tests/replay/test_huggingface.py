@@ -1,3 +1,4 @@
+import shutil
 import stat
 from copy import deepcopy
 
@@ -13,12 +14,20 @@ from sepsis_cql.replay.interop import huggingface
 from sepsis_cql.replay.interop.huggingface import load_replay, replay_builder, view_column
 from sepsis_cql.replay.rows.splits import SPLITS
 
-from .made_up import build
+from .made_up import build, six_septic_patients
 
 
 @pytest.fixture
 def root(mimic, tmp_path):
     return mimic.write(tmp_path / "mimic")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Made-up tables with their `replay`, and what the builder prepared of them in `cache`; tests only read it."""
+    folder = tmp_path_factory.mktemp("built")
+    build(six_septic_patients(), folder)
+    return folder, prepare(folder / "mimic", folder / "cache")
 
 
 def prepare(root, cache, **options):
@@ -77,13 +86,12 @@ def test_a_stream_gives_the_rows_row_group_by_row_group(demo_replay, monkeypatch
     assert torch.equal(torch.stack([row["reward"] for row in rows]), whole[:]["reward"])
 
 
-def test_a_dataset_and_its_card_say_licence_citation_and_release(demo_replay, mimic, tmp_path):
+def test_a_dataset_and_its_card_say_licence_citation_and_release(demo_replay, built):
     info = load_replay(demo_replay)["train"].info
     assert "ODbL" in info.license and "10.13026/dp1f-ex47" in info.citation and str(info.version) == "2.2.0"
     card = (demo_replay / "README.md").read_text()
     assert "ODbL" in card and "| `fluid_volume` | volume given in the step, mL |" in card
-    build(mimic, tmp_path)
-    card = (tmp_path / "replay/README.md").read_text()
+    card = (built[0] / "replay/README.md").read_text()
     assert "PhysioNet Credentialed" in card and "do not share them" in card
 
 
@@ -91,31 +99,31 @@ def test_pandas_reads_a_split_in_one_line(demo_replay):
     assert len(pd.read_parquet(demo_replay / "train.parquet")["state"].iloc[0]) == 62
 
 
-def test_the_builder_gives_what_the_build_gives(mimic, tmp_path):
-    build(mimic, tmp_path)
-    ours = load_replay(tmp_path / "replay")
-    builder = prepare(tmp_path / "mimic", tmp_path / "cache")
+def test_the_builder_gives_what_the_build_gives(built):
+    folder, builder = built
+    ours = load_replay(folder / "replay")
     theirs = builder.as_dataset()
     assert theirs["train"].features == ours["train"].features
     assert_same_rows(theirs["train"], ours["train"])
 
 
-def test_one_configuration_a_reward_variant(root, tmp_path):
+def test_one_configuration_a_reward_variant(built):
+    folder, _ = built
     rewards = {}
     for variant in ("sparse", "sofa_shaped"):
-        builder = prepare(root, tmp_path / "cache", reward_variant=variant)
+        builder = prepare(folder / "mimic", folder / "cache", reward_variant=variant)
         assert builder.config.name.startswith(variant)
         rewards[variant] = builder.as_dataset(split="train").with_format("numpy")["reward"][:]
     assert not np.array_equal(rewards["sparse"], rewards["sofa_shaped"])
-    assert len(list((tmp_path / "cache").glob("replay-*"))) == 1  # built once for both
+    assert len(list((folder / "cache").glob("replay-*"))) == 1  # built once for both
 
 
-def test_two_processes_give_the_rows_of_one(root, tmp_path, monkeypatch):
+def test_two_processes_give_the_rows_of_one(built, tmp_path, monkeypatch):
     monkeypatch.setattr("sepsis_cql.replay.directory.ROW_GROUP", 16)
-    alone = prepare(root, tmp_path / "one").as_dataset(split="train")
-    builder = replay_builder(root, tmp_path / "two")
+    folder, alone = built
+    builder = replay_builder(folder / "mimic", tmp_path / "two")
     builder.download_and_prepare(num_proc=2)
-    assert_same_rows(builder.as_dataset(split="train"), alone)
+    assert_same_rows(builder.as_dataset(split="train"), alone.as_dataset(split="train"))
 
 
 def test_a_changed_raw_file_or_setting_is_never_served_from_the_cache(mimic, tmp_path):
@@ -135,8 +143,8 @@ def test_the_cache_is_private_and_marked(root, tmp_path):
     assert (tmp_path / "cache" / ".private-replay").is_file()
 
 
-def test_a_missing_column_is_an_error_not_nulls(mimic, tmp_path):
-    build(mimic, tmp_path)
+def test_a_missing_column_is_an_error_not_nulls(built, tmp_path):
+    shutil.copytree(built[0] / "replay", tmp_path / "replay")
     file = tmp_path / "replay" / "train.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["sofa"]), file)
     with pytest.raises(ReplayError, match=r"train\.parquet: columns sofa missing"):

@@ -6,11 +6,12 @@ Every stay is septic from hour 1 on, so step k begins at hour 1 + 4k and its sta
 
 import math
 from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
 
-import pyarrow.parquet as pq
 import pytest
 
-from .made_up import MadeUpMimic, build, build_settings, read_steps
+from .made_up import MadeUpMimic, build_settings, six_septic_patients, steps_of
 
 Events = Callable[[MadeUpMimic, int], None]
 NAN = float("nan")
@@ -42,6 +43,7 @@ def output(itemid, volume, hour) -> Events:
 
 MIXED = {"ordercategorydescription": "Drug Push"}
 ETT = {"value": "No Response-ETT"}
+CREATININE = 50912
 
 # name: (events, step, column, value)
 STATES = {
@@ -197,9 +199,8 @@ def steps(tmp_path_factory):
         stay_id = mimic.septic_stay(SUBJECTS[name], treated=False)
         for event in events:
             event(mimic, stay_id)
-    folder = tmp_path_factory.mktemp("units")
-    build(mimic, folder)
-    return read_steps(folder / "replay").set_index(["subject_id", "step_index"])
+    with steps_of(mimic, tmp_path_factory.mktemp("units")) as by_settings:
+        return by_settings().set_index(["subject_id", "step_index"])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -215,80 +216,79 @@ def test_unmeasured_features_are_unknown_and_flagged(steps):
     assert row["bilirubin_total_missing"] == 1
 
 
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Stays for the options, and what gives their steps by the shipped settings with some changed."""
+    mimic = six_septic_patients()
+    urine, kidneys, coma, overlap, *_ = [row["stay_id"] for row in mimic.rows["icustays"]]
+    for hour in (0.5, 5.5):
+        mimic.output(urine, 226559, 60, hour)
+    mimic.lab(kidneys, CREATININE, 2, 3, filed=6)
+    for itemid, part in ((220739, 2), (223900, 2), (223901, 5)):
+        mimic.chart(coma, itemid, part, -5)
+    for itemid, part, text in ((220739, 1, {}), (223900, 1, ETT), (223901, 1, {})):
+        mimic.chart(coma, itemid, part, 3, **text)  # onset is at 0 h, by the coma score
+    second = mimic.stay(overlap // 10, start=2, hours=40)
+    mimic.chart(second, 220052, 20, 3)
+    mimic.bolus(second, 225158, 6, 999)
+    stays = SimpleNamespace(urine=urine, kidneys=kidneys, coma=coma, overlap=overlap, second=second)
+    with steps_of(mimic, tmp_path_factory.mktemp("options")) as by_settings:
+        yield stays, cache(lambda **changes: by_settings(**changes).set_index(["stay_id", "step_index"]))
+
+
 @pytest.mark.parametrize(("rule", "volume"), [("missing", NAN), ("as_charted", 60), ("scaled", 240)])
-def test_urine_of_the_hour_before_the_first_step_follows_the_option(tmp_path, mimic, rule, volume):
-    mimic.output(mimic.rows["icustays"][0]["stay_id"], 226559, 60, 0.5)
-    build(mimic, tmp_path, partial_window_urine=rule)
-    state = read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"]).loc[(1001, 0)]
+def test_urine_of_the_hour_before_the_first_step_follows_the_option(options, rule, volume):
+    stays, steps = options
+    state = steps(partial_window_urine=rule).loc[(stays.urine, 0)]
     assert state["urine_output_4h"] == pytest.approx(volume, nan_ok=True)
     assert state["urine_output_4h_missing"] == float(rule == "missing")
 
 
-def test_sums_of_other_windows_have_their_own_name_and_bounds(tmp_path, mimic):
-    mimic.output(mimic.rows["icustays"][0]["stay_id"], 226559, 60, 5.5)
-    build(mimic, tmp_path, step_hours=2)
-    steps = read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"])
-    assert "urine_output_4h" not in steps.columns
-    assert steps.loc[(1001, 3), "urine_output_2h"] == 60  # from 5 to 7 h
+def test_sums_of_other_windows_have_their_own_name_and_bounds(options):
+    stays, steps = options
+    of_two_hours = steps(step_hours=2)
+    assert "urine_output_4h" not in of_two_hours.columns
+    assert of_two_hours.loc[(stays.urine, 3), "urine_output_2h"] == 60  # from 5 to 7 h
     urine = build_settings(step_hours=2).features.features["urine_output_2h"]
     assert (urine.clip, urine.normal, urine.valid) == ((0, 750), 120, (-2000, 2000))
 
 
-def test_the_age_of_a_value_is_the_time_since_it_was_measured(tmp_path, mimic):
-    stay_id = mimic.rows["icustays"][0]["stay_id"]
-    mimic.lab(stay_id, 50912, 2, 3, filed=6)
-    build(mimic, tmp_path)
-    steps = read_steps(tmp_path / "replay").set_index(["stay_id", "step_index"]).loc[stay_id]
-    names = pq.read_schema(tmp_path / "replay" / "train.parquet").metadata[b"aged_names"].decode().split(",")
-    ages = [row[names.index("creatinine")] for row in steps["value_age"]]
+def test_the_age_of_a_value_is_the_time_since_it_was_measured(options):
+    stays, steps = options
+    names = build_settings().features.aged_names
+    ages = [row[names.index("creatinine")] for row in steps().loc[stays.kidneys, "value_age"]]
     assert ages[:10] == pytest.approx([NAN, NAN, 6, 10, 14, 18, 22, 26, 30, NAN], nan_ok=True)
 
 
-def test_unlimited_values_are_carried_to_the_last_step(tmp_path, mimic):
-    mimic.lab(mimic.rows["icustays"][0]["stay_id"], 50912, 2, 2)
-    build(mimic, tmp_path, carry_forward="unlimited")
-    assert (
-        read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"]).loc[(1001, 11), "creatinine"]
-        == 2
-    )
+def test_unlimited_values_are_carried_to_the_last_step(options):
+    stays, steps = options
+    assert math.isnan(steps().loc[(stays.kidneys, 11), "creatinine"])
+    assert steps(carry_forward="unlimited").loc[(stays.kidneys, 11), "creatinine"] == 2
 
 
-def test_a_time_weighted_dose_spreads_an_hour_over_the_step(tmp_path, mimic):
-    build(mimic, tmp_path, vasopressor_rule="time_weighted")
-    steps = read_steps(tmp_path / "replay").set_index(["subject_id", "step_index"])
+def test_a_time_weighted_dose_spreads_an_hour_over_the_step(options):
+    stays, steps = options
     # norepinephrine of 0.1 from hour 6 to 13.5: 3 of 4, 4 of 4 and half an hour of the steps from 5, 9 and 13
-    doses = steps.loc[1001, "norepinephrine_equivalent"]
+    doses = steps(vasopressor_rule="time_weighted").loc[stays.urine, "norepinephrine_equivalent"]
     assert doses.tolist()[:5] == pytest.approx([0, 0.075, 0.1, 0.0125, 0])
 
 
 @pytest.mark.parametrize(("rule", "score"), [("official", 15), ("last_known", 9), ("missing", 9)])
-def test_the_coma_score_of_an_intubated_patient_follows_the_option(tmp_path, mimic, rule, score):
-    stay_id = mimic.rows["icustays"][0]["stay_id"]
-    for itemid, part in ((220739, 2), (223900, 2), (223901, 5)):
-        mimic.chart(stay_id, itemid, part, -5)
-    for itemid, part, text in ((220739, 1, {}), (223900, 1, ETT), (223901, 1, {})):
-        mimic.chart(stay_id, itemid, part, 3, **text)  # onset is at 0 h, by the coma score
-    build(mimic, tmp_path, intubated_gcs=rule)
-    state = read_steps(tmp_path / "replay").set_index(["stay_id", "step_index"]).loc[(stay_id, 1)]
+def test_the_coma_score_of_an_intubated_patient_follows_the_option(options, rule, score):
+    stays, steps = options
+    state = steps(intubated_gcs=rule).loc[(stays.coma, 1)]
     assert state["gcs_total"] == score  # missing: the one before is carried
     assert state["gcs_total_missing"] == float(rule == "missing")
 
 
-def test_charttime_availability_takes_a_value_when_it_was_drawn(tmp_path, mimic):
-    stay_id = mimic.rows["icustays"][0]["stay_id"]
-    mimic.lab(stay_id, 50912, 2, 3, filed=6)
-    build(mimic, tmp_path, availability="charttime")
-    steps = read_steps(tmp_path / "replay").set_index(["stay_id", "step_index"])
-    assert steps.loc[(stay_id, 1), "creatinine"] == 2
+def test_charttime_availability_takes_a_value_when_it_was_drawn(options):
+    stays, steps = options
+    assert math.isnan(steps().loc[(stays.kidneys, 1), "creatinine"])
+    assert steps(availability="charttime").loc[(stays.kidneys, 1), "creatinine"] == 2
 
 
-def test_overlapping_stays_keep_their_own_charts_and_doses(tmp_path, mimic):
-    first = mimic.rows["icustays"][0]["stay_id"]
-    second = mimic.stay(first // 10, start=2, hours=40)
-    mimic.chart(second, 220052, 20, 3)
-    mimic.bolus(second, 225158, 6, 999)
-    build(mimic, tmp_path)
-    steps = read_steps(tmp_path / "replay").set_index(["stay_id", "step_index"])
-    assert second not in steps.index
-    assert math.isnan(steps.loc[(first, 1), "map"])
-    assert steps.loc[(first, 1), "fluid_volume"] < 999
+def test_overlapping_stays_keep_their_own_charts_and_doses(options):
+    stays, steps = options
+    assert stays.second not in steps().index
+    assert math.isnan(steps().loc[(stays.overlap, 1), "map"])
+    assert steps().loc[(stays.overlap, 1), "fluid_volume"] < 999

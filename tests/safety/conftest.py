@@ -52,30 +52,31 @@ def command(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
-def inputs(tmp_path):
-    """Return, for each command, its arguments without --out and an input that --out must stay apart from."""
-    place = tmp_path / "inputs"
-    mimic, run, package = place / "mimic", place / "run", place / "package"
-    for folder in (
-        mimic / "hosp",
-        mimic / "icu",
-        run / "replay",
-        run / "training",
-        run / "evaluation",
-        package,
-    ):
+@pytest.fixture(scope="session")
+def made_inputs(tmp_path_factory):
+    """What commands read, each small enough."""
+    place = tmp_path_factory.mktemp("inputs")
+    folders = ("mimic/hosp", "mimic/icu", "run/replay", "run/training", "run/evaluation", "package")
+    for folder in (place / name for name in folders):
         folder.mkdir(parents=True)
         (folder / "kept.txt").write_text("an input")
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
-        shutil.copyfile(ROOT / name, package / name)
+        shutil.copyfile(ROOT / name, place / "package" / name)
     (checkpoint,) = (ROOT / "model").glob("*.pt")
     for file in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}_manifest.json")):
         shutil.copyfile(file, place / file.name)
     shutil.copyfile(SHIPPED / "synthetic.yaml", place / "mine.yaml")
-    (run / "replay" / "provenance.json").write_text("{}")
-    replay = place / "replay.parquet"
-    write_original(make_transitions(), replay)
+    (place / "run" / "replay" / "provenance.json").write_text("{}")
+    write_original(make_transitions(), place / "replay.parquet")
+    return place
+
+
+@pytest.fixture
+def inputs(made_inputs, tmp_path):
+    """Return, for each command, its arguments without --out and an input that --out must stay apart from."""
+    place = shutil.copytree(made_inputs, tmp_path / "inputs")
+    mimic, run, package, replay = (place / name for name in ("mimic", "run", "package", "replay.parquet"))
+    (checkpoint,) = place.glob("*.pt")
     return {
         "synthesize": (["--config", place / "mine.yaml", "--patients", "60"], place / "mine.yaml"),
         "build": (["--mimic", mimic], mimic),

@@ -182,6 +182,13 @@ def test_calibrate_and_the_download_write_into_no_foreign_directory(command, tmp
     assert [path.name for path in out.iterdir()] == ["chapter1.tex"]
 
 
+def test_nobody_waits_for_a_simulation_to_be_told_that_its_place_is_taken(command, tmp_path, monkeypatch):
+    render = "sepsis_cql.synthetic.rendering.render.simulate"
+    monkeypatch.setattr(render, lambda *_: pytest.fail("simulated first"))
+    code, printed = command("synthesize", "--out", foreign(tmp_path, "synthesize", None), "--patients", "60")
+    assert code == 2 and "already exists" in printed
+
+
 def test_what_appears_in_the_place_meanwhile_is_kept(tmp_path):
     with pytest.raises(SepsisCQLError, match="already exists"), new_directory(tmp_path / "out", "build"):
         (tmp_path / "out").mkdir()

@@ -1,6 +1,7 @@
 """A small simulated ICU, its tables and the replay the real build makes of them."""
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
-from sepsis_cql.replay.build import build_replay
+from sepsis_cql.replay.build import Engine, build_replay
 from sepsis_cql.replay.rows.actions import ActionGrid
 from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import load_build_settings
@@ -58,10 +60,17 @@ def truth(settings: SyntheticSettings) -> Truth:
 
 
 @pytest.fixture(scope="session")
-def trip(settings: SyntheticSettings, tmp_path_factory: pytest.TempPathFactory) -> RoundTrip:
-    folder = tmp_path_factory.mktemp("synthetic")
-    synthetic = synthesize(folder / "mimic", PATIENTS, 7, settings)
-    build_replay(folder / "mimic", folder / "replay", load_build_settings())
+def trip(settings: SyntheticSettings, of_all_processes: Path) -> RoundTrip:
+    """The round trip of `PATIENTS`, made once for all processes of a session; tests only read its files."""
+    folder = of_all_processes / "synthetic"
+    record = folder / "record.pickle"
+    with FileLock(folder.with_suffix(".lock")):
+        if not record.exists():
+            made = synthesize(folder / "mimic", PATIENTS, 7, settings)
+            engine = Engine(cache=folder / "cache")
+            build_replay(folder / "mimic", folder / "replay", load_build_settings(), engine=engine)
+            record.write_bytes(pickle.dumps(made))
+    synthetic = pickle.loads(record.read_bytes())
     frames = [pd.read_parquet(folder / "replay" / f"{split}.parquet") for split in SPLITS]
     steps = pd.concat(frames).sort_values(["stay_id", "step_index"], ignore_index=True)
     position = {stay_id: row for row, stay_id in enumerate(synthetic.roster.stay_id)}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sepsis_cql.replay.build import build_replay
+from sepsis_cql.replay.build import Engine, build_replay
 from sepsis_cql.replay.rows.actions import ActionGrid
 from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import load_build_settings
@@ -90,7 +90,8 @@ def test_the_replay_is_marked_as_synthetic_with_its_settings(trip, settings):
 @pytest.mark.parametrize("wrong", [{"availability": "charttime"}, {"alignment": "concurrent"}])
 def test_a_build_that_sees_what_was_not_yet_known_does_not_pass(trip, tmp_path, wrong):
     settings = load_build_settings(changes=wrong)
-    build_replay(trip.synthetic.directory, tmp_path / "replay", settings)
+    engine = Engine(cache=trip.replay.with_name("cache"))
+    build_replay(trip.synthetic.directory, tmp_path / "replay", settings, engine=engine)
     frames = [pd.read_parquet(tmp_path / "replay" / f"{split}.parquet") for split in SPLITS]
     steps = pd.concat(frames).sort_values(["stay_id", "step_index"], ignore_index=True)
     built = np.stack(steps["state"].to_numpy())

@@ -2,7 +2,8 @@
 
 import csv
 import gzip
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import duckdb
 import pytest
 
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.replay.mimic.concepts import create_concepts
+from sepsis_cql.replay.mimic.concepts import ORDER, create_concepts, read_query
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.tables import open_mimic
 
@@ -33,29 +34,57 @@ def table_settings() -> TablesSettings:
     return load_shipped(TablesSettings, "tables.yaml")
 
 
-@pytest.fixture
-def concepts_of(table_settings: TablesSettings) -> Callable[..., duckdb.DuckDBPyConnection]:
-    """A connection with every concept of the given rows; columns left out are NULL, tables left out empty."""
+class Concepts:
+    """Made-up rows of the tables; a concept is made, with those it is made of, when a query first names it."""
 
-    def build(rows: dict[str, list[dict[str, Any]]]) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(config={"threads": 1})
-        for name, table in table_settings.tables.items():
-            columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
-            connection.execute(f"CREATE TABLE {name} ({columns})")
-            for row in rows.get(name, []):
-                marks = ", ".join("?" * len(row))
-                insert = f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})"
-                connection.execute(insert, list(row.values()))
-        create_concepts(connection)
-        return connection
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection, self.made = connection, set[str]()
 
-    return build
+    def execute(self, query: str) -> duckdb.DuckDBPyConnection:
+        self._make_those_of(query, ORDER)
+        return self.connection.execute(query)
+
+    def _make_those_of(self, query: str, known: Sequence[str]) -> None:
+        for name in re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", query, re.IGNORECASE):
+            if name in known and name not in self.made:
+                self.made.add(name)
+                self._make_those_of(read_query(name), ORDER[: ORDER.index(name)])
+                self.connection.execute(f"CREATE TABLE {name} AS {read_query(name)}")
 
 
 @pytest.fixture(scope="session")
-def demo_connection(mimic_demo: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def empty_tables(table_settings: TablesSettings) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(config={"threads": 1}) as connection:
+        for name, table in table_settings.tables.items():
+            columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+            connection.execute(f"CREATE TABLE {name} ({columns})")
+        yield connection
+
+
+@pytest.fixture
+def concepts_of(empty_tables: duckdb.DuckDBPyConnection) -> Iterator[Callable[..., Concepts]]:
+    """Concepts of the given rows, until others are given; columns left out are NULL, tables left out empty."""
+
+    def fill(rows: dict[str, list[dict[str, Any]]]) -> Concepts:
+        empty_tables.rollback()
+        empty_tables.begin()
+        for name, of_table in rows.items():
+            for row in of_table:
+                marks = ", ".join("?" * len(row))
+                empty_tables.execute(
+                    f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})", [*row.values()]
+                )
+        return Concepts(empty_tables)
+
+    empty_tables.begin()
+    yield fill
+    empty_tables.rollback()
+
+
+@pytest.fixture(scope="session")
+def demo_connection(mimic_demo: Path, demo_cache: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The demo's tables and concepts; tests only read from it."""
-    with open_mimic(mimic_demo, concepts=None) as tables:
+    with open_mimic(mimic_demo, cache=demo_cache, concepts=None) as tables:
         create_concepts(tables.connection, tables.concepts)
         yield tables.connection
 

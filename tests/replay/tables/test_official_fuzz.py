@@ -34,7 +34,9 @@ def test_a_mask_in_a_later_place_is_non_invasive_ventilation(concepts_of):
         for minute, device in ((5, "Bipap mask "), (9, "High flow nasal cannula")):
             filed = f"2150-01-01 0{hour}:0{minute}:00"
             rows.append(keys | {"charttime": time, "storetime": filed, "itemid": 226732, "value": device})
-    found = concepts_of({"chartevents": rows}).sql("SELECT ventilation_status FROM ventilation").fetchall()
+    found = (
+        concepts_of({"chartevents": rows}).execute("SELECT ventilation_status FROM ventilation").fetchall()
+    )
     assert found == [("NonInvasiveVent",)]
 
 

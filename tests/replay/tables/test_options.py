@@ -15,21 +15,18 @@ from sepsis_cql.replay.settings import load_build_settings
 
 
 @pytest.fixture(scope="module")
-def connection(mimic_demo):
+def connection(mimic_demo, demo_cache):
     """The demo's tables with all that a build reads of them."""
-    with open_mimic(mimic_demo, items=load_build_settings().items, concepts=DESCRIPTIONS) as tables:
+    items = load_build_settings().items
+    with open_mimic(mimic_demo, cache=demo_cache, items=items, concepts=DESCRIPTIONS) as tables:
         create_concepts(tables.connection, tables.concepts)
         yield tables.connection
 
 
 @pytest.fixture(scope="module")
 def rows_of(connection):
-    """The rows of the demo with one setting changed."""
-
-    def build(**changes):
-        return make_rows(connection, load_build_settings(changes=changes))
-
-    return build
+    """The rows of the demo with some settings changed."""
+    return lambda **changes: make_rows(connection, load_build_settings(changes=changes))
 
 
 def column(rows, name):
@@ -47,16 +44,13 @@ def shipped(rows_of):
 
 
 SAME = [  # on the demo, which has no text and none of the items
-    {"vasopressor_items": "official"},
-    {"comfort_measures": "exclude"},
-    {"comfort_measures": "censor"},
-    {"intubated_gcs": "missing"},
-    {"intubated_gcs": "last_known"},
+    {"vasopressor_items": "official", "comfort_measures": "exclude", "intubated_gcs": "missing"},
+    {"comfort_measures": "censor", "intubated_gcs": "last_known"},
 ]
 
 
 @pytest.mark.parametrize("changes", SAME, ids=str)
-def test_an_option_for_what_the_demo_lacks_changes_nothing(shipped, rows_of, changes):
+def test_options_for_what_the_demo_lacks_change_nothing(shipped, rows_of, changes):
     rows = rows_of(**changes)
     for name in ("stay_id", "action", "fluid_volume"):
         assert (column(rows, name) == column(shipped, name)).all()
@@ -149,8 +143,10 @@ def test_what_is_unknown_is_told_for_each_era_and_hidden_of_few_patients(shipped
         assert (tables.missing[era]["lactate"].unknown is not None) == is_shown
 
 
-def test_shock_is_looked_for_as_long_as_the_setting_says(rows_of):
-    counts = [sum(rows_of(shock_hours=hours).stays["in_septic_shock"].to_pylist()) for hours in (1, 24, 72)]
+def test_shock_is_looked_for_as_long_as_the_setting_says(shipped, rows_of):
+    assert load_build_settings().replay.shock_hours == 24
+    cohorts = (rows_of(shock_hours=1), shipped, rows_of(shock_hours=72))
+    counts = [sum(rows.stays["in_septic_shock"].to_pylist()) for rows in cohorts]
     assert counts == sorted(counts) and counts[0] < counts[-1]
 
 

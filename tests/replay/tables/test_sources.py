@@ -39,6 +39,12 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def database(root, tmp_path_factory):
+    """The same rows in a DuckDB file, in another order; tests only read it."""
+    return places.duckdb_file(root, tmp_path_factory.mktemp("database"))
+
+
+@pytest.fixture(scope="module")
 def replay(root, tmp_path_factory):
     """The replay of the folder."""
     out = tmp_path_factory.mktemp("folder") / "replay"
@@ -92,8 +98,8 @@ def test_another_value_is_another_fingerprint(root, fingerprint, tmp_path):
         assert mimic.fingerprint != fingerprint
 
 
-def test_a_database_with_rows_in_another_order_gives_the_same_replay(root, replay, tmp_path):
-    build_replay(places.duckdb_file(root, tmp_path), tmp_path / "replay", build_settings())
+def test_a_database_with_rows_in_another_order_gives_the_same_replay(database, replay, tmp_path):
+    build_replay(database, tmp_path / "replay", build_settings())
     assert_equal_replays(replay, tmp_path / "replay")
 
 
@@ -116,11 +122,10 @@ def test_postgresql_gives_the_same_replay_and_its_password_stays_unsaid(
     assert SECRET not in printed.out + printed.err
 
 
-def test_concepts_of_every_place_agree(postgres_url, root, tmp_path, monkeypatch):
+def test_concepts_of_every_place_agree(postgres_url, database, tmp_path, monkeypatch):
     reference = tmp_path / "concepts"
     assert run_cli(monkeypatch, "concepts", "--mimic", postgres_url, "--out", reference) == 0
-    location = places.duckdb_file(root, tmp_path)
-    assert run_cli(monkeypatch, "agree", "--mimic", location, "--reference", reference) == 0
+    assert run_cli(monkeypatch, "agree", "--mimic", database, "--reference", reference) == 0
 
 
 def severity_of(location):
@@ -228,9 +233,9 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
 
 
 @pytest.fixture
-def bigquery(root, tmp_path, monkeypatch):
+def bigquery(database, monkeypatch):
     """BigQuery's client, answered from a DuckDB file whose rows are in another order."""
-    return serve_bigquery(places.duckdb_file(root, tmp_path), monkeypatch)
+    return serve_bigquery(database, monkeypatch)
 
 
 def serve_bigquery(database, monkeypatch):
