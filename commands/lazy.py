@@ -47,10 +47,15 @@ class LazyGroup(TyperGroup):
     """Lists every command with its docstring, read from the source, and imports the one that is called."""
 
     def __init__(self, **attributes: Any) -> None:
-        deferred = {name: _make_command(name, _stand_in(name)) for name in MODULES}
-        for name, command in deferred.items():
-            command.make_context = _import_first(name)
-        super().__init__(**attributes | {"commands": deferred})
+        super().__init__(**attributes | {"commands": {name: _defer(name) for name in MODULES}})
+
+
+@cache
+def _defer(name: str) -> Any:
+    """Return what lists a command and imports it when it is called; made once, however often commands are called."""
+    command = _make_command(name, _stand_in(name))
+    command.make_context = _import_first(name)
+    return command
 
 
 def _make_command(name: str, function: Callable[..., None]) -> Any:
@@ -60,10 +65,12 @@ def _make_command(name: str, function: Callable[..., None]) -> Any:
 
 
 def _import_first(name: str) -> Callable[..., Any]:
-    def make_context(*arguments: Any, **options: Any) -> Any:
-        return _make_command(name, with_output(load_command(name))).make_context(*arguments, **options)
+    return lambda *arguments, **options: _import(name).make_context(*arguments, **options)
 
-    return make_context
+
+@cache
+def _import(name: str) -> Any:
+    return _make_command(name, with_output(load_command(name)))
 
 
 def _stand_in(name: str) -> Callable[..., None]:

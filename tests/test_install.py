@@ -1,5 +1,6 @@
 """The package as it is installed: every room is in the wheel, and the main job runs where there is no checkout."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def test_an_installed_wheel_reproduces_outside_the_checkout(wheel, tmp_path):
         "--no-index",
     ]
     subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     changes = ["training.epochs=5", "training.checkpoint_epochs=5", "evaluation.fqe.refits=5"]
     changes += ["sweep.grid.reward_variant=[sparse]", "sweep.grid.learning_rate=[0.0001]"]
     changes += ["sweep.grid.alpha=[0.05]", "sweep.top=1", "sweep.stage2_seeds=[42]"]
@@ -142,6 +144,7 @@ def test_an_installed_wheel_reproduces_outside_the_checkout(wheel, tmp_path):
             *(part for change in changes for part in ("--set", change)),
         ],
         cwd=tmp_path,
+        env=alone,
         capture_output=True,
         text=True,
         check=False,
@@ -149,7 +152,7 @@ def test_an_installed_wheel_reproduces_outside_the_checkout(wheel, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     where = "import sepsis_cql.common.provenance as p; print(p.ROOT)"
     root = subprocess.run(
-        [home / "bin" / "python", "-c", where], cwd=tmp_path, capture_output=True, text=True
+        [home / "bin" / "python", "-c", where], cwd=tmp_path, env=alone, capture_output=True, text=True
     )
     assert root.stdout.strip() == str(site / "sepsis_cql")
     assert (tmp_path / "run" / "export" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

@@ -52,6 +52,9 @@ def finished(demo_replay, tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "sweep"
     sweep = make_sweep(demo_replay, out)
     scored = run_both(sweep)
+    configuration = sweep.rank(scored).configuration
+    for run in scored:  # also the one that is chosen may be the reference; it is not trained again
+        assert sweep.run_reference(configuration(run) | {"seed": run.settings.seed}) == run
     return out, scored, sweep.select(scored)
 
 

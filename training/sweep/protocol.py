@@ -206,7 +206,8 @@ class Sweep:
             )
             for number, together in enumerate(_group(runs, self._runtime.runs_per_model))
         ]
-        self._job_of |= {run.out.name: job for job in jobs for run in job.runs}
+        # the first job of a run is the one that trained it, and has its checkpoints
+        self._job_of = {run.out.name: job for job in jobs for run in job.runs} | self._job_of
         for _, failures in self._engine([job for job in jobs if not job.is_done()], self._report):
             self.failures |= failures
         return [read_scores(run) for run in runs if run.out.name not in self.failures]
