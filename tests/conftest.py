@@ -40,6 +40,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter clear the libraries at its end."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def rendering() -> Iterator[Rendering]:
     """Make every figure, but render it only within `with rendering():`; that is most of the time of a small build."""
