@@ -55,12 +55,12 @@ FLAGGED = [
 
 
 def missing_flag(feature: str) -> str:
-    """Name of the input that is 1 where `feature` was not measured in the step's window."""
+    """Return the name of the input that is 1 where `feature` was not measured in the step's window."""
     return f"{feature}_missing"
 
 
 def order_states(features: list[str], flagged: list[str]) -> list[str]:
-    """Names of all inputs in the published order: features and flags sorted as strings."""
+    """Return the names of all inputs in the published order: features and flags sorted as strings."""
     return sorted([*features, *map(missing_flag, flagged)])
 
 
@@ -121,7 +121,7 @@ class SepsisCQLConfig(PreTrainedConfig):
     training_data: str = "nothing: random initial weights"
 
     def validate_state_names(self) -> None:
-        """The inputs are named, once each."""
+        """Check that the inputs are named, once each."""
         if not self.state_names or not all(name.strip() for name in self.state_names):
             raise ValueError(
                 f"state_names: found {len(self.state_names)} names, expected one for each input."
@@ -130,7 +130,7 @@ class SepsisCQLConfig(PreTrainedConfig):
             raise ValueError(f"state_names: {repeated} appear more than once, expected once.")
 
     def validate_missing_flags(self) -> None:
-        """Flags are exactly the inputs named `<feature>_missing`, each beside its feature."""
+        """Check that flags are exactly the inputs named `<feature>_missing`, each beside its feature."""
         expected = [name for name in self.state_names if name.endswith("_missing")]
         if self.missing_flags != expected:
             odd = sorted(set(self.missing_flags) ^ set(expected)) or "a different order"
@@ -140,7 +140,7 @@ class SepsisCQLConfig(PreTrainedConfig):
             raise ValueError(f"missing_flags: flag states that state_names lacks: {unknown}.")
 
     def validate_action_grid(self) -> None:
-        """Actions form the 5 x 5 grid, with three sorted positive edges for each drug or none known."""
+        """Check that actions form the 5 x 5 grid, with three sorted positive edges for each drug or none known."""
         if self.n_actions != BINS * BINS:
             raise ValueError(f"n_actions: found {self.n_actions}, expected {BINS * BINS} ({BINS} x {BINS}).")
         for name in ("vasopressor_edges", "fluid_edges"):
@@ -156,7 +156,7 @@ class SepsisCQLConfig(PreTrainedConfig):
                 raise ValueError(f"{name}: found an empty text, expected a description.")
 
     def validate_sizes(self) -> None:
-        """Layers and the decision interval have a positive size."""
+        """Check that layers and the decision interval have a positive size."""
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(f"hidden_sizes: found {self.hidden_sizes}, expected positive layer widths.")
         if self.decision_interval_hours < 1:
@@ -165,7 +165,7 @@ class SepsisCQLConfig(PreTrainedConfig):
             )
 
     def validate_outputs(self) -> None:
-        """Supported values say what support is, and nothing else does."""
+        """Check that supported values say what support is, and nothing else does."""
         is_supported, share = self.outputs == "supported_values", self.smallest_share
         if is_supported != (share is not None) or (share is not None and not 0 < share <= 1):
             expected = "a number above 0 and at most 1" if is_supported else "None"
@@ -174,7 +174,7 @@ class SepsisCQLConfig(PreTrainedConfig):
             )
 
     def validate_training_settings(self) -> None:
-        """The discount is a probability, the conservative weight not negative, the attainable return positive."""
+        """Check discount (0 to 1), conservative weight (not negative) and attainable return (positive)."""
         if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: found {self.gamma}, expected a number from 0 to 1.")
         if self.alpha is not None and not 0 <= self.alpha < math.inf:

@@ -29,12 +29,13 @@ FACTS = ["name", "unit", "low", "high", "flag", "carry", "hint"]
 
 
 class SepsisCQLFeatureExtractor(FeatureExtractionMixin):
-    """Checked states of 4-hour steps, in the order and units the network was trained on.
+    """Checked states of steps, in the order and units the network was trained on.
 
-    A row holds one step: each feature's value measured in the 4 hours before it, NaN or None where nothing
-    was measured. With stay_id and step_index, the last value measured in an earlier step of the same stay
-    takes the place of NaN (except for features whose fact `carry` is false); without them, rows stand alone.
-    The `<feature>_missing` input is 1 where the row itself holds no value, carried or not.
+    A row holds one step: each feature's value measured in the hours before it, as many as a step has (4, unless the
+    configuration's `decision_interval_hours` says otherwise), NaN or None where nothing was measured. With stay_id and
+    step_index, the last value measured in an earlier step of the same stay takes the place of NaN (except for features
+    whose fact `carry` is false); without them, rows stand alone. The `<feature>_missing` input is 1 where the row
+    itself holds no value, carried or not.
 
     The columns pf_ratio (pao2 / fio2_vent, mmHg) and shock_index (heart_rate / sbp) may be left out: they are computed,
     and NaN where a part is, or where the ratio is out of bounds.
@@ -54,12 +55,12 @@ class SepsisCQLFeatureExtractor(FeatureExtractionMixin):
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of the clinical columns."""
+        """Return the names of the clinical columns."""
         return [feature["name"] for feature in self.features]
 
     @property
     def state_names(self) -> list[str]:
-        """Names of the network's inputs, in order."""
+        """Return the names of the network's inputs, in order."""
         return order_states(self.feature_names, self._flagged)
 
     @property
@@ -71,7 +72,7 @@ class SepsisCQLFeatureExtractor(FeatureExtractionMixin):
         rows: Mapping[str, Any] | pd.Series | pd.DataFrame | list[Mapping[str, Any]],
         return_tensors: str | None = None,
     ) -> BatchFeature:
-        """States in the order of the rows.
+        """Return states in the order of the rows.
 
         Args:
             rows: one step (mapping or pandas row) or several (data frame, mapping of columns, list of

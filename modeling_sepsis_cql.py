@@ -108,7 +108,7 @@ class SepsisCQLModel(PreTrainedModel):
 
     @property
     def networks(self) -> dict[str, nn.Sequential]:
-        """The networks of the package by name: `net`, and the one beside it if there is one."""
+        """Return the networks of the package by name: `net`, and the one beside it if there is one."""
         return {name: module for name, module in self.named_children() if isinstance(module, nn.Sequential)}
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -146,7 +146,9 @@ class SepsisCQLModel(PreTrainedModel):
             states: (batch, 62) floating point, in the order of `config.state_names`.
         """
         inputs = self.normalize(states)
-        found = {name: self._of_doses(network(inputs)) for name, network in self.networks.items()}
+        found = {name: network(inputs) for name, network in self.networks.items()}
+        if self.config.factored:  # 5 values of each drug, which add up to those of the doses
+            found = {name: add_parts(outputs) for name, outputs in found.items()}
         names = ("q_values", "logits") if "values" in self.config.outputs else ("logits", "q_values")
         return SepsisCQLOutput(**dict(zip(names, found.values(), strict=False)))
 
@@ -166,12 +168,8 @@ class SepsisCQLModel(PreTrainedModel):
             never = ~is_supported(outputs["logits"], self.config.smallest_share)
         return values.masked_fill(never, -torch.inf)
 
-    def _of_doses(self, outputs: Tensor) -> Tensor:
-        """(batch, 25) of the doses from what a network gives: those, or 5 of each drug that add up to them."""
-        return add_parts(outputs) if self.config.factored else outputs
-
     def normalize(self, states: Tensor) -> Tensor:
-        """(batch, 62) network inputs: clipped, missing filled with the training median, z-scored.
+        """Return (batch, 62) network inputs: clipped, missing filled with the training median, z-scored.
 
         Args:
             states: (batch, 62) floating point, clinical units with NaN for missing.
@@ -240,7 +238,7 @@ class SepsisCQLModel(PreTrainedModel):
         return (gaps / temperature).softmax(dim=1)
 
     def decode_action(self, action: SupportsIndex) -> Treatment:
-        """Doses that an action id stands for.
+        """Return the doses that an action id stands for.
 
         Args:
             action: 0 to 24 = 5 * vasopressor bin + fluid bin.

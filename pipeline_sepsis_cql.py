@@ -28,7 +28,7 @@ class SepsisTreatmentPipeline(Pipeline):
     _load_tokenizer = False
 
     def __call__(self, rows: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        """One answer a row.
+        """Return one answer a row.
 
         Args:
             rows: whatever the feature extractor takes; rows of one stay must come together, so that values
@@ -47,7 +47,7 @@ class SepsisTreatmentPipeline(Pipeline):
         return {}, {}, {}
 
     def preprocess(self, inputs: dict[str, Any]) -> BatchFeature:
-        """States of the rows; a model without statistics to normalize them with is refused."""
+        """Return the states of the rows; a model without statistics to normalize them with is refused."""
         if self.model.config.normalization == "identity":
             raise ValueError(
                 "config.normalization: found 'identity'. This model takes already normalized inputs, and the "
@@ -59,7 +59,7 @@ class SepsisTreatmentPipeline(Pipeline):
         return self.model(**inputs)
 
     def postprocess(self, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
-        """Treatments and values as plain Python values."""
+        """Return treatments and values as plain Python values."""
         actions = self.model.preferences(outputs).argmax(dim=1).tolist()
         answers = [asdict(self.model.decode_action(action)) for action in actions]
         for name, values in outputs.items():

@@ -51,15 +51,11 @@ def main() -> None:
         _end("[yellow]interrupted.[/]", str(error), 130)
     except SepsisCQLError as error:
         _end("[bold red]error:[/]", str(error), 2)
-    except KeyboardInterrupt:
-        _end("[yellow]interrupted.[/]", STOPPED, 130)
-    except SystemExit as error:  # how typer ends, also after Ctrl-C
-        if error.code == 130:
-            _end("[yellow]interrupted.[/]", STOPPED, 130)
-        raise
-    except Exception as error:
+    except BaseException as error:
         if _is_interrupt(error):
             _end("[yellow]interrupted.[/]", STOPPED, 130)
+        if isinstance(error, SystemExit):
+            raise
         from sepsis_cql.common.storage import explain_failure
 
         if (sentence := explain_failure(error)) is None:
@@ -74,7 +70,9 @@ def _end(kind: str, text: str, code: int) -> NoReturn:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether the database engine, which turns Ctrl-C into an error of its own, was interrupted."""
+    """Whether Ctrl-C is behind an error: the database engine turns it into one of its own, typer into an exit."""
+    if isinstance(error, SystemExit):
+        return error.code == 130
     while error is not None:
         if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptException":
             return True

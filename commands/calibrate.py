@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, TaskID
 
-from sepsis_cql.commands.options import Changes
-from sepsis_cql.commands.output import console, print_rows
+from sepsis_cql.commands.options import Changes, Rules
+from sepsis_cql.commands.output import Bar, console, print_rows
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import open_directory, write_json
-from sepsis_cql.common.strict import find_settings, load_settings, parse_changes, read_yaml
+from sepsis_cql.common.strict import find_settings, list_names, load_settings, parse_changes
 
 
 def calibrate(
@@ -21,9 +20,7 @@ def calibrate(
     case: Annotated[list[str] | None, typer.Option(help="Only this case; may be repeated.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     config: Annotated[str, typer.Option(help="Cases and settings: shipped, or a file.")] = "calibration",
-    evaluation: Annotated[
-        str, typer.Option(help="Settings of the evaluation: shipped, or a file.")
-    ] = "evaluation",
+    evaluation: Rules = "evaluation",
     changes: Changes = None,
 ) -> None:
     """Measure estimators and verdict where the truth is known: bias, coverage, ranking, wrong endorsements.
@@ -34,8 +31,8 @@ def calibrate(
     """
     changed = parse_changes(changes or [], ["calibration", "evaluation"])
     files = [find_settings(config, "repetitions"), find_settings(evaluation, "tilt_temperatures")]
-    cases = set(read_yaml(files[0]).get("cases") or {}) | set(changed["calibration"].get("cases") or {})
-    if unknown := sorted(set(case or []) - cases):
+    cases = list_names(files[0], changed["calibration"], "cases")
+    if unknown := sorted(set(case or []) - set(cases)):
         raise EvaluationError(f"{config}: found no case {unknown}. Expected one of {sorted(cases)}.")
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings
@@ -53,15 +50,9 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
 
     records = {}
     for name in cases:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            record = run(
-                name,
-                settings,
-                rules,
-                out,
-                jobs=jobs,
-                report=partial(_show, progress, progress.add_task(name, total=settings.repetitions_of(name))),
-            )
+        with Bar() as bar:
+            task = bar.add_task(name, total=settings.repetitions_of(name))
+            record = run(name, settings, rules, out, jobs=jobs, report=partial(bar.advance_to, task))
         records[name] = record.model_dump(mode="json")
         write_json(out / f"{name}.json", records[name])
         console.print(f"{name}: {out / name}.json")
@@ -85,7 +76,3 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
             soft_wrap=False,
         )
     console.answer({"out": str(out), "cases": records})
-
-
-def _show(progress: Progress, task: TaskID, done: int) -> None:
-    progress.update(task, completed=done)

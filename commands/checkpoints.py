@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from sepsis_cql.commands.options import Force
 from sepsis_cql.commands.output import console
 from sepsis_cql.common.storage import new_directory
 
@@ -19,7 +20,7 @@ def import_checkpoint(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Package directory to create.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
+    force: Force = False,
 ) -> None:
     """Turn a published checkpoint into a model package, without unpickling code."""
     # imported here, because torch would slow down every other command

@@ -6,22 +6,24 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.early import check_replay, check_resume
-from sepsis_cql.commands.evaluate import Split
+from sepsis_cql.commands.early import check_out, check_replay
 from sepsis_cql.commands.options import (
     Changes,
     Force,
     Ledger,
     ReplayPath,
     Resume,
+    Rules,
     Runtime,
+    SplitName,
+    find_runtime,
     list_files,
 )
 from sepsis_cql.commands.output import Work, console, print_rows
 from sepsis_cql.common.errors import EvaluationError, StoppedError
-from sepsis_cql.common.ownership import check_new_directory, one_writer
+from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import open_directory, write_json
-from sepsis_cql.common.strict import find_settings, load_settings, parse_changes, read_yaml
+from sepsis_cql.common.strict import find_settings, list_names, load_settings, parse_changes
 
 
 def compare(
@@ -35,12 +37,12 @@ def compare(
         int | None, typer.Option(min=1, help="Seeds of each; by default all of the file.")
     ] = None,
     split: Annotated[
-        Split, typer.Option(help="Episodes of the results; validation chose and endorses nothing.")
-    ] = Split.VALIDATION,
+        SplitName, typer.Option(help="Episodes of the results; validation chose and endorses nothing.")
+    ] = "validation",
     config: Annotated[
         str, typer.Option(help="Grids, seeds and schedule: shipped, or a file.")
     ] = "comparison",
-    evaluation: Annotated[str, typer.Option(help="Rules of the verdict: shipped, or a file.")] = "evaluation",
+    evaluation: Rules = "evaluation",
     runtime: Runtime = None,
     changes: Changes = None,
     why: Annotated[
@@ -56,14 +58,14 @@ def compare(
     """
     changed = parse_changes(changes or [], ["comparison", "evaluation", "runtime"])
     files = [find_settings(config, "grids"), find_settings(evaluation, "tilt_temperatures")]
-    known = {**read_yaml(files[0]).get("grids", {}), **changed["comparison"].get("grids", {})}
-    names = list(known) if learners is None else [name.strip() for name in learners.split(",")]
+    known = list_names(files[0], changed["comparison"], "grids")
+    names = known if learners is None else [name.strip() for name in learners.split(",")]
     if (unknown := sorted(set(names) - set(known))) or len(set(names)) < len(names):
         raise EvaluationError(
             f"--learners: found {unknown or names}, expected different names of {sorted(known)}. Give others a grid "
             "in a file for --config."
         )
-    if split is Split.TEST and not (why or "").strip():
+    if split == "test" and not (why or "").strip():
         raise EvaluationError(
             "--split test: several policies would see the test split and no reason was given. Say it with "
             '--why "REASON", or use --split validation.'
@@ -73,11 +75,9 @@ def compare(
         raise EvaluationError(
             f"{replay}: found a single file, expected a directory with validation episodes."
         )
-    check_resume(out, "compare", resume=resume)
-    inputs = [replay, *files, *list_files(runtime, ledger)]
+    inputs = [replay, *files, *find_runtime(runtime), *list_files(ledger)]
     with one_writer(out, "compare"):  # who writes there is told at once; it is held again below
-        if force and not resume:
-            check_new_directory(out, "compare", force=True, inputs=inputs)
+        check_out(out, "compare", resume=resume, force=force, inputs=inputs)
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
     from sepsis_cql.evaluation.comparison.record import RECORD, ComparisonSettings
@@ -102,17 +102,17 @@ def compare(
     check_splits(opened)
 
     def enter(sha256: str) -> None:
-        if split is Split.TEST:
+        if split == "test":
             note_test_split(sha256, opened, again=True, why=why, ledger=ledger)
 
     with one_writer(out, "compare"), Work("compare") as work:
         open_directory(out, "compare", resume=resume, force=force, inputs=inputs)
         validation = load_evaluation_data(opened, "validation", rules)
-        scored = validation if split is Split.VALIDATION else load_evaluation_data(opened, "test", rules)
+        scored = validation if split == "validation" else load_evaluation_data(opened, "test", rules)
         try:
             found = compare_learners(
                 names,
-                Arena(opened, validation, scored, split.value, open_truth(opened)),
+                Arena(opened, validation, scored, split, open_truth(opened)),
                 settings,
                 rules,
                 chosen_runtime,

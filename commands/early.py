@@ -2,10 +2,11 @@
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sepsis_cql.common.errors import EvaluationError, ReplayError, SepsisCQLError, TableError, TrainingError
-from sepsis_cql.common.ownership import read_mark
+from sepsis_cql.common.ownership import check_new_directory, read_mark
 
 
 def check_mimic(location: str | None) -> None:
@@ -77,8 +78,12 @@ def _check_module(spec: str) -> None:
         )
 
 
-def check_resume(out: Path, stage: str, *, resume: bool) -> None:
-    """Refuse to continue what is not there, such as a mistyped --out, instead of beginning anew."""
+def check_out(
+    out: Path, stage: str, *, resume: bool, force: bool = False, inputs: Sequence[Path | str] = ()
+) -> None:
+    """Refuse to continue what is not there, such as a mistyped --out, and to replace what --force must not."""
+    if force and not resume:
+        check_new_directory(out, stage, force=True, inputs=inputs)
     if resume and read_mark(out) != stage:
         raise SepsisCQLError(
             f"{out}: found nothing that `sepsis-cql {stage}` began, expected it with --resume. Correct --out, or leave "

@@ -1,15 +1,23 @@
 """`sepsis-cql evaluate`: what can be said about a policy from a replay."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.padding import Padding
 
 from sepsis_cql.commands.early import check_policy, check_replay, check_selection
-from sepsis_cql.commands.options import Changes, Force, Ledger, ReplayPath, list_files
+from sepsis_cql.commands.options import (
+    Again,
+    Changes,
+    Force,
+    Ledger,
+    ReplayPath,
+    SplitName,
+    Why,
+    list_files,
+)
 from sepsis_cql.commands.output import Work, console, new_table
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
@@ -21,21 +29,6 @@ WIDE = 160  # columns
 ENOUGH = 10.0  # effective episodes, from which their decimals say nothing
 
 
-class Split(StrEnum):
-    """Episodes to score."""
-
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-class ProtocolName(StrEnum):
-    """Estimates to make."""
-
-    PUBLISHED = "published"
-    SOUND = "sound"
-    BOTH = "both"
-
-
 def evaluate(
     policy: Annotated[
         str,
@@ -45,8 +38,10 @@ def evaluate(
     ],
     replay: ReplayPath,
     out: Annotated[Path, typer.Option(help="Evaluation directory to create.")],
-    split: Annotated[Split, typer.Option(help="Episodes to score.")] = Split.VALIDATION,
-    protocol: Annotated[ProtocolName, typer.Option(help="Estimates to make.")] = ProtocolName.BOTH,
+    split: Annotated[SplitName, typer.Option(help="Episodes to score.")] = "validation",
+    protocol: Annotated[
+        Literal["published", "sound", "both"], typer.Option(help="Estimates to make.")
+    ] = "both",
     config: Annotated[
         str, typer.Option(help="Settings and rules of the verdict: shipped, or a file.")
     ] = "evaluation",
@@ -54,12 +49,11 @@ def evaluate(
     selection: Annotated[
         Path | None, typer.Option(help="Frozen choice; needed to score a package on the test split.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
-    why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
+    again: Again = False,
+    why: Why = None,
     ledger: Ledger = None,
     sensitivity: Annotated[
-        bool,
-        typer.Option("--sensitivity", help="Estimate again with other discounts, horizons and rewards."),
+        bool, typer.Option("--sensitivity", help="Estimate again with other discounts, horizons and rewards.")
     ] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Print every estimate, in a wide table.")] = False,
     force: Force = False,
@@ -78,12 +72,7 @@ def evaluate(
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import (
-        check_splits,
-        enter_test_split,
-        frozen_version,
-        ledger_of,
-    )
+    from sepsis_cql.evaluation.test_split import check_splits, enter_test_split, frozen_version, ledger_of
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
@@ -91,23 +80,20 @@ def evaluate(
     opened = open_replay(replay)
     loaded = load_policy(policy)
     inputs = [replay, file, *list_files(policy, selection, ledger)]
-    if split is Split.VALIDATION:
+    if split == "validation":
         check_splits(opened)
-    with (
-        new_directory(out, "evaluate", force=force, inputs=inputs) as directory,
-        Work("evaluate") as work,
-    ):
+    with new_directory(out, "evaluate", force=force, inputs=inputs) as directory, Work("evaluate") as work:
         # after --out is known to be good, before the test split is entered
-        probe_policy(loaded, opened, needs_values=protocol is ProtocolName.PUBLISHED)
+        probe_policy(loaded, opened, needs_values=protocol == "published")
         uses = frozen = None
-        if split is Split.TEST:
+        if split == "test":
             frozen = frozen_version(selection, loaded.facts.kind)
             uses = enter_test_split(loaded, opened, selection, again=again, why=why, ledger=ledger)
         found = evaluate_policy(
             loaded,
             opened,
-            split.value,
-            protocol.value,
+            split,
+            protocol,
             settings,
             truth=open_truth(opened),
             test_split_uses=uses,

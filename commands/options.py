@@ -2,14 +2,23 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from sepsis_cql.common.strict import find_settings
 
 
 def list_files(*options: str | Path | None) -> list[str | Path]:
     """Return the options that name something on this disk: inputs that --out must stay apart from."""
     return [option for option in options if option is not None and os.path.lexists(option)]
+
+
+def find_runtime(runtime: str | None) -> list[str | Path]:
+    """Return the file of --runtime, if it is one of the user's; a name of no shipped settings is refused."""
+    if runtime is not None:
+        find_settings(runtime, "device")
+    return list_files(runtime)
 
 
 Mimic = Annotated[
@@ -29,9 +38,14 @@ Run = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what this command made in --out before.")]
 Ledger = Annotated[
-    Path | None,
-    typer.Option(help="Directory of the ledger of test splits; by default this user's own."),
+    Path | None, typer.Option(help="Directory of the ledger of test splits; by default this user's own.")
 ]
+EngineName = Literal["local", "ray"]
+Engine = Annotated[EngineName, typer.Option(help="Where runs train; ray: on the nodes of a Ray cluster.")]
+SplitName = Literal["validation", "test"]
+Again = Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")]
+Why = Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")]
+Rules = Annotated[str, typer.Option(help="Rules of evaluation and verdict: shipped, or a file.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Keep the tables read from MIMIC-IV here (private) for the next time.")

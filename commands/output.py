@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -74,20 +74,27 @@ def _print_facts(as_json: bool) -> None:
         typer.echo(json.dumps(console.facts, indent=2, allow_nan=False))
 
 
-class Work(Progress):
-    """A bar of the steps of a work, with the time that is left; only where somebody looks at a terminal."""
+class Bar(Progress):
+    """Columns of a progress that is shown only where somebody looks at a terminal, and gone at its end."""
+
+    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
+        super().__init__(
+            *columns, console=console, transient=True, disable=not console.is_terminal, **options
+        )
+
+    def advance_to(self, task: TaskID, done: int) -> None:
+        """Show how many steps of a task are done."""
+        self.update(task, completed=done)
+
+
+class Work(Bar):
+    """A bar of the steps of a work, with the time that is left."""
 
     def __init__(self, name: str) -> None:
-        columns = (
+        super().__init__(
             TextColumn("{task.description}", markup=False, table_column=Column(max_width=44, no_wrap=True)),
             BarColumn(bar_width=16),
             TimeRemainingColumn(compact=True),
-        )
-        super().__init__(
-            *columns,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
             speed_estimate_period=3600,
         )
         self._name, self._done = name, 0

@@ -4,12 +4,12 @@ import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from rich.markup import escape
 
-from sepsis_cql.commands.options import Ledger
+from sepsis_cql.commands.options import Again, Force, Ledger, Run
 from sepsis_cql.commands.output import Work, console
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import one_writer, scratch_directory
@@ -18,10 +18,6 @@ SHOWN = 10  # differences of a comparison; --json has all
 
 Key = Annotated[
     Path | None, typer.Option("--sign", help="Private Ed25519 key (PEM) that signs the manifest.")
-]
-Run = Annotated[
-    Path,
-    typer.Option(help="Run directory with `replay`, `training` and `evaluation`, as `reproduce` makes it."),
 ]
 
 
@@ -62,12 +58,12 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Directory to create.")],
     format: Annotated[
-        str,
+        Literal["package", "pt", "space"],
         typer.Option(
             help="package: everything; pt: only the checkpoint; space: a page that runs the network."
         ),
     ] = "package",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
+    force: Force = False,
     with_optimizer_state: Annotated[
         bool,
         typer.Option(
@@ -78,8 +74,6 @@ def export(
     sign: Key = None,
 ) -> None:
     """Write the files of a run for the Hub, each made anew from what may be published."""
-    if format not in ("package", "pt", "space"):
-        raise PublishingError(f"--format: found {format!r}, expected package, pt or space.")
     if sign is not None and format != "package":
         raise PublishingError(f"--sign: found --format {format}, expected package: only that has a manifest.")
     from sepsis_cql.publishing.export import write_checkpoint, write_explorer, write_export
@@ -170,7 +164,7 @@ def verify(
         Path | None, typer.Option(help="Replay directory: recompute the metrics if it is the recorded one.")
     ] = None,
     ledger: Ledger = None,
-    again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
+    again: Again = False,
     why: Annotated[str | None, typer.Option(help="Reason for --again.")] = None,
     key: Annotated[
         Path | None, typer.Option(help="Public Ed25519 key (PEM) of its maintainer, who must have signed it.")

@@ -2,12 +2,12 @@
 
 import resource
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -16,8 +16,17 @@ from rich.table import Table
 from sepsis_cql.commands.audit import audit
 from sepsis_cql.commands.build import build
 from sepsis_cql.commands.early import check_engine, check_mimic
-from sepsis_cql.commands.evaluate import Split, evaluate, print_metrics
-from sepsis_cql.commands.options import Changes, Force, Ledger, list_files
+from sepsis_cql.commands.evaluate import evaluate, print_metrics
+from sepsis_cql.commands.options import (
+    Again,
+    Changes,
+    Engine,
+    EngineName,
+    Force,
+    Ledger,
+    Why,
+    list_files,
+)
 from sepsis_cql.commands.output import Work, console, new_table, print_table
 from sepsis_cql.commands.publish import card, export
 from sepsis_cql.commands.study import (
@@ -33,24 +42,19 @@ from sepsis_cql.commands.study import (
     run_study,
     sha256_of_code,
 )
-from sepsis_cql.commands.sweep import EngineName, print_ranking
+from sepsis_cql.commands.sweep import print_ranking
 from sepsis_cql.commands.synthesize import synthesize
 from sepsis_cql.common.errors import SettingsError, StoppedError, TableError
 from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import parse_changes, write_changes
 
-
-class Data(StrEnum):
-    """Where the tables come from; `auto` is the folder in --mimic, or else the synthetic ICU."""
-
-    AUTO = "auto"
-    SYNTHETIC = "synthetic"
-    DEMO = "demo"
-    MIMIC_IV = "mimic-iv"
+if TYPE_CHECKING:
+    from sepsis_cql.publishing.verify import TestUse
 
 
-SOURCES = {Data.SYNTHETIC: "synthetic", Data.DEMO: "mimic-iv-demo", Data.MIMIC_IV: "mimic-iv"}
+Data = Literal["auto", "synthetic", "demo", "mimic-iv"]  # `auto`: what --mimic has, or else the synthetic ICU
+SOURCES = {"synthetic": "synthetic", "demo": "mimic-iv-demo", "mimic-iv": "mimic-iv"}
 SECTIONS = ("study", "synthetic", "replay", "sweep", "training", "runtime", "evaluation")
 
 NEXT = {
@@ -59,14 +63,6 @@ NEXT = {
     "Check the export as its readers would:": "sepsis-cql verify {0}/export",
     "Make a page that runs the network:": "sepsis-cql export --run {0} --out SPACE --format space",
 }
-
-
-class TestUse(NamedTuple):
-    """How a test split may be read once more."""
-
-    ledger: Path | None
-    again: bool
-    why: str | None
 
 
 class Stages:
@@ -81,11 +77,12 @@ class Stages:
         console.rule(f"{len(self.rows) + 1} {name}", align="left")
         began = time.perf_counter()
         yield
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
         self.rows.append((name, time.perf_counter() - began, peak))
 
     def table(self) -> Table:
-        """Wall time and peak memory of every stage."""
+        """Return wall time and peak memory of every stage."""
         table = new_table("stage", "seconds", "peak memory so far, MiB")
         for name, seconds, peak in self.rows:
             table.add_row(name, f"{seconds:.1f}", f"{peak:,.0f}")
@@ -103,7 +100,7 @@ def reproduce(
     ] = None,
     data: Annotated[
         Data, typer.Option(help="Tables to start from; auto: --mimic if given, else synthetic.")
-    ] = Data.AUTO,
+    ] = "auto",
     mimic: Annotated[
         str | None,
         typer.Option(metavar="PLACE", help="MIMIC-IV, as for `build`; the demo is downloaded without it."),
@@ -112,13 +109,11 @@ def reproduce(
         int | None, typer.Option(min=1, help="Patients of the synthetic ICU, instead of the size's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the synthetic ICU, likewise.")] = None,
-    engine: Annotated[
-        EngineName, typer.Option(help="Where runs train; ray: on the nodes of a Ray cluster.")
-    ] = EngineName.LOCAL,
+    engine: Engine = "local",
     changes: Changes = None,
     ledger: Ledger = None,
-    again: Annotated[bool, typer.Option("--again", help="Score a further policy on the test split.")] = False,
-    why: Annotated[str | None, typer.Option(help="Reason for --again, shown on the card.")] = None,
+    again: Again = False,
+    why: Why = None,
     force: Force = False,
 ) -> None:
     """Walk the whole study: tables, build, both stages of the protocol, frozen choice, test split, audit, card, export.
@@ -130,7 +125,7 @@ def reproduce(
     changed = parse_changes(changes or [], SECTIONS)
     own = {"patients": patients, "seed": seed}
     changed["study"] |= {name: value for name, value in own.items() if value is not None}
-    names = [size] if size else ["small"] if data is Data.SYNTHETIC else ["small", "published"]
+    names = [size] if size else ["small"] if data == "synthetic" else ["small", "published"]
     study = {name: load_study_settings(name, changed["study"]) for name in names}
     own_file = size if size and size.endswith((".yaml", ".yml")) else None
     check_mimic(mimic)
@@ -138,7 +133,7 @@ def reproduce(
     from sepsis_cql.replay.mimic.sources.registry import name_place
 
     request = Request(
-        data=data.value,
+        data=data,
         mimic=mimic and name_place(mimic),
         size=size,
         study=study,
@@ -147,6 +142,8 @@ def reproduce(
     )
     with one_writer(out, "reproduce"):
         open_request(out, request, force=force, inputs=list_files(mimic, ledger, own_file))
+        from sepsis_cql.publishing.verify import TestUse  # imports torch
+
         try:
             _walk(out, data, mimic, study, changes, changed, TestUse(ledger, again, why), engine)
         except KeyboardInterrupt:
@@ -160,7 +157,7 @@ def _walk(
     study: dict[str, StudySettings],
     changes: list[str] | None,
     changed: dict[str, dict[str, Any]],
-    use: TestUse,
+    use: "TestUse",
     engine: EngineName,
 ) -> None:
     """Make every stage that is not there yet; each appears whole or, the sweep, goes on by itself."""
@@ -180,9 +177,7 @@ def _walk(
     opened = open_replay(replay)
     source = opened.source.name
     _check_source(source, data)
-    size = (
-        next(iter(study)) if len(study) == 1 else "published" if source == SOURCES[Data.MIMIC_IV] else "small"
-    )
+    size = next(iter(study)) if len(study) == 1 else "published" if source == SOURCES["mimic-iv"] else "small"
     with stages.stage("train and choose"):
         sweep, scorer, runs = run_study(out, opened, study[size], changed, engine)
         print_ranking(sweep.rank(runs[1]), scorer.settings.bound)
@@ -192,7 +187,7 @@ def _walk(
                 policy=str(out / TRAINING / "package"),
                 replay=replay,
                 out=evaluation,
-                split=Split.TEST,
+                split="test",
                 selection=out / SELECTION,
                 ledger=use.ledger or _own_ledger(out, source),
                 again=use.again,
@@ -257,17 +252,15 @@ def _own_ledger(out: Path, source: str) -> Path | None:
     Whoever repeats the main job with other settings looks at nothing that was held back; the user's own ledger is for
     credentialed records.
     """
-    if source == SOURCES[Data.MIMIC_IV]:
-        return None
-    return out / "ledger"
+    return None if source == SOURCES["mimic-iv"] else out / "ledger"
 
 
 def _choose(data: Data, mimic: str | None) -> Data:
-    if data is Data.AUTO and mimic is None:
-        return Data.SYNTHETIC
-    if data is Data.MIMIC_IV and mimic is None:
+    if data == "auto" and mimic is None:
+        return "synthetic"
+    if data == "mimic-iv" and mimic is None:
         raise SettingsError("--data mimic-iv: needs --mimic, the folder of the release you downloaded.")
-    if data is Data.SYNTHETIC and mimic is not None:
+    if data == "synthetic" and mimic is not None:
         raise SettingsError("--data synthetic: makes its own tables; leave --mimic away.")
     return data
 
@@ -278,7 +271,7 @@ def _of(changes: list[str] | None, *sections: str) -> list[str]:
 
 
 def _make_tables(data: Data, out: Path, study: StudySettings, changes: list[str]) -> None:
-    if data is Data.SYNTHETIC:
+    if data == "synthetic":
         changes = [*write_changes("synthetic", study.synthetic), *changes]  # the later ones win
         synthesize(out=out, patients=study.patients, seed=study.seed, changes=changes)
         return
@@ -292,7 +285,7 @@ def _make_tables(data: Data, out: Path, study: StudySettings, changes: list[str]
 
 
 def _check_source(found: str, data: Data) -> None:
-    if data is not Data.AUTO and found != SOURCES[data]:
+    if data != "auto" and found != SOURCES[data]:
         raise TableError(
             f"--data {data}: the tables are {found}. Give another --mimic, or leave --data away."
         )

@@ -44,10 +44,9 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
         place = file.parent.relative_to(directory)
         if COPIES & set(place.parts):
             continue
-        is_training = file.name == TRAINING
-        row = {"directory": str(place), "command": "train" if is_training else "evaluate", "replay": ""}
+        command = "train" if file.name == TRAINING else "evaluate"
         try:
-            if is_training:
+            if command == "train":
                 run = read_run_record(file.parent)
                 fingerprint = run.data.replay_fingerprint
                 chosen = run.settings
@@ -62,10 +61,8 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
                 name = name_policy(judged.name, found.policy.name) if judged else found.policy.name
                 says = f"{name} on {found.split}: {found.verdict.label}{_say_difference(judged, found.bound)}"
         except SepsisCQLError:
-            says = "not readable: made by another version, or not by this program"
-        else:
-            row["replay"] = fingerprint[:8]
-        yield row | {"says": says}
+            fingerprint, says = "", "not readable: made by another version, or not by this program"
+        yield {"directory": str(place), "command": command, "replay": fingerprint[:8], "says": says}
 
 
 def _say_difference(judged: "PolicyRecord | None", bound: float) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from sepsis_cql.commands.options import EngineName
 from sepsis_cql.commands.output import console, new_table, print_table
-from sepsis_cql.commands.sweep import EngineName, RunsBar, SweepFiles, new_sweep
+from sepsis_cql.commands.sweep import RunsBar, SweepFiles, new_sweep
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.ownership import check_new_directory, one_writer, read_mark
 from sepsis_cql.common.provenance import ROOT, code_sha256
@@ -33,7 +34,7 @@ SWEEP, TRAINING, EVALUATION = (
     "sweep",
     "training",
     "evaluation",
-)  # its stages that hold the runs, the chosen one, its test
+)  # that hold the runs, the chosen one, its test
 CELLS = (
     "run",
     "max Q (published FQE)",
@@ -85,11 +86,7 @@ class Request(Record):
 
 
 def load_study_settings(size: str, changes: dict[str, Any]) -> StudySettings:
-    """Read the settings of a study.
-
-    Args:
-        size: `small`, `published` or a file.
-        changes: nested values that replace those of the file.
+    """Read the settings of a study, `small`, `published` or a file, with nested changes.
 
     Raises:
         SettingsError: there is none of that name, or a field is wrong.
@@ -162,12 +159,7 @@ def run_study(
 
 
 def print_choices(study: "Study", bound: float) -> None:
-    """Print what each rule chose, side by side: published metrics, sound estimate and true value.
-
-    Args:
-        study: the record.
-        bound: largest attainable absolute return.
-    """
+    """Print what each rule chose, side by side: published metrics, in doubt beyond `bound`, estimate and true value."""
     chosen = {rule: study.runs[index] for rule, index in study.choices if index is not None}
     table = new_table("", *chosen, fold=tuple(chosen))
     rows = [_cells(run, bound) for run in chosen.values()]

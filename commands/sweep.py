@@ -2,20 +2,29 @@
 
 import math
 import time
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
 
-from sepsis_cql.commands.early import check_engine, check_replay, check_resume
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, list_files
-from sepsis_cql.commands.output import console, print_rows
+from sepsis_cql.commands.early import check_engine, check_out, check_replay
+from sepsis_cql.commands.options import (
+    Changes,
+    Engine,
+    EngineName,
+    Force,
+    ReplayPath,
+    Resume,
+    Rules,
+    Runtime,
+    find_runtime,
+)
+from sepsis_cql.commands.output import Bar, console, print_rows
 from sepsis_cql.common.errors import StoppedError
-from sepsis_cql.common.ownership import check_new_directory, one_writer
+from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 
 if TYPE_CHECKING:
@@ -23,20 +32,6 @@ if TYPE_CHECKING:
     from sepsis_cql.replay.directory import Replay
     from sepsis_cql.training.sweep.protocol import Sweep
     from sepsis_cql.training.sweep.ranking import Ranking
-
-
-class SweepMetric(StrEnum):
-    """What ranks policies."""
-
-    FQE = "fqe"
-    PUBLISHED = "published"
-
-
-class EngineName(StrEnum):
-    """Where jobs of runs train."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def sweep(
@@ -47,21 +42,19 @@ def sweep(
         typer.Option(min=1, max=2, help="1: screen only. 2: repeat the best and choose. Default: both."),
     ] = None,
     metric: Annotated[
-        SweepMetric | None,
+        Literal["fqe", "published"] | None,
         typer.Option(help="fqe: lower bound of fitted Q evaluation among softened policies with overlap."),
     ] = None,
     config: Annotated[str, typer.Option(help="The protocol: shipped, or a file.")] = "sweep",
     training: Annotated[
         str, typer.Option(help="Learner, and settings the grid does not name: shipped, or a file.")
     ] = "cql",
-    evaluation: Annotated[str, typer.Option(help="How runs are scored: shipped, or a file.")] = "evaluation",
+    evaluation: Rules = "evaluation",
     runtime: Runtime = None,
     changes: Changes = None,
     resume: Resume = False,
     force: Force = False,
-    engine: Annotated[
-        EngineName, typer.Option(help="ray: on the nodes of a Ray cluster.")
-    ] = EngineName.LOCAL,
+    engine: Engine = "local",
 ) -> None:
     """Run the two-stage selection protocol and freeze the chosen policy in OUT/selection.json.
 
@@ -69,17 +62,17 @@ def sweep(
     """
     changed = parse_changes(changes or [], ["sweep", "training", "evaluation", "runtime"])
     if metric is not None:
-        changed["sweep"]["metric"] = metric.value
+        changed["sweep"]["metric"] = metric
     files = SweepFiles(
         find_settings(config, "grid"),
         find_settings(training, "algorithm"),
         find_settings(evaluation, "tilt_temperatures"),
     )
-    if runtime is not None:
-        find_settings(runtime, "device")
+    inputs = [*files, *find_runtime(runtime)]
     check_replay(replay)
     check_engine(engine)
-    check_resume(out, "sweep", resume=resume)
+    force = force and stage != 2  # stage 2 starts from what stage 1 left in --out
+    check_out(out, "sweep", resume=resume, force=force, inputs=[replay, *inputs])
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.test_split import check_splits
     from sepsis_cql.replay.directory import open_replay
@@ -88,17 +81,11 @@ def sweep(
     with RunsBar(out) as bar:
         work, scorer = new_sweep(opened, out, files, runtime, changed, engine, bar.report)
         bar.expect(work.settings)
-        if force and not resume and stage != 2:
-            check_new_directory(out, "sweep", force=True, inputs=[replay, *files, *list_files(runtime)])
         check_splits(opened)
         with one_writer(out, "sweep"):
             try:
-                # stage 2 starts from what stage 1 left in --out, and stage 1 makes only what is missing there
-                work.open(
-                    resume=resume or stage == 2,
-                    force=force and stage != 2,
-                    inputs=[*files, *list_files(runtime)],
-                )
+                # stage 1 makes only what is missing there
+                work.open(resume=resume or stage == 2, force=force, inputs=inputs)
                 scored = work.run_stage1()
                 if stage != 1:
                     scored = work.run_stage2(scored)
@@ -125,16 +112,15 @@ def sweep(
     console.answer({"out": str(out), "n_runs": len(scored), "failed": work.failures, **facts})
 
 
-class RunsBar(Progress):
+class RunsBar(Bar):
     """Runs done, and the time that the others will take; a line for each where the output is no terminal."""
 
     def __init__(self, directory: Path) -> None:
-        columns = (
+        super().__init__(
             TextColumn("run {task.fields[done]} of {task.total:.0f}"),
             BarColumn(),
             TextColumn("{task.description}"),
         )
-        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.total = 1
         self._directory, self._before = directory, self._count(directory)
         self._began = time.perf_counter()
@@ -197,15 +183,7 @@ def new_sweep(
 ) -> tuple["Sweep", "PolicyScorer"]:
     """Return a sweep, not yet opened, and the scorer of its runs.
 
-    Args:
-        replay: with a training and a validation split.
-        out: the sweep's directory.
-        files: of settings.
-        runtime: device settings; None for those of the best device here.
-        changes: to the sections `sweep`, `training`, `evaluation` and `runtime`.
-        engine: where jobs train.
-        report: called after every epoch of a job.
-        by_last_epoch: score a run once, at its end, whatever the protocol says.
+    `by_last_epoch` scores a run once, at its end, whatever the protocol says; `report` gets every epoch of a job.
     """
     import torch
 
@@ -216,7 +194,8 @@ def new_sweep(
     from sepsis_cql.training.sweep.in_processes import run_in_processes
     from sepsis_cql.training.sweep.jobs import run_locally
     from sepsis_cql.training.sweep.on_ray import run_on_ray
-    from sepsis_cql.training.sweep.protocol import Engine, Sweep, SweepSettings
+    from sepsis_cql.training.sweep.protocol import Engine as Run
+    from sepsis_cql.training.sweep.protocol import Sweep, SweepSettings
 
     base = load_training_settings(files.training, changes["training"])
     settings = load_settings(SweepSettings, files.protocol, changes["sweep"])
@@ -225,7 +204,7 @@ def new_sweep(
     rules = load_settings(EvaluationSettings, files.evaluation, changes["evaluation"])
     device = load_runtime(runtime, changes["runtime"])
     found = find_device(device)
-    run: Engine = run_on_ray if engine is EngineName.RAY else run_locally
+    run: Run = run_on_ray if engine == "ray" else run_locally
     if run is run_locally and found.type == "cpu" and device.runs_per_model == 1:
         run = partial(run_in_processes, device.threads or torch.get_num_threads())
         device = device.model_copy(update={"threads": 1})
@@ -234,12 +213,7 @@ def new_sweep(
 
 
 def print_ranking(ranking: "Ranking", bound: float) -> None:
-    """Print the ten best runs with both metrics; max Q is what the original protocol calls FQE.
-
-    Args:
-        ranking: of the runs.
-        bound: largest attainable absolute return.
-    """
+    """Print the ten best runs with both metrics; max Q, in doubt beyond `bound`, is what the original calls FQE."""
     from sepsis_cql.evaluation.report.results import say_published
 
     rows = [

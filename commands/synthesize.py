@@ -14,7 +14,7 @@ from sepsis_cql.common.strict import find_settings, load_settings, parse_changes
 def synthesize(
     out: Annotated[Path, typer.Option(help="MIMIC-IV root to create.")],
     patients: Annotated[int, typer.Option(help="Patients; about half belong to the septic cohort.")] = 2000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     config: Annotated[str, typer.Option(help="Settings of the simulator: shipped, or a file.")] = "synthetic",
     changes: Changes = None,
     force: Force = False,

@@ -1,26 +1,17 @@
 """`sepsis-cql train`: a replay directory to a trained model package."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from sepsis_cql.commands.early import check_replay, check_resume
-from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, list_files
-from sepsis_cql.commands.output import console
+from sepsis_cql.commands.early import check_out, check_replay
+from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, find_runtime
+from sepsis_cql.commands.output import Bar, console
 from sepsis_cql.common.errors import StoppedError
-from sepsis_cql.common.ownership import check_new_directory
 from sepsis_cql.common.strict import find_settings, parse_changes
-
-
-class Tracker(StrEnum):
-    """Where losses can go besides metrics.jsonl."""
-
-    TENSORBOARD = "tensorboard"
-    TRACKIO = "trackio"
 
 
 def train(
@@ -32,7 +23,7 @@ def train(
     resume: Resume = False,
     force: Force = False,
     log_to: Annotated[
-        Tracker | None,
+        Literal["tensorboard", "trackio"] | None,
         typer.Option(help="Also send losses to this tracker; metrics.jsonl is written anyway."),
     ] = None,
 ) -> None:
@@ -42,10 +33,9 @@ def train(
     """
     changed = parse_changes(changes or [], ["training", "runtime"])
     file = find_settings(config, "algorithm")
-    if runtime is not None:
-        find_settings(runtime, "device")
+    inputs = [replay, file, *find_runtime(runtime)]
     check_replay(replay)
-    check_resume(out, "train", resume=resume)
+    check_out(out, "train", resume=resume, force=force, inputs=inputs)
     # imported here, because torch would slow down every other command
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.training.devices import load_runtime
@@ -56,15 +46,15 @@ def train(
     settings = load_training_settings(file, changed["training"])
     runtime_settings = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    inputs = [replay, file, *list_files(runtime)]
-    if force and not resume:
-        check_new_directory(out, "train", force=True, inputs=inputs)
-    with open_tracker(log_to.value if log_to else None, out) as log, new_progress_bar() as bar:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    facts = TextColumn("{task.fields[facts]}")  # losses and speed
+    with open_tracker(log_to, out) as log, Bar(*columns, facts) as bar:
         task = bar.add_task("train", total=settings.epochs, facts="")
 
         def report(progress: Any) -> None:
             log(progress)
-            bar.update(task, completed=progress.epoch, facts=describe(progress))
+            speed = f"{progress.steps_per_second:.0f} steps/s"
+            bar.update(task, completed=progress.epoch, facts=f"{_describe(progress.losses[0])}  {speed}")
 
         try:
             record = train_from_replay(
@@ -81,31 +71,12 @@ def train(
             raise StoppedError(f"Continue with --resume; checkpoints are in {out}.") from None
     console.print(
         f"[green]✓[/] train: {record.global_step:,} steps, {record.epochs} epochs in "
-        f"{record.seconds:.1f} s on {record.runtime.device}, {describe_losses(record.losses)}"
+        f"{record.seconds:.1f} s on {record.runtime.device}, {_describe(record.losses)}"
     )
     console.print(escape(str(out / "package")))
     console.answer({"out": str(out), **record.model_dump(mode="json")})
 
 
-def new_progress_bar() -> Progress:
-    """A bar of epochs with a field `facts` for losses and speed."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[facts]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def describe(progress: Any) -> str:
-    """Return losses and speed of an epoch in one line; of the first run of a job."""
-    return f"{describe_losses(progress.losses[0])}  {progress.steps_per_second:.0f} steps/s"
-
-
-def describe_losses(losses: dict[str, float]) -> str:
+def _describe(losses: dict[str, float]) -> str:
     """Return the first two losses of a learner."""
     return ", ".join(f"{name} {value:.3f}" for name, value in list(losses.items())[:2])

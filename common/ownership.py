@@ -44,11 +44,6 @@ def one_writer(target: Path | str, command: str, *, wait_seconds: float = 0) -> 
 
     The system frees the lock of a process that dies; a directory reached by two paths has one lock.
 
-    Args:
-        target: what will be written.
-        command: of `sepsis-cql` that writes it.
-        wait_seconds: how long to wait for another process.
-
     Raises:
         SepsisCQLError: another process holds the lock; it is named.
     """

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout, with `-dirty` where tracked files differ from it; None outside a checkout."""
+    """Return the commit of the checkout, with `-dirty` where tracked files differ from it; None outside a checkout."""
     if not (ROOT / ".git").exists():
         return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -21,7 +21,7 @@ def git_commit() -> str | None:
 
 
 def package_versions(*names: str) -> dict[str, str | None]:
-    """Version of Python, of this package and of each named distribution; None where it is not installed."""
+    """Return the version of Python, of this package and of each distribution; None where it is not installed."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("sepsis-cql", *names):
         try:
@@ -32,7 +32,7 @@ def package_versions(*names: str) -> dict[str, str | None]:
 
 
 def code_sha256(*paths: Path) -> str:
-    """SHA-256 over names and bytes of the given files and of the Python and SQL files of given folders."""
+    """Return the SHA-256 over names and bytes of the files given and of the Python and SQL files of folders."""
     digest = hashlib.sha256()
     for path in paths:
         files = [path] if path.is_file() else [*path.rglob("*.py"), *path.rglob("*.sql")]

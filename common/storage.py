@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,7 @@ FOREIGN = ("duckdb", "_duckdb", "safetensors", "pyarrow")  # libraries whose err
 
 @contextmanager
 def new_directory(
-    path: Path,
-    stage: str,
-    *,
-    force: bool = False,
-    private: bool = False,
-    inputs: Sequence[Path | str] = (),
+    path: Path, stage: str, *, force: bool = False, private: bool = False, inputs: Sequence[Path | str] = ()
 ) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `path`, with the mark of its stage, when the block ends without an error.
 
@@ -68,6 +63,11 @@ def new_directory(
         SepsisCQLError: `path` must not be replaced, or another process writes there.
     """
     path = Path(path)
+    if path.name in ("", ".."):  # cannot be renamed, which would come out when all the work is done
+        raise SepsisCQLError(
+            f"{path}: found a directory without a name of its own, expected one to make. Choose another "
+            "--out."
+        )
     check_new_directory(path, stage, force=force, inputs=inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     with one_writer(path, stage):
@@ -89,9 +89,7 @@ def replaced_directory(path: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.mkdir(mode=0o700)
         temporary.chmod(0o700)  # whatever the umask took away
         try:
-            with ExitStack() as stack:
-                if private:
-                    stack.enter_context(private_files())
+            with private_files() if private else nullcontext():
                 yield temporary
             if path.exists():
                 path.rename(old)
@@ -171,6 +169,9 @@ def explain_failure(error: BaseException) -> str | None:
         )
     if type(error).__name__ == "OutOfMemoryException":
         return f"The database engine ran out of memory ({str(error).splitlines()[0]}). Allow more with --memory-limit."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of numpy, of a GPU
+        found = next(iter(str(error).splitlines()), "no more is free")
+        return f"This machine ran out of memory ({found}). Ask for less at once, or take a machine with more of it."
     number = errno_of(error)
     if number not in ADVICE:
         return _explain_engine(error)
@@ -269,12 +270,12 @@ def refuse_constant(text: str) -> float:
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """Hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
+    """Return the hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -41,23 +41,12 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def load_shipped(model: type[SettingsT], name: str, changes: dict[str, Any] | None = None) -> SettingsT:
-    """Read settings from the installed package, wherever the command runs.
-
-    Args:
-        model: the settings model the file must satisfy.
-        name: of the file in `configs/`.
-        changes: nested values that replace those of the file.
-    """
+    """Read a file in `configs/` of the installed package, wherever the command runs, as `load_settings` does."""
     return load_settings(model, SHIPPED / name, changes)
 
 
 def load_settings(model: type[SettingsT], file: Path, changes: dict[str, Any] | None = None) -> SettingsT:
-    """Read one YAML file into its settings model.
-
-    Args:
-        model: the settings model the file must satisfy.
-        file: the YAML file.
-        changes: nested values that replace those of the file, as `--set` gives them.
+    """Read a YAML file into its model, after `changes`, nested as `--set` gives them, replaced some of its values.
 
     Raises:
         SettingsError: the file is absent, not a YAML mapping, or a field is unknown or invalid.
@@ -91,6 +80,14 @@ def find_settings(value: str | Path, field: str = "") -> Path:
             f"{value}: not the name of shipped settings ({', '.join(names)}). A file of your own ends in .yaml."
         )
     return SHIPPED / f"{value}.yaml"
+
+
+def list_names(file: Path, changes: dict[str, Any], field: str) -> list[str]:
+    """Return the names in one mapping of settings, whose own model would have to import torch first."""
+    values = merge(read_yaml(file), changes).get(field)
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file}: {field}: found {type(values).__name__}, expected a mapping by name.")
+    return list(values)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

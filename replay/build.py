@@ -113,11 +113,7 @@ def replay_fingerprint(tables: str, settings: BuildSettings) -> str:
 
     That is the rows read of the tables, wherever they are kept, the settings with the features and fluids (shipped or
     the user's), the columns and items that are read, and the code in the rooms that make rows; not reports, other
-    formats or readers of a finished replay.
-
-    Args:
-        tables: fingerprint of the rows read.
-        settings: of the build.
+    formats or readers of a finished replay. `tables` is the fingerprint of the rows read.
     """
     columns = load_shipped(TablesSettings, "tables.yaml")
     return sha256_json([tables, settings.model_dump(), columns.model_dump(), code_sha256(*ROOMS_OF_ROWS)])

@@ -2,7 +2,6 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -41,31 +40,6 @@ refuses to export or push a directory that carries the mark .private-replay.
 """
 
 
-class Replay(Protocol):
-    """What training and evaluation need of a replay."""
-
-    path: Path
-
-    @property
-    def source(self) -> Source:
-        """Tables it was built from."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of all that its rows depend on."""
-
-    @property
-    def provenance(self) -> Provenance | None:
-        """What a directory says it was made from; None for a single file."""
-
-    @property
-    def statistics(self) -> Statistics | None:
-        """Statistics of the training split; None for a single file, whose states are normalized already."""
-
-    def transitions(self, split: str, reward_variant: str) -> Transitions:
-        """Rows of one split, read and checked once."""
-
-
 class ReplayDirectory:
     """A directory written by `sepsis-cql build`; its files are read when first asked for, and once."""
 
@@ -79,27 +53,27 @@ class ReplayDirectory:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """What the rows were made from."""
+        """Return what the rows were made from."""
         return read_record(Provenance, self.path / PROVENANCE, expected=f"the provenance in {EXPECTED}")
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Normalizer and dose bins of the training split."""
+        """Return the normalizer and dose bins of the training split."""
         return read_record(Statistics, self.path / STATISTICS, expected=f"the statistics in {EXPECTED}")
 
     @property
     def source(self) -> Source:
-        """Tables the replay was built from."""
+        """Return the tables the replay was built from."""
         return self.provenance.source
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that the rows depend on."""
+        """Return the SHA-256 of all that the rows depend on."""
         return self.provenance.fingerprint
 
     @property
     def action_grid(self) -> ActionGrid:
-        """Dose bins of the training split."""
+        """Return the dose bins of the training split."""
         grid = self.statistics.action_grid
         return ActionGrid(tuple(grid.vasopressor_edges), tuple(grid.fluid_edges))
 
@@ -154,12 +128,12 @@ class ReplayFile:
 
     @property
     def source(self) -> Source:
-        """The file itself."""
+        """Return the file itself."""
         return Source(name=self.path.name, version=None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the file's bytes."""
+        """Return the SHA-256 of the file's bytes."""
         return sha256_file(self.path)
 
     def transitions(self, split: str = "", reward_variant: str = "") -> Transitions:
@@ -171,7 +145,10 @@ class ReplayFile:
         return read_original_file(self.path)
 
 
-def open_replay(path: Path) -> ReplayDirectory | ReplayFile:
+Replay = ReplayDirectory | ReplayFile  # what training and evaluation take
+
+
+def open_replay(path: Path) -> Replay:
     """Open what a command was given as --replay.
 
     Raises:

@@ -52,12 +52,12 @@ class Transitions:
 
     @cached_property
     def episode_starts(self) -> np.ndarray:
-        """(n_episodes,) row index of each stay's first step."""
+        """Return the (n_episodes,) row index of each stay's first step."""
         return np.flatnonzero(np.r_[True, self.stay_id[1:] != self.stay_id[:-1]])
 
     @property
     def n_episodes(self) -> int:
-        """Number of stays."""
+        """Return the number of stays."""
         return len(self.episode_starts)
 
 
@@ -121,10 +121,8 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
 def _read_table(file: Path) -> pa.Table:
     try:
         table = pq.read_table(file)
-    except pa.ArrowException as error:
-        raise ReplayError(f"{file}: not a readable parquet file ({type(error).__name__}).") from error
-    except OSError as error:
-        if errno_of(error):
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and errno_of(error):
             raise
         raise ReplayError(f"{file}: not a readable parquet file ({type(error).__name__}).") from error
     required = {"stay_id", "step_index", "action"}

@@ -68,7 +68,7 @@ class Chart:
         return stands & ~(self.ventilated[name] & feature.ends_with_ventilation)
 
     def state(self, given: dict[str, np.ndarray]) -> np.ndarray:
-        """(n, 62) float32 state in clinical units.
+        """Return the (n, 62) float32 state in clinical units.
 
         Args:
             given: the features that are not charted values: cum_iv_fluid_ml,

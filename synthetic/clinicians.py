@@ -26,19 +26,19 @@ class DoseLaw:
     shares: np.ndarray
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """(n,) doses, 0 where none is given."""
+        """Return the (n,) doses, 0 where none is given."""
         chosen = self._choose(self.shares, rng)
         return np.where(rng.random(len(self.given)) < self.given, chosen, 0.0)
 
     def bin_probabilities(self, edges: tuple[float, ...]) -> np.ndarray:
-        """(n, 5) probability of each dose bin."""
+        """Return the (n, 5) probability of each dose bin."""
         membership = np.eye(N_BINS)[bin_doses(self.doses, edges)]  # (m, 5)
         probabilities = self.given[:, None] * (self.shares @ membership)
         probabilities[:, 0] = 1 - self.given
         return probabilities
 
     def draw_within(self, bins: np.ndarray, edges: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
-        """(n,) doses as clinicians choose them within the given bins; an empty bin gives its upper edge."""
+        """Draw (n,) doses as clinicians choose them within the given bins; an empty bin gives its upper edge."""
         inside = bin_doses(self.doses, edges)[None, :] == bins[:, None]  # (n, m)
         shares = self.shares * inside
         total = shares.sum(axis=1)
@@ -47,9 +47,13 @@ class DoseLaw:
         return np.where(bins == 0, 0.0, np.where(total > 0, chosen, upper))
 
     def _choose(self, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        drawn = rng.random(len(shares))[:, None] * shares.sum(axis=1, keepdims=True)
-        index = (shares.cumsum(axis=1) <= drawn).sum(axis=1)
-        return self.doses[np.minimum(index, len(self.doses) - 1)]
+        return self.doses[draw_columns(shares, rng)]
+
+
+def draw_columns(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the (n,) index of a column of each row, with probabilities in proportion to (n, m) shares."""
+    drawn = rng.random(len(shares))[:, None] * shares.sum(axis=1, keepdims=True)
+    return np.minimum((shares.cumsum(axis=1) <= drawn).sum(axis=1), shares.shape[1] - 1)
 
 
 class Clinicians:
@@ -66,7 +70,7 @@ class Clinicians:
         self.normal = {name: features.features[name].normal for name in self.columns}
 
     def laws(self, states: np.ndarray, shift: np.ndarray | float = 0.0) -> tuple[DoseLaw, DoseLaw]:
-        """Distributions of vasopressor (mcg/kg/min) and fluid (mL) doses; independent given the state.
+        """Return the distributions of vasopressor (mcg/kg/min) and fluid (mL) doses, independent given the state.
 
         Args:
             states: (n, 62) in clinical units, NaN where nothing is known.
@@ -78,12 +82,12 @@ class Clinicians:
     def draw(
         self, states: np.ndarray, rng: np.random.Generator, shift: np.ndarray | float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) vasopressor and (n,) fluid doses."""
+        """Return the (n,) vasopressor and (n,) fluid doses."""
         vasopressor, fluid = self.laws(states, shift)
         return vasopressor.draw(rng), fluid.draw(rng)
 
     def probabilities(self, states: np.ndarray, grid: ActionGrid) -> np.ndarray:
-        """(n, 25) probability of each action of `grid`: the behavior policy itself, not an estimate."""
+        """Return the (n, 25) probability of each action of `grid`: the behavior policy itself, not an estimate."""
         vasopressor, fluid = self.laws(states)
         joint = (
             vasopressor.bin_probabilities(grid.vasopressor_edges)[:, :, None]
@@ -94,7 +98,7 @@ class Clinicians:
     def doses_of(
         self, actions: np.ndarray, states: np.ndarray, grid: ActionGrid, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Doses of given actions: within a bin they fall as clinicians choose them in the same state."""
+        """Draw doses of given actions: within a bin they fall as clinicians choose them in the same state."""
         vasopressor, fluid = self.laws(states)
         return (
             vasopressor.draw_within(actions // N_BINS, grid.vasopressor_edges, rng),
@@ -122,7 +126,7 @@ class Clinicians:
 
 
 def dose_menu(habit: DrugHabit) -> np.ndarray:
-    """(m,) doses of a drug, single precision as the replay stores them, so that bins agree to the last bit."""
+    """Return the (m,) doses of a drug in single precision, as the replay stores them, so that bins agree to the bit."""
     first, last, spacing = habit.doses
     steps = np.round(np.arange(first, last + spacing / 2, spacing), 4)
     return steps.astype(np.float32).astype(np.float64)

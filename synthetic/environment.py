@@ -17,15 +17,8 @@ from sepsis_cql.synthetic.settings import SyntheticSettings, load_synthetic_sett
 from sepsis_cql.synthetic.simulator import SimulatedICU
 
 SHOWN = (
-    "hours_since_onset",
-    "map",
-    "heart_rate",
-    "spo2",
-    "lactate",
-    "creatinine",
-    "urine_output_4h",
-    "gcs_total",
-)
+    "hours_since_onset", "map", "heart_rate", "spo2", "lactate", "creatinine", "urine_output_4h", "gcs_total",
+)  # fmt: skip
 
 
 class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
@@ -111,7 +104,7 @@ class SepsisEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     @property
     def state(self) -> np.ndarray:
-        """(62,) state in clinical units, NaN where nothing is known."""
+        """Return the (62,) state in clinical units, NaN where nothing is known."""
         if self.icu is None:
             raise gymnasium.error.ResetNeeded("No patient is admitted: call reset() first.")
         return self.icu.states[0]

@@ -27,7 +27,7 @@ class Hidden:
     era: np.ndarray
 
     def shift(self, latent: Latent) -> np.ndarray:
-        """(n,) what is added to the clinicians' log odds of either drug."""
+        """Return (n,) what is added to the clinicians' log odds of either drug."""
         units, eras = (np.array([*shifts, 0.0]) for shifts in (self.settings.units, self.settings.eras))
         severity = self.settings.severity * (latent.organs - NEUTRAL)
         goals = self.settings.comfort.treatment * self.comfort
@@ -36,7 +36,7 @@ class Hidden:
 
     @property
     def death(self) -> np.ndarray:
-        """(n,) what is added to the log odds of death."""
+        """Return (n,) what is added to the log odds of death."""
         total: np.ndarray = self.settings.comfort.death * self.comfort
         return total
 

@@ -52,7 +52,7 @@ class Charting:
         self.pending = {name: np.zeros(n, bool) for name in self.settings.panels}
 
     def arrival(self, patients: Patients, latent: Latent) -> Window:
-        """The emergency department's panel, known before the first window: chemistry, blood count, lactate."""
+        """Chart the emergency department's panel, known before the first window: chemistry, blood count, lactate."""
         drawn = {
             name: np.full(len(patients.age), name in ("chemistry", "blood_count", "lactate"))
             for name in self.settings.panels

@@ -59,11 +59,11 @@ class Latent:
 
     @property
     def organs(self) -> np.ndarray:
-        """(n,) summed organ dysfunction."""
+        """Return the (n,) summed organ dysfunction."""
         return self.kidney + self.lung + self.liver + self.brain
 
     def where(self, condition: np.ndarray, other: "Latent") -> "Latent":
-        """Rows of `self` where `condition` holds, else of `other`."""
+        """Return rows of `self` where `condition` holds, else of `other`."""
         return Latent(
             *(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         )
@@ -90,7 +90,7 @@ def admit(
 
 
 def healthy(patients: Patients) -> Latent:
-    """The latent state before onset."""
+    """Return the latent state before onset."""
     zero = np.zeros(len(patients.age))
     return Latent(**{f.name: zero for f in fields(Latent)} | {"pressure": patients.healthy_pressure})
 
@@ -98,7 +98,7 @@ def healthy(patients: Patients) -> Latent:
 def strike(
     latent: Latent, patients: Patients, settings: PhysiologySettings, rng: np.random.Generator
 ) -> Latent:
-    """The latent state when sepsis begins: infection, lost tone, volume deficit, first organ dysfunction."""
+    """Return the latent state when sepsis begins: infection, lost tone, volume deficit, first organ dysfunction."""
     n = len(patients.age)
     tone = settings.tone.onset * patients.insult * rng.uniform(0.4, 1.4, n)
     deficit = np.maximum(0, rng.gamma(2, settings.deficit.onset / 2, n) - patients.fluid_before_icu / 4000)
@@ -113,7 +113,7 @@ def progress(
     latent: Latent, patients: Patients, vasopressor: np.ndarray, fluid: np.ndarray,
     settings: PhysiologySettings, rng: np.random.Generator,
 ) -> Latent:  # fmt: skip
-    """The latent state after a 4-hour step of treatment.
+    """Return the latent state after a 4-hour step of treatment.
 
     Args:
         latent: at the start of the step.

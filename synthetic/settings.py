@@ -1,50 +1,70 @@
 """The facts of the simulated ICU: one strict model for `configs/synthetic.yaml`."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from sepsis_cql.common.strict import Settings, load_shipped
+from sepsis_cql.common.strict import SHIPPED, Settings, load_shipped, read_yaml
 
 Cause = Literal[
     "infection", "tone", "deficit", "edema", "kidney", "lung", "liver", "brain", "pressure", "perfusion",
     "vasopressor",
 ]  # fmt: skip
-Pair = tuple[float, float]
+NAMED = ("vital_signs", "panels", "laboratory")  # parts whose names the simulator knows
+
+
+def _is_rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(values):
+        raise ValueError("must not fall")
+    return values
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[tuple[float, float], AfterValidator(_is_rising)]
+Edges = Annotated[list[Positive], Field(min_length=3, max_length=3), AfterValidator(_is_rising)]
+Minutes = Annotated[int, Field(ge=0, le=240)]
 
 
 class Spread(Settings):
     """A normal distribution over patients, and the share of the oldest where that matters."""
 
     mean: float
-    sd: float
-    oldest_share: float = 0.0
+    sd: Size
+    oldest_share: Share = 0.0
 
 
 class FluidBefore(Settings):
     """Volume given before the ICU: share of patients with any, and its mean, mL."""
 
-    share: float
-    mean: float
+    share: Share
+    mean: Size
 
 
 class PatientSettings(Settings):
     """Who is admitted, and how long the episode may be."""
 
-    steps_before_onset: list[float]
-    steps_after_onset: int
+    steps_before_onset: list[Share]
+    steps_after_onset: int = Field(ge=1)
     age: Spread
     weight: Spread
     pressure: Spread
     fluid_before_icu: FluidBefore
+
+    @model_validator(mode="after")
+    def _shares_are_all(self) -> Self:
+        if abs(sum(self.steps_before_onset) - 1) > 1e-9:
+            raise ValueError("steps_before_onset must sum to 1")
+        return self
 
 
 class Infection(Settings):
     """Severity at onset (log-normal) and the range of the share that remains a step later."""
 
     log_mean: float
-    log_sd: float
-    clearance: Pair
+    log_sd: Size
+    clearance: Range
 
 
 class Tone(Settings):
@@ -58,7 +78,7 @@ class Tone(Settings):
 class Deficit(Settings):
     """Volume deficit, litres: mean at onset, leak per unit of infection, share of fluid that fills it."""
 
-    onset: float
+    onset: Size
     leak: float
     filled: float
     noise: float
@@ -78,7 +98,7 @@ class Pressure(Settings):
     tone: float
     deficit: float
     gain: float
-    half: float
+    half: Positive
     kept: float
     noise: float
 
@@ -87,8 +107,8 @@ class Shortfall(Settings):
     """Soft-plus below a target pressure, mmHg."""
 
     target: float
-    width: float
-    scale: float
+    width: Positive
+    scale: Positive
 
 
 class Constriction(Settings):
@@ -96,7 +116,7 @@ class Constriction(Settings):
 
     dose: float
     above: float
-    scale: float
+    scale: Positive
 
 
 class Organ(Settings):
@@ -107,7 +127,7 @@ class Organ(Settings):
     constriction: float
     edema: float
     recovery: float
-    onset: float
+    onset: Size
 
 
 class PhysiologySettings(Settings):
@@ -147,18 +167,24 @@ class OutcomeSettings(Settings):
 class DrugHabit(Settings):
     """How clinicians dose one drug: which doses there are (first, last, spacing), how often, how much."""
 
-    doses: tuple[float, float, float]
+    doses: tuple[Positive, Positive, Positive]
     at_least: float = Field(gt=0, lt=0.5)
     base: float
     pressure: float
     lactate: float
     urine: float
     continued: float = 0.0
-    dose: float
+    dose: Positive
     dose_pressure: float
     dose_lactate: float
-    spread: float
+    spread: Positive
     random: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _has_a_dose(self) -> Self:
+        if self.doses[0] > self.doses[1]:
+            raise ValueError("doses must be [first, last, spacing] with first at most last")
+        return self
 
 
 class References(Settings):
@@ -169,8 +195,8 @@ class References(Settings):
 
     pressure: float
     lactate: float
-    urine: float
-    earlier_vasopressor: float
+    urine: Positive
+    earlier_vasopressor: Positive
 
 
 class ClinicianSettings(Settings):
@@ -184,8 +210,8 @@ class ClinicianSettings(Settings):
 class GridSettings(Settings):
     """Dose edges, mcg/kg/min and mL."""
 
-    vasopressor_edges: list[float]
-    fluid_edges: list[float]
+    vasopressor_edges: Edges
+    fluid_edges: Edges
 
 
 class Reading(Settings):
@@ -195,19 +221,19 @@ class Reading(Settings):
     weights: dict[Cause, float]
     noise: float
     personal: float = 0.0
-    bounds: Pair = (0.0, 4000.0)
+    bounds: Range = (0.0, 4000.0)
     additive: bool = False
     digits: int = 0
-    quiet: Pair | None = None
-    onset: Pair | None = None
+    quiet: Range | None = None
+    onset: Range | None = None
 
 
 class Panel(Settings):
-    """Tests drawn together: log-free chance of a draw, its rise with severity, share filed a window late."""
+    """Tests drawn together: probability of a draw, its rise with severity, share filed a window late."""
 
     usual: float
     severity: float
-    late: float
+    late: Share
     tests: list[str]
 
 
@@ -234,13 +260,13 @@ class Urine(Settings):
     base: float
     weights: dict[Cause, float]
     noise: float
-    charted: float
+    charted: Share
 
 
 class Comfort(Settings):
     """Stays whose goal is comfort: their share, and what it adds to the log odds of treatment and of death."""
 
-    share: float = Field(default=0.0, ge=0, le=1)
+    share: Share = 0.0
     treatment: float = 0.0
     death: float = 0.0
 
@@ -263,17 +289,23 @@ class HiddenSettings(Settings):
 class RenderingSettings(Settings):
     """Shares of patients and stays with each peculiarity of the tables."""
 
-    cohort: float
-    others: dict[str, float]
-    earlier_stay: float
-    later_septic_stay: float
-    other_steps: int
-    celsius: float
-    fraction: float
-    arterial_line: float
-    pounds: float
-    date_only_culture: float
-    venous_gas: float
+    cohort: Share
+    others: dict[Literal["no_antibiotic", "no_culture", "topical_only", "minor", "too_short"], Size]
+    earlier_stay: Share
+    later_septic_stay: Share
+    other_steps: int = Field(ge=0)
+    celsius: Share
+    fraction: Share
+    arterial_line: Share
+    pounds: Share
+    date_only_culture: Share
+    venous_gas: Share
+
+    @model_validator(mode="after")
+    def _has_others(self) -> Self:
+        if not any(self.others.values()):
+            raise ValueError("others must have a share above 0")
+        return self
 
 
 class SyntheticSettings(Settings):
@@ -291,12 +323,25 @@ class SyntheticSettings(Settings):
     oxygen: Oxygen
     coma: Coma
     urine: Urine
-    reading_missing: float
-    minutes_before_grid: tuple[int, int]
+    reading_missing: Share
+    minutes_before_grid: Annotated[tuple[Minutes, Minutes], AfterValidator(_is_rising)]
     rendering: RenderingSettings
     hidden: HiddenSettings = Field(default_factory=HiddenSettings)
 
+    @model_validator(mode="after")
+    def _has_the_names(self) -> Self:
+        shipped = read_yaml(SHIPPED / "synthetic.yaml")
+        for part in NAMED:
+            if odd := sorted(set(getattr(self, part)) ^ set(shipped[part])):
+                raise ValueError(f"{part} must have the names of the shipped ones; they differ by {odd}")
+        if sorted(test for panel in self.panels.values() for test in panel.tests) != sorted(self.laboratory):
+            raise ValueError("the tests of the panels must be the values of laboratory, once each")
+        needed = {name for name, fact in shipped["laboratory"].items() if "onset" in fact}
+        if lacking := sorted(needed - {name for name, fact in self.laboratory.items() if fact.onset}):
+            raise ValueError(f"laboratory: {lacking} must have bounds at onset")
+        return self
+
 
 def load_synthetic_settings() -> SyntheticSettings:
-    """The shipped `configs/synthetic.yaml`."""
+    """Read the shipped `configs/synthetic.yaml`."""
     return load_shipped(SyntheticSettings, "synthetic.yaml")

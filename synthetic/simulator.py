@@ -21,13 +21,7 @@ STAYED, DIED, LEFT = range(3)  # how an episode ended: still in the ICU, dead th
 
 
 class SimulatedICU:
-    """`n` stays that advance together; the state of a stay that has ended stays as it was.
-
-    Args:
-        settings: every number of the simulator.
-        n: stays.
-        seed: of all chance in it.
-    """
+    """`n` stays that advance together; the state of a stay that has ended stays as it was."""
 
     def __init__(self, settings: SyntheticSettings, n: int, seed: int | np.random.SeedSequence) -> None:
         self.settings = settings
@@ -62,12 +56,12 @@ class SimulatedICU:
         self.states: np.ndarray = self._state()
 
     def draw_clinicians(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) vasopressor and (n,) fluid doses that the clinicians give now, by all that they know."""
+        """Draw the (n,) vasopressor and (n,) fluid doses that the clinicians give now, by all that they know."""
         return self.clinicians.draw(self.states, self.rng, self.hidden.shift(self.latent))
 
     @property
     def last_step(self) -> np.ndarray:
-        """(n,) index of the last step there can be, by the end of the grid after onset."""
+        """Return the (n,) index of the last step there can be, by the end of the grid after onset."""
         return self.patients.onset_step + self.settings.patients.steps_after_onset - 1
 
     def step(self, vasopressor: np.ndarray, fluid: np.ndarray) -> np.ndarray:
@@ -141,7 +135,7 @@ class SimulatedICU:
 
     @cached_property
     def pounds(self) -> np.ndarray:
-        """(n,) admission weight in pounds, as charted where kilograms are not."""
+        """Return the (n,) admission weight in pounds, as charted where kilograms are not."""
         return np.round(self.patients.weight / POUND, 1)
 
     def _admission_weight(self) -> np.ndarray:

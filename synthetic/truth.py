@@ -7,28 +7,23 @@ import numpy as np
 
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.replay.directory import Replay
+from sepsis_cql.replay.directory import Replay, ReplayDirectory
 from sepsis_cql.replay.rows.actions import N_ACTIONS, ActionGrid
 from sepsis_cql.replay.settings import Features, ReplaySettings
-from sepsis_cql.synthetic.clinicians import Clinicians
+from sepsis_cql.synthetic.clinicians import Clinicians, draw_columns
 from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.synthetic.simulator import Dose, SimulatedICU
 
 BATCH = 5000  # episodes that advance together
-NO_MATTER = {
-    "seed",
-    "split_by",
-    "split_shares",
-    "sofa_weight",
-    "terminal_reward",
-}  # settings that change no state and no dose
+# settings that change no state and no dose
+NO_MATTER = {"seed", "split_by", "split_shares", "sofa_weight", "terminal_reward"}
 
 
 class Policy(Protocol):
     """Anything that gives action probabilities for states in clinical units with NaN for "unknown"."""
 
     def probabilities(self, states: np.ndarray) -> np.ndarray:
-        """(n, 25) probabilities for (n, 62) states."""
+        """Return the (n, 25) probabilities for (n, 62) states."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class TrueBehavior:
     grid: ActionGrid
 
     def probabilities(self, states: np.ndarray) -> np.ndarray:
-        """(n, 25) probabilities for (n, 62) states in clinical units."""
+        """Return the (n, 25) probabilities for (n, 62) states in clinical units."""
         return self.clinicians.probabilities(states, self.grid)
 
 
@@ -78,7 +73,7 @@ class Truth:
 
     @property
     def behavior(self) -> TrueBehavior:
-        """The clinicians as a policy on the grid."""
+        """Return the clinicians as a policy on the grid."""
         clinicians = Clinicians(self.settings.clinicians, load_shipped(Features, "features.yaml"))
         return TrueBehavior(clinicians, self.grid)
 
@@ -130,17 +125,16 @@ def open_truth(replay: Replay) -> Truth | None:
     policy would see other states there than in the replay.
     """
     made = replay.provenance
-    if made is None or made.synthetic is None or replay.statistics is None:
+    if not isinstance(replay, ReplayDirectory) or made is None or made.synthetic is None:
         return None
     shipped = load_shipped(ReplaySettings, "replay.yaml").model_dump(exclude=NO_MATTER)
     if made.settings.model_dump(exclude=NO_MATTER) != shipped:
         return None
     if made.features != load_shipped(Features, "features.yaml"):
         return None
-    grid = replay.statistics.action_grid
     return Truth(
         settings=SyntheticSettings.model_validate(made.synthetic.settings, strict=False),
-        grid=ActionGrid(tuple(grid.vasopressor_edges), tuple(grid.fluid_edges)),
+        grid=replay.action_grid,
         terminal_reward=made.settings.terminal_reward,
     )
 
@@ -155,13 +149,13 @@ def value_of(died: np.ndarray, n_steps: np.ndarray, terminal_reward: float, gamm
         gamma: discount a step.
     """
     returns = np.where(died, -terminal_reward, terminal_reward) * gamma ** (n_steps - 1)
-    return TrueValue(
-        value=float(returns.mean()),
-        standard_error=float(returns.std(ddof=1) / np.sqrt(len(died))),
-        mortality=float(died.mean()),
-        n_episodes=len(died),
-        returns=returns,
-    )
+    return average(returns, float(died.mean()))
+
+
+def average(returns: np.ndarray, mortality: float) -> TrueValue:
+    """Return the mean of the (n,) returns of finished rollouts, with its standard error."""
+    error = float(returns.std(ddof=1) / np.sqrt(len(returns)))
+    return TrueValue(float(returns.mean()), error, mortality, len(returns), returns)
 
 
 def _rollout(choose: Dose, icu: SimulatedICU) -> tuple[np.ndarray, np.ndarray]:
@@ -182,6 +176,4 @@ def draw_actions(probabilities: np.ndarray, icu: SimulatedICU) -> np.ndarray:
             f"The policy gave probabilities of shape {probabilities.shape}, expected ({icu.n}, {N_ACTIONS}) "
             "with rows that sum to 1."
         )
-    drawn = icu.rng.random(icu.n)[:, None] * probabilities.sum(axis=1, keepdims=True)
-    actions = (probabilities.cumsum(axis=1) <= drawn).sum(axis=1)
-    return np.minimum(actions, N_ACTIONS - 1)
+    return draw_columns(probabilities, icu.rng)

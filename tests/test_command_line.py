@@ -147,12 +147,12 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path, arguments
 
 def test_only_what_the_same_command_began_is_continued(tmp_path):
     write_mark(tmp_path, "train")
-    from sepsis_cql.commands.early import check_resume
+    from sepsis_cql.commands.early import check_out
 
-    check_resume(tmp_path, "train", resume=True)
-    check_resume(tmp_path / "new", "train", resume=False)
+    check_out(tmp_path, "train", resume=True)
+    check_out(tmp_path / "new", "train", resume=False)
     with pytest.raises(SepsisCQLError, match="found nothing that `sepsis-cql sweep` began"):
-        check_resume(tmp_path, "sweep", resume=True)
+        check_out(tmp_path, "sweep", resume=True)
 
 
 def test_only_shipped_settings_that_fit_an_option_are_offered():

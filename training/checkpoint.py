@@ -33,14 +33,7 @@ class Checkpoint:
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint, identity: dict[str, Any], *, keep: int) -> Path:
-    """Write `epoch_0020.safetensors`, then remove all but the newest `keep`.
-
-    Args:
-        directory: the run's checkpoints.
-        checkpoint: state to write.
-        identity: what makes the run this run: settings, data, device.
-        keep: number of checkpoints to keep.
-    """
+    """Write `epoch_0020.safetensors` of the run that `identity` describes, then remove all but the newest `keep`."""
     tensors = {name: value.cpu().contiguous() for name, value in checkpoint.tensors.items()}
     facts = {
         "format": FORMAT,
@@ -96,11 +89,7 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
         raise CheckpointError(
             f"{path}: damaged (its SHA-256 differs). Remove it to resume from the one before it."
         )
-    if differences := list_differences(facts["identity"], identity):
-        raise TrainingError(
-            f"{path}: belongs to another run: {'; '.join(differences)}. Repeat the settings and data it was "
-            "started with, or start anew with --force or another --out."
-        )
+    refuse_differences(f"{path}: belongs to another run", facts["identity"], identity)
     return Checkpoint(facts["epoch"], facts["global_step"], tensors)
 
 
@@ -118,12 +107,25 @@ def tensors_of_model(tensors: dict[str, Tensor], index: int, n_parts: int = 1) -
     }
 
 
-def list_differences(found: Any, expected: Any, name: str = "") -> list[str]:
+def refuse_differences(what: str, found: Any, expected: Any) -> None:
+    """Refuse to go on with a run or sweep that is another one than asked for.
+
+    Raises:
+        TrainingError: two nested values differ; each leaf in which they do is shown.
+    """
+    if differences := _list_differences(found, expected):
+        raise TrainingError(
+            f"{what}: {'; '.join(differences)}. Repeat the settings and data it was started with, or start anew with "
+            "--force or another --out."
+        )
+
+
+def _list_differences(found: Any, expected: Any, name: str = "") -> list[str]:
     """Return one line for each leaf in which two nested values differ: `settings.alpha: was 0.05, now 0.5`."""
     if isinstance(found, dict) and isinstance(expected, dict):
         keys = sorted(found.keys() | expected.keys())
         parts = [
-            list_differences(found.get(key), expected.get(key), f"{name}.{key}".strip(".")) for key in keys
+            _list_differences(found.get(key), expected.get(key), f"{name}.{key}".strip(".")) for key in keys
         ]
         return [line for part in parts for line in part]
     return [] if found == expected else [f"{name}: was {found}, now {expected}"]

@@ -18,12 +18,11 @@ def load_runtime(config: str | None, changes: dict[str, Any] | None = None) -> R
             `runtime.cpu`, whichever `changes` name or this machine has.
         changes: values that replace those of the file.
     """
-    changes = changes or {}
-    device = changes.get("device", "auto")
-    name = config or f"runtime.{best_device() if device == 'auto' else device}"
-    if device == "auto":
-        changes = {field: value for field, value in changes.items() if field != "device"}
-    return load_settings(RuntimeSettings, find_settings(name, "device"), changes)
+    changes = dict(changes or {})
+    if config is None:
+        device = changes.pop("device", "auto")
+        config = f"runtime.{best_device() if device == 'auto' else device}"
+    return load_settings(RuntimeSettings, find_settings(config, "device"), changes)
 
 
 def best_device() -> str:

@@ -11,7 +11,7 @@ import torch
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.ownership import list_leftovers
 from sepsis_cql.common.provenance import package_versions
-from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.replay.directory import ReplayFile, open_replay
 from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.training.devices import best_device
 
@@ -60,13 +60,18 @@ def _device() -> Iterator[Fact]:
     device = best_device()
     name = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
     yield Fact("device", f"{device} ({name})")
-    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    threads, cores = torch.get_num_threads(), _usable_cores()
     advice = ""
     if threads > cores:
         advice = (
             f"More threads than the {cores} usable cores slow training down: set OMP_NUM_THREADS={cores}."
         )
     yield Fact("threads", f"{threads} of {cores} cores", advice)
+
+
+def _usable_cores() -> int:
+    """Return the cores this process may use; macOS does not say, and all are counted."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> Fact:
@@ -118,7 +123,7 @@ def _replay(replay: Path) -> Iterator[Fact]:
     except SepsisCQLError as error:
         yield Fact("replay", "unusable", str(error))
         return
-    for split in SPLITS:
+    for split in ["the only split"] if isinstance(opened, ReplayFile) else SPLITS:
         try:
             data = opened.transitions(split, "sparse")
         except SepsisCQLError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.common.ownership import TEMPORARY
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-from sepsis_cql.training.learners.base import Losses
+from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.settings import TrainingSettings
 from sepsis_cql.training.step.compiled import CompiledUpdate
 from sepsis_cql.training.step.cuda_graph import GraphedUpdate
@@ -25,45 +25,15 @@ from sepsis_cql.training.step.device_buffer import epoch_order
 AXES = ("epoch", "global_step", "steps_per_second")  # fields of a log line that are not losses
 
 
-class Trainable(Protocol):
-    """The part of a learner that the loop uses."""
-
-    def update(self, rows: Tensor) -> Losses:
-        """Make one optimizer step on the (..., batch) given transitions; return (...) losses by name."""
-        ...
-
-    def end_epoch(self, epoch: int) -> None:
-        """Do what is due between epochs."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors that a resumed run needs."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        ...
-
-
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
-
-    Attributes:
-        epoch: epochs done.
-        epochs: epochs to do.
-        global_step: optimizer steps done.
-        losses: mean of each loss over the epoch, for each model.
-        steps_per_second: in this epoch.
-        remaining_seconds: at the rate of this process so far.
-    """
+    """How far a run has come after an epoch; `losses` are means over it, for each model."""
 
     epoch: int
     epochs: int
     global_step: int
     losses: list[dict[str, float]]
     steps_per_second: float
-    remaining_seconds: float
 
 
 @dataclass(frozen=True)
@@ -100,7 +70,7 @@ class LoopResult:
 
 @torch.no_grad()
 def run_epochs(
-    learner: Trainable,
+    learner: Learner,
     settings: TrainingSettings,
     *,
     seeds: Sequence[int],
@@ -110,17 +80,9 @@ def run_epochs(
     files: LoopFiles,
     report: Callable[[Progress], None],
 ) -> LoopResult:
-    """Train to the last epoch, from the newest checkpoint if there is one.
+    """Train one model or several to the last epoch, from the newest checkpoint if there is one.
 
-    Args:
-        learner: one model or several.
-        settings: schedule; models trained together share it.
-        seeds: one for each model, of its order of transitions.
-        n_transitions: size of the training split.
-        device: where the learner computes.
-        compiled: whether to compile updates, on a processor only.
-        files: where to log and to save.
-        report: called after every epoch.
+    Each model visits the transitions in the order of its own seed; all share the schedule of `settings`.
 
     Raises:
         TrainingError: every model's loss became NaN, or a file could not be written.
@@ -132,9 +94,8 @@ def run_epochs(
         update = GraphedUpdate(update)
     elif compiled:
         update = CompiledUpdate(update, settings.batch_size)
-    began, first = time.perf_counter(), result.resumed_from_epoch + 1
-    for epoch in range(first, settings.epochs + 1):
-        epoch_began = time.perf_counter()
+    for epoch in range(result.resumed_from_epoch + 1, settings.epochs + 1):
+        began = time.perf_counter()
         orders = {seed: epoch_order(seed, epoch, n_transitions).to(device) for seed in set(seeds)}
         order = torch.stack([orders[seed] for seed in seeds])
         batches = (order if len(seeds) > 1 else order[0]).split(settings.batch_size, dim=-1)
@@ -142,21 +103,19 @@ def run_epochs(
         result.global_step += len(batches)
         _note_failures(result, epoch, files)
         learner.end_epoch(epoch)
-        now = time.perf_counter()
         progress = Progress(
             epoch=epoch,
             epochs=settings.epochs,
             global_step=result.global_step,
             losses=result.losses,
-            steps_per_second=len(batches) / (now - epoch_began),
-            remaining_seconds=(now - began) / (epoch - first + 1) * (settings.epochs - epoch),
+            steps_per_second=len(batches) / (time.perf_counter() - began),
         )
         _write(progress, learner, settings, files, result.failed)
         report(progress)
     return result
 
 
-def _resume(learner: Trainable, files: LoopFiles) -> LoopResult:
+def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
     """Load the newest checkpoint, cut from the logs what came after it, and read the last losses there."""
     for leftover in files.checkpoints.glob(f"{TEMPORARY}*"):  # of a process killed while writing
         leftover.unlink()
@@ -181,8 +140,12 @@ def _read_logs(result: LoopResult, files: LoopFiles) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         if len(lines) < result.resumed_from_epoch:
             result.failed[model] = f"{path}: no loss in epoch {len(lines) + 1} (expected finite losses)"
-        last = json.loads(lines[-1]) if lines else {}
-        result.losses.append({name: value for name, value in last.items() if name not in AXES})
+        result.losses.append(read_losses(lines[-1]) if lines else {})
+
+
+def read_losses(line: str) -> dict[str, float]:
+    """Return the losses of an epoch from its line in `metrics.jsonl`."""
+    return {name: value for name, value in json.loads(line).items() if name not in AXES}
 
 
 def _mean_losses(steps: list[Losses], n_models: int) -> list[dict[str, float]]:
@@ -206,11 +169,7 @@ def _note_failures(result: LoopResult, epoch: int, files: LoopFiles) -> None:
 
 
 def _write(
-    progress: Progress,
-    learner: Trainable,
-    settings: TrainingSettings,
-    files: LoopFiles,
-    failed: dict[int, str],
+    progress: Progress, learner: Learner, settings: TrainingSettings, files: LoopFiles, failed: dict[int, str]
 ) -> None:
     with explain_write_errors(files.checkpoints):
         for model, (path, losses) in enumerate(zip(files.metrics, progress.losses, strict=True)):

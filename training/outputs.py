@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from matplotlib.figure import Figure
@@ -26,62 +25,58 @@ RECORD = "training.json"  # written last: its presence says that the run is comp
 PANELS = 3  # side by side in the picture of the losses
 
 
-@dataclass(frozen=True)
-class RunEnd:
-    """The facts of a run that is over; see `records.RunRecord`.
+class RunEnd(TypedDict):
+    """The facts of a run that is over, as its `RunRecord` has them."""
 
-    Attributes:
-        identity: settings, data and device.
-        features: of a state, for the feature extractor.
-    """
-
-    identity: RunIdentity
-    features: Features
     epochs: int
     global_step: int
     resumed_from_epoch: int
     seconds: float
     losses: dict[str, float]
-    run: str | None = None
+    run: NotRequired[str]
 
 
-def write_outputs(out: Path, model: SepsisCQLModel, tensors: dict[str, Tensor], end: RunEnd) -> RunRecord:
+def write_outputs(
+    out: Path,
+    model: SepsisCQLModel,
+    tensors: dict[str, Tensor],
+    features: Features,
+    identity: RunIdentity,
+    end: RunEnd,
+) -> RunRecord:
     """Write `package/`, `model/`, `curves.png` and, last of all, `training.json`; returns the record.
 
     Args:
         out: the run's directory, with its metrics.jsonl.
         model: receives the trained weights.
         tensors: weights, exp_avg, exp_avg_sq (n_parameters,) and step of this run.
-        end: what the record says.
+        features: of a state, for the feature extractor.
+        identity: settings, data and device, for the record.
+        end: what the record says besides.
     """
-    set_weights(model, end.identity.settings, tensors["weights"])
+    set_weights(model, identity.settings, tensors["weights"])
     with replaced_directory(out / "package") as package:
-        save_package(model, new_feature_extractor(end.features), package)
+        save_package(model, new_feature_extractor(features), package)
     with replaced_directory(out / "model") as directory:
         write_original_checkpoint(
             model,
             directory,
-            epoch=end.epochs,
-            global_step=end.global_step,
-            optimizer_state=_adam_state(model, tensors, end.identity.settings),
+            epoch=end["epochs"],
+            global_step=end["global_step"],
+            optimizer_state=_adam_state(model, tensors, identity.settings),
             facts={
-                "metrics": end.losses,
-                "device_meta": end.identity.runtime.model_dump(mode="json"),
+                "metrics": end["losses"],
+                "device_meta": identity.runtime.model_dump(mode="json"),
                 "timestamp": 0.0,
             },
         )
     draw_curves([out / "metrics.jsonl"], out / "curves.png")
     record = RunRecord(
-        **dict(end.identity),
-        epochs=end.epochs,
-        global_step=end.global_step,
-        resumed_from_epoch=end.resumed_from_epoch,
-        seconds=end.seconds,
-        losses=end.losses,
+        **dict(identity),
+        **end,
         weights_sha256=sha256_file(out / "package" / WEIGHTS),
         git_commit=git_commit(),
         versions=package_versions("numpy", "safetensors", "torch", "transformers"),
-        run=end.run,
     )
     write_json(out / RECORD, record.model_dump(mode="json"))
     return record
@@ -93,12 +88,7 @@ def read_run_record(run: Path) -> RunRecord:
 
 
 def draw_curves(logs: Sequence[Path], file: Path) -> None:
-    """Draw the losses of runs over epochs as a PNG: a panel for each loss, a line for each run.
-
-    Args:
-        logs: metrics.jsonl of each run.
-        file: the picture.
-    """
+    """Draw the losses of runs, from their `metrics.jsonl`, as a PNG: a panel for each loss, a line for each run."""
     runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
     names = [name for name in runs[0][0] if name not in AXES]
     n_rows = -(-len(names) // PANELS)

@@ -16,7 +16,7 @@ from sepsis_cql.common.storage import new_file, open_directory
 from sepsis_cql.common.strict import read_yaml
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
-from sepsis_cql.training.checkpoint import list_differences
+from sepsis_cql.training.checkpoint import refuse_differences
 from sepsis_cql.training.data import TrainingData, load_training_data, new_model, new_networks
 from sepsis_cql.training.devices import describe_device, open_device
 from sepsis_cql.training.learners.base import Learner
@@ -110,11 +110,7 @@ def train_runs(
         n_transitions=len(data.transitions),
         device=device,
         compiled=runtime.compiled,
-        files=LoopFiles(
-            checkpoints,
-            [run.out / "metrics.jsonl" for run in runs],
-            job_identity(identities),
-        ),
+        files=LoopFiles(checkpoints, [run.out / "metrics.jsonl" for run in runs], job_identity(identities)),
         report=report,
     )
     seconds = time.perf_counter() - began
@@ -123,17 +119,16 @@ def train_runs(
         if index in result.failed:
             records.append(result.failed[index])
             continue
-        end = RunEnd(
-            identity=identities[index],
-            features=data.features,
-            epochs=run.settings.epochs,
-            global_step=result.global_step,
-            resumed_from_epoch=result.resumed_from_epoch,
-            seconds=seconds,
-            losses=result.losses[index],
-        )
+        end: RunEnd = {
+            "epochs": run.settings.epochs,
+            "global_step": result.global_step,
+            "resumed_from_epoch": result.resumed_from_epoch,
+            "seconds": seconds,
+            "losses": result.losses[index],
+        }
         with explain_write_errors(checkpoints):
-            records.append(write_outputs(run.out, model, learner.model_state(index), end))
+            tensors = learner.model_state(index)
+            records.append(write_outputs(run.out, model, tensors, data.features, identities[index], end))
     return records
 
 
@@ -162,12 +157,7 @@ def _open_directory(out: Path, identity: RunIdentity) -> None:
     if file.exists():
         found = read_yaml(file)
         found.pop("git_commit", None)
-        if differences := list_differences(found, expected):
-            raise TrainingError(
-                f"{out}: holds another run: {'; '.join(differences)}. Repeat the settings and data it was "
-                "started with, or start anew with --force or another --out."
-            )
-        return
+        return refuse_differences(f"{out}: holds another run", found, expected)
     with new_file(file) as temporary:
         values = RunConfig(**dict(identity), git_commit=git_commit()).model_dump(mode="json")
         temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")

@@ -1,10 +1,12 @@
 """What a training run is told: the hyper-parameters every learner has, and what it may use of the machine."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from sepsis_cql.common.strict import Settings
+
+Widths = list[Annotated[int, Field(ge=1)]]  # of hidden layers
 
 
 class TrainingSettings(Settings):
@@ -16,7 +18,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     grad_clip: float = Field(gt=0)
-    hidden_sizes: list[int] = Field(min_length=1)
+    hidden_sizes: Widths = Field(min_length=1)
     seed: int = Field(ge=0, lt=2**31)
     checkpoint_epochs: int = Field(ge=1)
     keep_checkpoints: int = Field(ge=1)

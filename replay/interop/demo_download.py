@@ -29,7 +29,7 @@ class DemoSettings(Settings):
 
 
 def load_demo_settings() -> DemoSettings:
-    """The shipped address, notice and checksums."""
+    """Return the shipped address, notice and checksums."""
     return load_shipped(DemoSettings, "demo.yaml")
 
 
@@ -42,11 +42,7 @@ def download_demo(
 ) -> Path:
     """Download the demo's tables into a new directory, which appears only when all of them are whole.
 
-    Args:
-        out: directory to create.
-        settings: address and checksums.
-        force: replace what is there.
-        announce: called with the name of each file before it is read.
+    `announce` is called with the name of each file before it is read.
 
     Raises:
         TableError: a file cannot be read or is not the published one.

@@ -17,12 +17,7 @@ from sepsis_cql.replay.transitions import Transitions
 
 
 def write_original(transitions: Transitions, file: Path) -> None:
-    """Write the parquet file that the original code reads, and `open_replay` too.
-
-    Args:
-        transitions: with normalized states.
-        file: to write, whole or not at all.
-    """
+    """Write transitions with normalized states to the parquet file that the original code reads, as `open_replay`."""
     columns = {
         "stay_id": transitions.stay_id,
         "step_index": transitions.step_index,
@@ -39,7 +34,7 @@ def write_original(transitions: Transitions, file: Path) -> None:
 
 
 def to_d3rlpy(transitions: Transitions, normalizer: Normalizer) -> Any:
-    """A `d3rlpy.dataset.MDPDataset` with one episode a stay.
+    """Return a `d3rlpy.dataset.MDPDataset` with one episode a stay.
 
     Args:
         transitions: one split of a replay directory, in clinical units.
@@ -59,7 +54,7 @@ def to_d3rlpy(transitions: Transitions, normalizer: Normalizer) -> Any:
 
 
 def to_minari(transitions: Transitions, normalizer: Normalizer, dataset_id: str, directory: Path) -> Any:
-    """A `minari.MinariDataset` with one episode a stay, written under a private directory.
+    """Return a `minari.MinariDataset` with one episode a stay, written under a private directory.
 
     Args:
         transitions: one split of a replay directory, in clinical units.

@@ -28,8 +28,8 @@ from sepsis_cql.replay.transitions import REWARD_VARIANTS
 
 Shard = tuple[str, str, int]  # directory, split, row group
 DESCRIPTION = """\
-Transitions of septic ICU stays in 4-hour steps: what was known before the step (`state`, clinical units, NaN
-where nothing is known, in the published order of the 62 inputs), the dose given in it (`action`, a 5 x 5
+Transitions of septic ICU stays in steps of equal length: what was known before the step (`state`, clinical units,
+NaN where nothing is known, in the order of `state_names`), the dose given in it (`action`, a 5 x 5
 grid), the reward, and what was known before the next step. `subject_id`, `hadm_id`, `stay_id` and
 `step_start` identify patients of a credentialed database: keep every row local.
 """
@@ -70,7 +70,7 @@ def load_replay(
 def load_replay(
     path: Path, reward_variant: str = "sparse", *, streaming: bool = False
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Splits of a replay directory, in memory or streamed: no copy of the rows lands in a cache elsewhere.
+    """Load the splits of a replay directory, in memory or streamed: no copy of the rows lands in a cache elsewhere.
 
     Every column fits `with_format("torch")`; `view_column` gives one without a copy.
 
@@ -175,10 +175,7 @@ class ReplayBuilder(datasets.ArrowBasedBuilder):
         if not directory.exists():
             build_replay(self.config.data_dir, directory, self.config.build_settings())
         return [
-            datasets.SplitGenerator(
-                name=split,
-                gen_kwargs={"shards": _shards(directory, split)},
-            )
+            datasets.SplitGenerator(name=split, gen_kwargs={"shards": _shards(directory, split)})
             for split in SPLITS
         ]
 
@@ -196,7 +193,7 @@ def replay_builder(
     reward_variant: str = "sparse",
     settings: BuildSettings | None = None,
 ) -> ReplayBuilder:
-    """A `datasets` builder of the replay of MIMIC-IV tables.
+    """Return a `datasets` builder of the replay of MIMIC-IV tables.
 
     Its cache is keyed by the files, the settings and the code, so nothing stale is used again, and is
     private to its owner. Use it as `replay_builder(...)`, then `.download_and_prepare(num_proc=...)` and

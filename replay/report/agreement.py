@@ -52,7 +52,7 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
     patients; a file that has `stay_id` but no `subject_id` names its patients by their stays.
 
     Args:
-        connection: holds the tables of `replay.concepts.create_concepts`.
+        connection: holds the tables of `replay.mimic.concepts.create_concepts`.
         reference: directory of `<concept>.parquet` files with the official columns; others are ignored.
 
     Raises:
@@ -81,17 +81,10 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
 def compare_relations(
     connection: duckdb.DuckDBPyConnection, name: str, concept: OfficialConcept, ours: str, theirs: str
 ) -> ConceptAgreement:
-    """Compare two relations that have a concept's columns.
+    """Compare two relations, table names or queries in parentheses, that have a concept's columns.
 
     Rows equal in all columns are set aside as often as both sides hold them. The rest is paired by key and,
     where a key repeats, by rank, so that repeated rows and ties need no order.
-
-    Args:
-        connection: where both can be queried.
-        name: of the concept.
-        concept: its columns and key.
-        ours: SQL of our relation, such as a table name or a query in parentheses.
-        theirs: SQL of the other relation.
     """
     kinds = _column_kinds(connection, f"(SELECT {', '.join(concept.columns)} FROM {ours})")
     for side, relation in (("ours", ours), ("theirs", theirs)):

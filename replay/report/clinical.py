@@ -1,6 +1,7 @@
 """Who the patients of a replay are, how old what the policy sees is, and who gets which dose."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -90,14 +91,7 @@ def clinical_tables(
     connection: duckdb.DuckDBPyConnection | None = None,
     concepts: Collection[str] = (),
 ) -> ClinicalTables:
-    """Summarize the episodes and steps of a build.
-
-    Args:
-        rows: of the build.
-        features: of its states.
-        connection: holds the concepts; needed only where some are given.
-        concepts: by which the patients are described.
-    """
+    """Summarize the episodes and steps of a build, the patients also by `concepts` that lie on the connection."""
     columns = [
         "stay_id",
         "action",
@@ -131,9 +125,7 @@ def clinical_tables(
 
 def _describe(stays: pd.DataFrame) -> Patients:
     episodes = hide_count(len(stays))
-
-    def share(holds: pd.Series) -> float | None:
-        return round_share(float(holds.mean()) if len(holds) else None, episodes)
+    share = partial(_share, episodes=episodes)
 
     def quartiles(name: str) -> Quartiles | None:
         known = stays[name].dropna().to_numpy(float)
@@ -142,7 +134,6 @@ def _describe(stays: pd.DataFrame) -> Patients:
         low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
         return float(low), float(median), float(high)
 
-    endings: Callable[[str], float | None] = lambda name: share(stays["ending"] == name)  # noqa: E731
     return Patients(
         episodes=episodes,
         died=share(stays["died_90d"]),
@@ -155,7 +146,9 @@ def _describe(stays: pd.DataFrame) -> Patients:
         age=quartiles("age"),
         sofa_at_onset=quartiles("sofa_at_onset"),
         n_steps=quartiles("n_steps"),
-        endings={name: endings(name) for name in ("horizon", "discharged", "died", "comfort")},
+        endings={
+            name: share(stays["ending"] == name) for name in ("horizon", "discharged", "died", "comfort")
+        },
         scores={name: quartiles(name) for name in SCORES if name in stays},
         kidney_injury={str(stage): share(stays[KIDNEY_INJURY] == stage) for stage in range(1, 4)}
         if KIDNEY_INJURY in stays
@@ -166,35 +159,39 @@ def _describe(stays: pd.DataFrame) -> Patients:
 def _missing(
     rows: Rows, features: Features, steps: pd.DataFrame, groups: dict[str, pd.DataFrame]
 ) -> dict[str, dict[str, Missing]]:
-    states = np.concatenate([state_matrix(buffer["state"]) for buffer in rows.buffers.values()])
-    position = {name: index for index, name in enumerate(features.state_names)}
+    columns = state_columns(rows, features)
     found = {}
     for group, stays in groups.items():
-        chosen = states[steps["stay_id"].isin(stays.index).to_numpy()]
-        episodes = hide_count(len(stays))
-
-        def share(holds: np.ndarray, episodes: Count = episodes) -> float | None:
-            return round_share(float(holds.mean()) if len(holds) else None, episodes)
-
+        chosen = steps["stay_id"].isin(stays.index).to_numpy()
+        share = partial(_share, episodes=hide_count(len(stays)))
         found[group] = {
             name: Missing(
-                unknown=share(np.isnan(chosen[:, position[name]])),
-                not_measured=share(chosen[:, position[f"{name}_missing"]]) if feature.flag else None,
+                unknown=share(np.isnan(columns[name][chosen])),
+                not_measured=share(columns[f"{name}_missing"][chosen]) if feature.flag else None,
             )
             for name, feature in features.features.items()
         }
     return found
 
 
+def _share(holds: pd.Series | np.ndarray, episodes: Count) -> float | None:
+    return round_share(float(holds.mean()) if len(holds) else None, episodes)
+
+
+def state_columns(rows: Rows, features: Features) -> dict[str, np.ndarray]:
+    """Return the (n,) values of each column of the states of all splits, in clinical units."""
+    states = np.concatenate([state_matrix(buffer["state"]) for buffer in rows.buffers.values()])
+    return dict(zip(features.state_names, states.T, strict=True))
+
+
 def _value_ages(rows: Rows, features: Features) -> dict[str, ValueAge]:
     ages = np.concatenate([state_matrix(buffer["value_age"]) for buffer in rows.buffers.values()])
-    states = np.concatenate([state_matrix(buffer["state"]) for buffer in rows.buffers.values()])
-    flags = dict(zip(features.state_names, states.T, strict=True))
+    columns = state_columns(rows, features)
     found = {}
     for name, age in zip(features.aged_names, ages.T, strict=True):
         known = ~np.isnan(age)
         if known.any():
-            missing = flags.get(f"{name}_missing")
+            missing = columns.get(f"{name}_missing")
             median, high = np.quantile(age[known], [0.5, 0.95])
             found[name] = ValueAge(
                 median=round(float(median), 2),

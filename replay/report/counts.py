@@ -8,7 +8,7 @@ from sepsis_cql.common.strict import Record, Settings, load_shipped
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.tables import MimicTables
 from sepsis_cql.replay.records import CREDENTIALED, DoseGrid, Source
-from sepsis_cql.replay.report.clinical import ClinicalTables, clinical_tables
+from sepsis_cql.replay.report.clinical import ClinicalTables, clinical_tables, state_columns
 from sepsis_cql.replay.report.notes import find_notes
 from sepsis_cql.replay.report.scarce import find_scarce
 from sepsis_cql.replay.rows.actions import N_ACTIONS, N_BINS
@@ -192,8 +192,7 @@ def _scarce(rows: Rows) -> list[str]:
 
 
 def _feature_summaries(rows: Rows, features: Features) -> dict[str, FeatureSummary]:
-    states = np.concatenate([state_matrix(buffer["state"]) for buffer in rows.buffers.values()])
-    column = {name: states[:, position] for position, name in enumerate(features.state_names)}
+    column = state_columns(rows, features)
     summaries = {}
     for name, feature in features.features.items():
         known = column[name][~np.isnan(column[name])]

@@ -51,13 +51,7 @@ def version_of(source: Source) -> str:
 
 
 def render_dataset_card(report: BuildReport, columns: Iterable[str], step_hours: int) -> str:
-    """Render README.md of a replay directory.
-
-    Args:
-        report: of the build.
-        columns: of the rows.
-        step_hours: length of a step.
-    """
+    """Render README.md of a replay directory whose rows have these columns."""
     terms, source = load_terms(report.source.name), report.source
     is_made_up = source.name == SYNTHETIC
     use = (
@@ -65,39 +59,39 @@ def render_dataset_card(report: BuildReport, columns: Iterable[str], step_hours:
         if is_made_up
         else "Rows of patients: keep them where DATA_USE_NOTICE.txt says, and do not share them."
     )
-    sizes = [
+    sizes = "\n".join(
         f"| {split} | {row.patients:,} | {row.episodes:,} | {row.transitions:,} |"
         for split, row in report.splits.items()
-    ]
-    metadata = ["---", f"license: {'apache-2.0' if is_made_up else 'other'}", "pretty_name: sepsis replay"]
-    metadata += [
-        "task_categories: [reinforcement-learning]",
-        "tags: [sepsis, offline-reinforcement-learning]",
-    ]
-    metadata += ["configs:", "- config_name: default", "  data_files:"]
-    metadata += [f"  - {{split: {split}, path: {split}.parquet}}" for split in SPLITS]
-    return "\n".join(
-        [
-            *metadata,
-            "---",
-            "",
-            f"# Sepsis replay of {source.name} {source.version or ''}".rstrip(),
-            "",
-            f"Septic ICU stays in {step_hours}-hour steps: state, dose given, reward, next state. {use}",
-            "",
-            f"License: {terms.license}. Home of the tables: {terms.homepage}. Fingerprint: `{report.fingerprint}`.",
-            "",
-            "| split | patients | episodes | transitions |",
-            "| --- | ---: | ---: | ---: |",
-            *sizes,
-            "",
-            "| column | holds |",
-            "| --- | --- |",
-            *(f"| `{name}` | {COLUMNS.get(name, '')} |" for name in columns),
-            "",
-            "`provenance.json` has the settings, `statistics.json` normalizer and dose bins of the training split.",
-            "",
-            f"Cite: {terms.citation}",
-            "",
-        ]
     )
+    files = "\n".join(f"  - {{split: {split}, path: {split}.parquet}}" for split in SPLITS)
+    meanings = "\n".join(f"| `{name}` | {COLUMNS.get(name, '')} |" for name in columns)
+    return f"""\
+---
+license: {"apache-2.0" if is_made_up else "other"}
+pretty_name: sepsis replay
+task_categories: [reinforcement-learning]
+tags: [sepsis, offline-reinforcement-learning]
+configs:
+- config_name: default
+  data_files:
+{files}
+---
+
+# Sepsis replay of {source.name} {source.version}
+
+Septic ICU stays in {step_hours}-hour steps: state, dose given, reward, next state. {use}
+
+License: {terms.license}. Home of the tables: {terms.homepage}. Fingerprint: `{report.fingerprint}`.
+
+| split | patients | episodes | transitions |
+| --- | ---: | ---: | ---: |
+{sizes}
+
+| column | holds |
+| --- | --- |
+{meanings}
+
+`provenance.json` has the settings, `statistics.json` normalizer and dose bins of the training split.
+
+Cite: {terms.citation}
+"""

@@ -19,9 +19,7 @@ def draw_attrition(attrition: list[Attrition], file: Path) -> None:
     names = [fill(row.description, 48) for row in attrition]
     bars = axes.barh(names, [row.stays_remaining for row in attrition], color=BLUE)
     axes.bar_label(
-        bars,
-        [f"{row.stays_remaining:,} left, {row.stays_removed:,} removed" for row in attrition],
-        padding=4,
+        bars, [f"{row.stays_remaining:,} left, {row.stays_removed:,} removed" for row in attrition], padding=4
     )
     axes.invert_yaxis()
     axes.margins(x=0.3)

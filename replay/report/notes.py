@@ -21,12 +21,7 @@ OFFICIAL |= {222315: "vasopressin"}
 
 
 def find_notes(connection: duckdb.DuckDBPyConnection, settings: BuildSettings) -> Iterator[str]:
-    """Yield a warning for unmapped vasopressors, other units, missing chart text, late stays, uncharted goals of care.
-
-    Args:
-        connection: holds the tables and concepts a build was made from.
-        settings: of the build.
-    """
+    """Yield a warning for unmapped vasopressors, other units, missing chart text, late stays, unknown goals of care."""
     yield from _unmapped_vasopressors(connection, settings)
     yield from _ventilation(connection, settings)
     if settings.replay.split_by == "time":

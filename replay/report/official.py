@@ -18,7 +18,7 @@ class OfficialConcept(Settings):
 
 
 def load_official_concepts() -> dict[str, OfficialConcept]:
-    """The concepts of `configs/concepts.yaml`, by name."""
+    """Return the concepts of `configs/concepts.yaml`, by name."""
     values = read_yaml(SHIPPED / "concepts.yaml")
     return {name: OfficialConcept.model_validate(value) for name, value in values.items()}
 

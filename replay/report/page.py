@@ -26,140 +26,114 @@ def write_report(directory: Path, report: BuildReport) -> None:
 
 def render_page(report: BuildReport) -> str:
     """Render build_report.json as Markdown, beside which its figures lie."""
-    source, cohort = report.source, report.cohort
-    lines = [
-        "# Build report",
-        "",
-        f"Tables: {source.name} {source.version}. State and action: {report.alignment}. "
-        f"Replay fingerprint: `{report.fingerprint}`.",
-        "",
-        f"{cohort.stays:,} ICU stays, {cohort.septic_stays:,} septic; {cohort.episodes:,} episodes "
-        f"with {cohort.transitions:,} transitions; {cohort.deaths:,} deaths "
-        f"({cohort.mortality:.1%}).",
-        "",
-        "## Warnings",
-        "",
-        *([f"- {warning}" for warning in report.warnings] or ["None."]),
-        "",
-        "## Cohort",
-        "",
-        "![Stays left after each criterion](attrition.png)",
-        "",
-        *_table(
-            ["criterion", "meaning", "stays removed", "stays left", "patients left"],
-            [
-                [row.criterion, row.description, row.stays_removed, row.stays_remaining,
-                 row.patients_remaining]
-                for row in report.attrition
-            ],
-        ),
-        *_table(
-            ["split", "patients", "episodes", "transitions", "deaths", "years, of ten or more patients"],
-            [
-                [split, *report.splits[split].model_dump().values(), ", ".join((report.periods or {}).get(split, []))]
-                for split in SPLITS
-            ],
-        ),
-        *_action_section(report.action_grid),
-        *_clinical_section(report.clinical),
-        "## Features",
-        "",
-        "Share of steps with no value known yet, share without a measurement in the window before, and the "
-        "5 %, 50 % and 95 % quantiles of what is known.",
-        "",
-        *_table(
-            ["feature", "unknown", "not measured", "5 %", "median", "95 %"],
-            [
-                [name, *map(_share, (row.unknown, row.not_measured)),
-                 *map(_number, (row.low, row.median, row.high))]
-                for name, row in report.features.items()
-            ],
-        ),
-        "## Tables",
-        "",
-        *_table(
-            ["table", "rows", "published"],
-            [[name, rows.rows, _number(rows.published)] for name, rows in report.tables.items()],
-        ),
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _action_section(grid: ActionCounts) -> list[str]:
-    lines = [
-        "## Actions",
-        "",
-        f"Bin 0 is no dose; edges of bins 1-4: vasopressor {_edges(grid.vasopressor_edges)} "
-        f"{grid.vasopressor_unit}, fluid {_edges(grid.fluid_edges)} {grid.fluid_unit}.",
-        "",
+    source, cohort, periods = report.source, report.cohort, report.periods or {}
+    attrition = [
+        [row.criterion, row.description, row.stays_removed, row.stays_remaining, row.patients_remaining]
+        for row in report.attrition
     ]
-    for split in SPLITS:
-        rows = [[f"vasopressor {number}", *row] for number, row in enumerate(grid.counts[split])]
-        lines += _table([f"{split} steps", *(f"fluid {number}" for number in range(N_BINS))], rows)
-    return lines
+    splits = [
+        [split, *report.splits[split].model_dump().values(), ", ".join(periods.get(split, []))]
+        for split in SPLITS
+    ]
+    features = [
+        [name, _share(row.unknown), _share(row.not_measured), *map(_number, (row.low, row.median, row.high))]
+        for name, row in report.features.items()
+    ]
+    tables = [[name, rows.rows, _number(rows.published)] for name, rows in report.tables.items()]
+    return f"""\
+# Build report
+
+Tables: {source.name} {source.version}. State and action: {report.alignment}. \
+Replay fingerprint: `{report.fingerprint}`.
+
+{cohort.stays:,} ICU stays, {cohort.septic_stays:,} septic; {cohort.episodes:,} episodes \
+with {cohort.transitions:,} transitions; {cohort.deaths:,} deaths ({cohort.mortality:.1%}).
+
+## Warnings
+
+{chr(10).join(f"- {warning}" for warning in report.warnings) or "None."}
+
+## Cohort
+
+![Stays left after each criterion](attrition.png)
+
+{_table(["criterion", "meaning", "stays removed", "stays left", "patients left"], attrition)}
+{_table(["split", "patients", "episodes", "transitions", "deaths", "years, of ten or more patients"], splits)}
+{_render_actions(report.action_grid)}
+{_render_patients(report.clinical)}
+## Features
+
+Share of steps with no value known yet, share without a measurement in the window before, and the \
+5 %, 50 % and 95 % quantiles of what is known.
+
+{_table(["feature", "unknown", "not measured", "5 %", "median", "95 %"], features)}
+## Tables
+
+{_table(["table", "rows", "published"], tables)}"""
 
 
-def _clinical_section(tables: ClinicalTables) -> list[str]:
-    names = list(tables.patients)
+def _render_actions(grid: ActionCounts) -> str:
+    fluids = [f"fluid {number}" for number in range(N_BINS)]
+    counts = (
+        _table(
+            [f"{split} steps", *fluids],
+            [[f"vasopressor {number}", *row] for number, row in enumerate(grid.counts[split])],
+        )
+        for split in SPLITS
+    )
+    return f"""\
+## Actions
+
+Bin 0 is no dose; edges of bins 1-4: vasopressor {_edges(grid.vasopressor_edges)} \
+{grid.vasopressor_unit}, fluid {_edges(grid.fluid_edges)} {grid.fluid_unit}.
+
+{chr(10).join(counts)}"""
+
+
+def _render_patients(tables: ClinicalTables) -> str:
+    groups, everyone = list(tables.patients.values()), tables.patients["all"]
     shares = ("died", "female", "in_septic_shock", "ventilated", "vasopressor", "limited", "comfort")
     rows: list[list[Any]] = [
-        ["episodes", *(tables.patients[name].episodes for name in names)],
-        *([share, *(_share(getattr(tables.patients[name], share)) for name in names)] for share in shares),
+        ["episodes", *(group.episodes for group in groups)],
+        *([name, *(_share(getattr(group, name)) for group in groups)] for name in shares),
+        *([name, *(_middle(getattr(group, name)) for group in groups)] for name in QUARTILES),
+        *([f"ends: {name}", *(_share(group.endings[name]) for group in groups)] for name in everyone.endings),
+        *([name, *(_middle(group.scores[name]) for group in groups)] for name in everyone.scores),
         *(
-            [field, *(_middle(getattr(tables.patients[name], field)) for name in names)]
-            for field in QUARTILES
-        ),
-        *(
-            [f"ends: {ending}", *(_share(tables.patients[name].endings[ending]) for name in names)]
-            for ending in tables.patients["all"].endings
-        ),
-        *(
-            [score, *(_middle(tables.patients[name].scores[score]) for name in names)]
-            for score in tables.patients["all"].scores
-        ),
-        *(
-            [
-                f"kidney injury: stage {stage}",
-                *(_share(tables.patients[name].kidney_injury[stage]) for name in names),
-            ]
-            for stage in tables.patients["all"].kidney_injury
+            [f"kidney injury: stage {stage}", *(_share(group.kidney_injury[stage]) for group in groups)]
+            for stage in everyone.kidney_injury
         ),
     ]
-    return [
-        "![Steps by dose, by SOFA and era](actions.png)",
-        "",
-        "## Patients",
-        "",
-        "Shares are in steps of ten episodes; nothing is shown of fewer than ten. Limited care and comfort measures "
-        "are counted whenever they were charted.",
-        "",
-        *_table(["", *names], rows),
-        "## Age of the values",
-        "",
-        f"The window before the state lies partly before the ICU in {tables.partial_windows:.1%} of the steps; intake "
-        f"in operating or recovery rooms was charted during {tables.intake_elsewhere:.1%}.",
-        "",
-        "![Age of what the policy sees](ages.png)",
-        "",
-        *_table(
-            ["feature", "median age, h", "95 %, h", "carried forward"],
-            [[name, age.median, age.high, _share(age.carried)] for name, age in tables.value_ages.items()],
-        ),
-        "## Missing values by outcome and era",
-        "",
-        "Share of steps with no value known yet / without a measurement in the window before, in steps of ten "
-        "episodes.",
-        "",
-        "![Unknown values by outcome and era](missing.png)",
-        "",
-        *_table(
-            ["feature", *tables.missing],
-            [
-                [name, *(_missing(features[name]) for features in tables.missing.values())]
-                for name in next(iter(tables.missing.values()), {})
-            ],
-        ),
+    ages = [[name, age.median, age.high, _share(age.carried)] for name, age in tables.value_ages.items()]
+    missing = [
+        [name, *(_missing(features[name]) for features in tables.missing.values())]
+        for name in next(iter(tables.missing.values()), {})
     ]
+    return f"""\
+![Steps by dose, by SOFA and era](actions.png)
+
+## Patients
+
+Shares are in steps of ten episodes; nothing is shown of fewer than ten. Limited care and comfort measures \
+are counted whenever they were charted.
+
+{_table(["", *tables.patients], rows)}
+## Age of the values
+
+The window before the state lies partly before the ICU in {tables.partial_windows:.1%} of the steps; intake \
+in operating or recovery rooms was charted during {tables.intake_elsewhere:.1%}.
+
+![Age of what the policy sees](ages.png)
+
+{_table(["feature", "median age, h", "95 %, h", "carried forward"], ages)}
+## Missing values by outcome and era
+
+Share of steps with no value known yet / without a measurement in the window before, in steps of ten \
+episodes.
+
+![Unknown values by outcome and era](missing.png)
+
+{_table(["feature", *tables.missing], missing)}"""
 
 
 def _middle(found: Quartiles | None) -> str:
@@ -171,15 +145,12 @@ def _missing(found: Missing) -> str:
     return " / ".join(_share(share) for share in shares)
 
 
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    cells = [header, ["---"] * len(header), *rows]
-    return [
-        *(
-            "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row) + " |"
-            for row in cells
-        ),
-        "",
-    ]
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    lines = (
+        " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row)
+        for row in (header, ["---"] * len(header), *rows)
+    )
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def _share(value: float | None) -> str:

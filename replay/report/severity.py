@@ -20,10 +20,7 @@ def read_severity(
 ) -> pd.DataFrame:
     """Return the stays with a column for each concept: its score, or the highest stage charted in the ICU.
 
-    Args:
-        connection: holds the concepts.
-        stays: indexed by stay_id, with hadm_id.
-        concepts: of `DESCRIPTIONS`; others are ignored.
+    They are indexed by stay_id and have hadm_id; concepts other than `DESCRIPTIONS` are ignored.
     """
     for concept in DESCRIPTIONS:
         if concept not in concepts:

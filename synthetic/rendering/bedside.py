@@ -14,14 +14,8 @@ CUFF = {"sbp": 220179, "dbp": 220180, "map": 220181}
 SINGLE = {"heart_rate": 220045, "resp_rate": 220210, "spo2": 220277}
 FAHRENHEIT, CELSIUS, TOTAL_RATE = 223761, 223762, 224690
 EYES, VERBAL, MOTOR = 220739, 223900, 223901
-OXYGEN_FRACTION, PEEP, TOTAL_PEEP, VENTILATOR_MODE, DEVICE, FLOW = (
-    223835,
-    220339,
-    224700,
-    223849,
-    226732,
-    223834,
-)
+OXYGEN_FRACTION, PEEP, TOTAL_PEEP, VENTILATOR_MODE = 223835, 220339, 224700, 223849
+DEVICE, FLOW = 226732, 223834
 ADMISSION_KG, ADMISSION_POUNDS, DAILY_KG = 226512, 226531, 224639
 FOLEY, IRRIGANT_IN, IRRIGANT_OUT = 226559, 227488, 227489
 EYES_TEXT = np.array(["", "No Response", "To Pain", "To Speech", "Spontaneously"], object)
@@ -29,28 +23,13 @@ VERBAL_TEXT = np.array(
     ["", "No Response", "Incomprehensible sounds", "Inappropriate Words", "Confused", "Oriented"], object
 )
 MOTOR_TEXT = np.array(
-    [
-        "",
-        "No response",
-        "Abnormal extension",
-        "Abnormal Flexion",
-        "Flex-withdraws",
-        "Localizes Pain",
-        "Obeys Commands",
-    ],
-    object,
-)
+    ["", "No response", "Abnormal extension", "Abnormal Flexion", "Flex-withdraws", "Localizes Pain",
+     "Obeys Commands"], object,
+)  # fmt: skip
 
 
 class Bedside:
-    """Collects `chartevents` and `outputevents` of all stays, window by window.
-
-    Args:
-        roster: the stays.
-        episodes: the simulation they come from.
-        settings: how often each quirk occurs.
-        rng: source of the quirks and of the minutes.
-    """
+    """Collects `chartevents` and `outputevents` of all stays, window by window."""
 
     def __init__(
         self, roster: Roster, episodes: Episodes, settings: RenderingSettings, rng: np.random.Generator

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sepsis_cql.synthetic.rendering.roster import DAY, NEVER, STEP, Roster
-from sepsis_cql.synthetic.rendering.tables import Events
+from sepsis_cql.synthetic.rendering.tables import Events, fill
 from sepsis_cql.synthetic.settings import RenderingSettings
 from sepsis_cql.synthetic.simulator import Episodes
 
@@ -23,7 +23,7 @@ INVASIVE_VENTILATION, PERIPHERAL_LINE = 225792, 224275
 
 
 def patients(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One row a patient; the age is that in an anchor year up to two years before the admission."""
+    """Return one row a patient; the age is that in an anchor year up to two years before the admission."""
     _, rows = np.unique(roster.subject_id, return_index=True)
     age, n = roster.age[rows], len(rows)
     earlier = np.where((age > 20) & (age < 91), rng.integers(0, 3, n), 0)
@@ -38,7 +38,7 @@ def patients(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def admissions(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One row a hospital admission, each with one ICU stay."""
+    """Return one row a hospital admission, each with one ICU stay."""
     died = roster.deathtime != NEVER
     n = len(roster)
     return {
@@ -48,10 +48,10 @@ def admissions(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray
         "dischtime": roster.dischtime,
         "deathtime": roster.deathtime,
         "admission_type": rng.choice(np.array(["EW EMER.", "URGENT", "OBSERVATION ADMIT"], object), n),
-        "admission_location": _text("EMERGENCY ROOM", n),
+        "admission_location": fill("EMERGENCY ROOM", n),
         "discharge_location": np.where(died, "DIED", "HOME"),
         "insurance": rng.choice(np.array(["Medicare", "Medicaid", "Private"], object), n),
-        "language": _text("English", n),
+        "language": fill("English", n),
         "marital_status": rng.choice(np.array(["MARRIED", "SINGLE", "WIDOWED"], object), n),
         "race": rng.choice(RACES, n, p=[0.62, 0.14, 0.06, 0.06, 0.12]),
         "edregtime": roster.admittime - 200,
@@ -61,7 +61,7 @@ def admissions(roster: Roster, rng: np.random.Generator) -> dict[str, np.ndarray
 
 
 def icustays(roster: Roster, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """ICU stays, one in six transferred between units, and the transfers of their admissions."""
+    """Return ICU stays, one in six transferred between units, and the transfers of their admissions."""
     n = len(roster)
     first = _named(UNITS, roster.unit, rng.choice(UNITS, n))
     moved = rng.random(n) < 1 / 6
@@ -79,14 +79,12 @@ def icustays(roster: Roster, rng: np.random.Generator) -> tuple[dict[str, np.nda
     }
     rows = Events()
     everyone = np.arange(n)
-    for stay, unit, begin, end in (
-        (everyone, _text("Emergency Department", n), roster.admittime, roster.intime),
-        (everyone, first, roster.intime, np.where(moved, half, roster.outtime)),
-        (everyone[moved], last[moved], half[moved], roster.outtime[moved]),
-        (everyone, _text(None, n), roster.dischtime, np.full(n, NEVER)),
+    for kind, stay, unit, begin, end in (
+        ("ED", everyone, fill("Emergency Department", n), roster.admittime, roster.intime),
+        ("transfer", everyone, first, roster.intime, np.where(moved, half, roster.outtime)),
+        ("transfer", everyone[moved], last[moved], half[moved], roster.outtime[moved]),
+        ("discharge", everyone, fill(None, n), roster.dischtime, np.full(n, NEVER)),
     ):
-        kind = "ED" if stay is everyone and begin is roster.admittime else "transfer"
-        kind = "discharge" if begin is roster.dischtime else kind
         rows.add(stay, eventtype=kind, careunit=unit, intime=begin, outtime=end)
     columns = rows.columns()
     transfer_id = 35_000_000 + np.arange(rows.n_rows)
@@ -96,7 +94,7 @@ def icustays(roster: Roster, rng: np.random.Generator) -> tuple[dict[str, np.nda
 def infections(
     roster: Roster, settings: RenderingSettings, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Prescriptions and cultures that put the suspicion of infection, and so the onset, where it was simulated.
+    """Return prescriptions and cultures that put the suspicion of infection, and so the onset, where it was simulated.
 
     The antibiotic starts within 90 minutes before and 3 hours after onset; the culture is taken before it or up
     to five hours after, a third of them without an admission, some with a date only.
@@ -109,14 +107,11 @@ def infections(
     antibiotic = antibiotic + np.floor(rng.random(n) * (latest - antibiotic)).astype(np.int64)
     shift = np.where(rng.random(n) < 0.8, -rng.integers(20, 150, n), rng.integers(20, 300, n))
     culture = np.where(date_only, antibiotic // DAY * DAY, antibiotic + shift)
-    return (
-        _prescriptions(roster, antibiotic, rng),
-        _cultures(roster, culture, date_only, rng),
-    )
+    return (_prescriptions(roster, antibiotic, rng), _cultures(roster, culture, date_only, rng))
 
 
 def procedures(roster: Roster, episodes: Episodes) -> dict[str, np.ndarray]:
-    """A peripheral line for everyone, and the windows with a ventilator."""
+    """Return a peripheral line for everyone, and the windows with a ventilator."""
     rows = Events()
     n = len(roster)
     rows.add(np.arange(n), itemid=PERIPHERAL_LINE, starttime=roster.intime, endtime=roster.outtime, value=1.0)
@@ -125,14 +120,14 @@ def procedures(roster: Roster, episodes: Episodes) -> dict[str, np.ndarray]:
         begin = roster.start[stays] + STEP * (index - 1)
         rows.add(stays, itemid=INVASIVE_VENTILATION, starttime=begin, endtime=begin + STEP, value=float(STEP))
     columns = rows.columns()
-    filled = {"storetime": columns["endtime"], "valueuom": _text("min", rows.n_rows)}
-    return with_keys(columns, roster) | filled | {"statusdescription": _text("FinishedRunning", rows.n_rows)}
+    filled = {"storetime": columns["endtime"], "valueuom": fill("min", rows.n_rows)}
+    return with_keys(columns, roster) | filled | {"statusdescription": fill("FinishedRunning", rows.n_rows)}
 
 
 def with_keys(
     columns: dict[str, np.ndarray], roster: Roster, *, stay_id: bool = True
 ) -> dict[str, np.ndarray]:
-    """Columns with the ids of their stays instead of positions in the roster, sorted by stay and time."""
+    """Return columns with the ids of their stays instead of positions in the roster, sorted by stay and time."""
     times = [name for name in ("charttime", "starttime", "intime") if name in columns]
     keys = [columns[name] for name in ("itemid",) if name in columns] + [columns[name] for name in times]
     order = np.lexsort([*keys, columns["stay"]])
@@ -162,7 +157,7 @@ def _prescriptions(roster: Roster, antibiotic: np.ndarray, rng: np.random.Genera
     begin = roster.intime + 5
     rows.add(topical, drug=TOPICAL, route="TP", starttime=begin[topical], stoptime=begin[topical] + DAY)
     rows.add(everyone, drug="Heparin", route="SC", starttime=begin, stoptime=begin + 2 * DAY)
-    return with_keys(rows.columns(), roster, stay_id=False) | {"drug_type": _text("MAIN", rows.n_rows)}
+    return with_keys(rows.columns(), roster, stay_id=False) | {"drug_type": fill("MAIN", rows.n_rows)}
 
 
 def _cultures(
@@ -186,9 +181,3 @@ def _cultures(
 
 def _year(minutes: np.ndarray) -> np.ndarray:
     return minutes.astype("datetime64[m]").astype("datetime64[Y]").astype(np.int64) + 1970
-
-
-def _text(value: str | None, n: int) -> np.ndarray:
-    filled = np.empty(n, object)
-    filled[:] = value
-    return filled

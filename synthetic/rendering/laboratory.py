@@ -9,25 +9,11 @@ from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.synthetic.simulator import Episodes
 
 ITEMS = {
-    **{
-        "creatinine": 50912,
-        "bun": 51006,
-        "bicarbonate": 50882,
-        "sodium": 50983,
-        "potassium": 50971,
-        "glucose": 50931,
-    },
-    **{
-        "wbc": 51301,
-        "haemoglobin": 51222,
-        "haematocrit": 51221,
-        "platelets": 51265,
-        "inr": 51237,
-        "ptt": 51275,
-    },
-    **{"bilirubin_total": 50885, "albumin": 50862, "lactate": 50813},
-    **{"pao2": 50821, "paco2": 50818, "arterial_ph": 50820, "base_excess": 50802},
-}
+    "creatinine": 50912, "bun": 51006, "bicarbonate": 50882, "sodium": 50983, "potassium": 50971, "glucose": 50931,
+    "wbc": 51301, "haemoglobin": 51222, "haematocrit": 51221, "platelets": 51265, "inr": 51237, "ptt": 51275,
+    "bilirubin_total": 50885, "albumin": 50862, "lactate": 50813,
+    "pao2": 50821, "paco2": 50818, "arterial_ph": 50820, "base_excess": 50802,
+}  # fmt: skip
 SPECIMEN_TYPE, INSPIRED_OXYGEN = 52033, 50816
 TAKEN = {"chemistry": 70, "blood_count": 70, "coagulation": 80, "liver": 90, "lactate": 120, "gas": 172}
 QUICK = ("lactate", "gas")  # measured at the bedside, filed within minutes
@@ -35,14 +21,7 @@ ARRIVAL = 330  # minutes before the grid at which the emergency department draws
 
 
 class Laboratory:
-    """Collects `labevents` of all stays, window by window.
-
-    Args:
-        roster: the stays.
-        episodes: the simulation they come from.
-        settings: which tests are drawn together, and how often a venous gas is drawn too.
-        rng: source of the quirks and of the minutes.
-    """
+    """Collects `labevents` of all stays, window by window."""
 
     def __init__(
         self, roster: Roster, episodes: Episodes, settings: SyntheticSettings, rng: np.random.Generator
@@ -52,7 +31,7 @@ class Laboratory:
         self.n_specimens = 0
 
     def add_arrival(self, window: Window) -> None:
-        """The emergency department's tests carry no hospital admission."""
+        """Add the emergency department's tests, which carry no hospital admission."""
         taken = self.roster.start - ARRIVAL
         for panel in ("chemistry", "blood_count", "lactate"):
             self._add_panel(
@@ -60,7 +39,7 @@ class Laboratory:
             )
 
     def add_window(self, index: int, window: Window) -> None:
-        """Results of the window that ends at step `index`; those filed late come in the next window."""
+        """Add results of the window that ends at step `index`; those filed late come in the next window."""
         stays = np.flatnonzero(self.roster.n_steps >= index)
         begin = self.roster.start + STEP * (index - 1)
         at_onset = self.episodes.icu.patients.onset_step == index

@@ -48,7 +48,7 @@ class Synthetic:
 
     @property
     def cohort(self) -> np.ndarray:
-        """Positions of the stays the replay must select."""
+        """Return the positions of the stays the replay must select."""
         return np.flatnonzero(self.roster.kind == COHORT)
 
 

@@ -58,17 +58,17 @@ class Roster:
 
     @property
     def has_antibiotic(self) -> np.ndarray:
-        """(m,) whether a systemic antibiotic is prescribed."""
+        """Return (m,) whether a systemic antibiotic is prescribed."""
         return ~np.isin(self.kind, ["no_antibiotic", "topical_only", EARLIER])
 
     @property
     def has_culture(self) -> np.ndarray:
-        """(m,) whether a culture is taken."""
+        """Return (m,) whether a culture is taken."""
         return ~np.isin(self.kind, ["no_culture", EARLIER])
 
 
 def count_stays(n_patients: int, settings: RenderingSettings) -> tuple[int, int, int]:
-    """Patients of the cohort, earlier stays and later stays that `n_patients` patients have."""
+    """Return how many patients of the cohort, earlier stays and later stays `n_patients` patients have."""
     n_cohort = round(settings.cohort * n_patients)
     return n_cohort, round(settings.earlier_stay * n_cohort), round(settings.later_septic_stay * n_cohort)
 
@@ -128,9 +128,7 @@ def _assign(
     )
     kind = kind.astype(object)
     onset_step = episodes.icu.patients.onset_step
-    kind[(kind == "too_short") & (onset_step > 0)] = (
-        "no_antibiotic"  # only a stay without a whole step is short
-    )
+    kind[(kind == "too_short") & (onset_step > 0)] = "no_antibiotic"  # only one without a whole step is short
     patient = np.concatenate([np.arange(n_patients), rng.choice(n_cohort, n_earlier, replace=False)])
     survivors = np.flatnonzero(~episodes.icu.died[:n_cohort])
     return kind, np.concatenate([patient, rng.choice(survivors, n_later, replace=False)]).astype(np.int64)

@@ -13,7 +13,7 @@ from sepsis_cql.replay.rows.splits import SPLITS
 from sepsis_cql.replay.settings import BuildSettings
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.synthetic.rendering.render import synthesize
-from sepsis_cql.synthetic.truth import Policy, TrueValue, Truth
+from sepsis_cql.synthetic.truth import Policy, TrueValue, Truth, average
 
 ONLY_COHORT = {"cohort": 1.0, "earlier_stay": 0.0, "later_septic_stay": 0.0}
 REWARD_VARIANT = "sofa_shaped"
@@ -22,15 +22,7 @@ REWARD_VARIANT = "sofa_shaped"
 def shaped_value(
     truth: Truth, policy: Policy, n_episodes: int, seed: int, settings: BuildSettings, *, gamma: float
 ) -> TrueValue:
-    """Estimate the value of a policy under the `sofa_shaped` reward.
-
-    Args:
-        truth: the simulated ICU.
-        policy: as for `Truth.value`.
-        n_episodes: rollouts, at least 40.
-        seed: of the rollouts.
-        settings: of the build that counts SOFA and gives the rewards.
-        gamma: discount a step.
+    """Estimate the value of a policy, as `Truth.value` does, under the `sofa_shaped` reward, by at least 40 rollouts.
 
     Raises:
         SepsisCQLError: too few rollouts, or the policy gives no probabilities.
@@ -44,12 +36,7 @@ def shaped_value(
         returns = np.concatenate(
             [_returns(replay.transitions(split, REWARD_VARIANT), gamma) for split in SPLITS]
         )
-    return TrueValue(
-        value=float(returns.mean()),
-        standard_error=float(returns.std(ddof=1) / np.sqrt(len(returns))),
-        mortality=float(made.episodes.icu.died.mean()),
-        n_episodes=len(returns),
-    )
+    return average(returns, float(made.episodes.icu.died.mean()))
 
 
 def _returns(transitions: Transitions, gamma: float) -> np.ndarray:

@@ -55,12 +55,12 @@ class Events:
         Columns of times are minutes since 1970, `NEVER` for none; numbers use NaN for none, text None.
         """
         if len(stay):
-            block = {name: _fill(value, len(stay)) for name, value in columns.items()}
+            block = {name: fill(value, len(stay)) for name, value in columns.items()}
             self.blocks.append({"stay": stay, **block})
             self.n_rows += len(stay)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """All rows, one array a column."""
+        """Return all rows, one array a column."""
         names = dict.fromkeys(name for block in self.blocks for name in block)
         return {name: np.concatenate(list(self._parts(name))) for name in names}
 
@@ -68,7 +68,7 @@ class Events:
         example = next(block[name] for block in self.blocks if name in block)
         empty = None if example.dtype == object else NEVER if name.endswith(TIMES) else np.nan
         for block in self.blocks:
-            yield block[name] if name in block else _fill(empty, len(block["stay"]))
+            yield block[name] if name in block else fill(empty, len(block["stay"]))
 
 
 def write_table(folder: Path, name: str, header: list[str], columns: dict[str, np.ndarray]) -> None:
@@ -87,7 +87,8 @@ def write_table(folder: Path, name: str, header: list[str], columns: dict[str, n
     (folder / f"{name}.csv.gz").write_bytes(packed)
 
 
-def _fill(value: Any, n: int) -> np.ndarray:
+def fill(value: Any, n: int) -> np.ndarray:
+    """Return (n,) of one value, text or None as objects; an array is returned as it is."""
     if isinstance(value, np.ndarray):
         return value
     if value is None or isinstance(value, str):
@@ -100,13 +101,10 @@ def _fill(value: Any, n: int) -> np.ndarray:
 def _to_arrow(name: str, values: np.ndarray | None, n: int) -> pa.Array:
     if values is None:
         return pa.nulls(n, pa.string())
-    if name.endswith("date") or name in ON_DAYS or name.endswith("time"):
-        unit = "D" if name in ON_DAYS else "m"
+    if name.endswith(TIMES) or name in ON_DAYS:
         missing = values == NEVER
-        moments = np.where(missing, 0, values).astype(f"datetime64[{unit}]")
-        if name in ON_DAYS:
-            return pa.array(moments.astype("datetime64[D]"), mask=missing)
-        return pa.array(moments.astype("datetime64[s]"), mask=missing)
+        moments = np.where(missing, 0, values).astype(f"datetime64[{'D' if name in ON_DAYS else 'm'}]")
+        return pa.array(moments if name in ON_DAYS else moments.astype("datetime64[s]"), mask=missing)
     if values.dtype == object:
         return pa.array(values, pa.string())
     return pa.array(values, mask=np.isnan(values) if values.dtype.kind == "f" else values == NEVER)

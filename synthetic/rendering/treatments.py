@@ -15,13 +15,7 @@ CARRIED_ON = 0.3  # share of consecutive treated steps bridged by one infusion
 
 
 class Treatments:
-    """Collects `inputevents` of all stays; the doses of a step add up to what the simulator gave.
-
-    Args:
-        roster: the stays.
-        episodes: the simulation they come from.
-        rng: source of the ways a dose is written.
-    """
+    """Collects `inputevents` of all stays; the doses of a step add up to what the simulator gave."""
 
     def __init__(self, roster: Roster, episodes: Episodes, rng: np.random.Generator) -> None:
         self.roster, self.episodes, self.rng = roster, episodes, rng

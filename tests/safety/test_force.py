@@ -149,6 +149,12 @@ def test_a_place_that_a_process_stands_in_or_above_is_refused(command, inputs, t
     assert tree(tmp_path) == before
 
 
+def test_an_empty_place_that_cannot_be_renamed_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SepsisCQLError, match="without a name"), new_directory(Path(), "build"):
+        pytest.fail("the work began")
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_force_replaces_the_result_of_the_same_stage(tmp_path, stage):
     for content in ("old", "new"):

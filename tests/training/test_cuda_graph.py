@@ -65,3 +65,4 @@ def test_without_a_file_the_settings_of_the_device_are_used(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("device: cpu\nruns_per_model: 3\n")
     assert load_runtime(str(file), {"threads": 2}).runs_per_model == 3
+    assert load_runtime(str(file), {"device": "auto"}).device == "auto"  # not the file's

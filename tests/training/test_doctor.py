@@ -6,7 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
+from sepsis_cql.replay.interop.exports import write_original
 from sepsis_cql.training import doctor
+
+from .made_up import make_transitions
 
 
 def find(facts, name):
@@ -18,6 +21,12 @@ def test_a_usable_replay_is_counted(demo_replay, tmp_path):
     assert find(facts, "replay, train").found == "341 transitions of 31 stays"
     assert find(facts, "torch").found.startswith("2.")
     assert find(facts, "replay, train").advice == ""
+
+
+def test_a_single_file_is_counted_once(tmp_path):
+    write_original(make_transitions(n_stays=5), tmp_path / "replay.parquet")
+    found = [fact for fact in doctor.examine(tmp_path, tmp_path / "replay.parquet") if "replay" in fact.name]
+    assert [fact.name for fact in found] == ["replay, the only split"]
 
 
 def test_a_missing_split_comes_with_advice(demo_replay, tmp_path):

@@ -12,7 +12,7 @@ from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.configuration_sepsis_cql import BINS
 from sepsis_cql.modeling_sepsis_cql import NEVER
 from sepsis_cql.training.learners.base import Learner, Losses
-from sepsis_cql.training.settings import TrainingSettings
+from sepsis_cql.training.settings import TrainingSettings, Widths
 
 N_ACTIONS = BINS * BINS
 TOLERANCE = 1e-8  # of values, in units of reward
@@ -23,7 +23,7 @@ class AIClinicianSettings(TrainingSettings):
     """Hyper-parameters of the AI Clinician: `configs/ai_clinician.yaml`; its hidden size is the number of clusters."""
 
     algorithm: Literal["ai_clinician"]
-    hidden_sizes: list[int] = Field(min_length=1, max_length=1)
+    hidden_sizes: Widths = Field(min_length=1, max_length=1)
     gamma: float = Field(ge=0, le=1)
     min_count: int = Field(ge=1)
 

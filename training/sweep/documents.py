@@ -33,16 +33,9 @@ def stage_document(
     *,
     top: int,
 ) -> dict[str, Any]:
-    """Return the contents of `stage1_evaluation.json` and `stage2_evaluation.json`.
+    """Return the contents of `stage1_evaluation.json` or `stage2_evaluation.json`; runs and configurations best first.
 
     The original fields hold values by the original definitions; `sound` holds ours.
-
-    Args:
-        stage: 1 or 2.
-        metric: that ranked.
-        runs: of the stage, best first.
-        configurations: of these runs, best first.
-        top: how many of them are named.
     """
     return {
         "stage": stage,
@@ -57,13 +50,7 @@ def stage_document(
 def multiseed_document(
     metric: Metric, groups: Sequence[Sequence[RankedRun]], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Return the contents of `stage2_multiseed_validation.json`.
-
-    Args:
-        metric: that ranked.
-        groups: the runs of each configuration, best configuration first.
-        seeds: of the protocol.
-    """
+    """Return the contents of `stage2_multiseed_validation.json`, of the runs of each configuration, the best first."""
     return {
         "stage": 2,
         "split": "validation",

@@ -1,6 +1,5 @@
 """The unit of work of a sweep: train a job of runs, score each on validation, leave the scores on disk."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_ch
 from sepsis_cql.training.data import TrainingData, load_training_data, new_model, set_weights
 from sepsis_cql.training.devices import find_device
 from sepsis_cql.training.learners.registry import LEARNERS
-from sepsis_cql.training.loop import AXES, Progress
+from sepsis_cql.training.loop import Progress, read_losses
 from sepsis_cql.training.outputs import RunEnd, read_run_record, write_outputs
 from sepsis_cql.training.records import Metric, RunIdentity, RunRecord, Score, Scores
 from sepsis_cql.training.run import Run, job_identity, run_identities, train_runs
@@ -150,19 +149,17 @@ def write_run_at_best_epoch(job: Job, scored: ScoredRun, metric: Metric, out: Pa
     lines = (run.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:epoch]
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
-    last = json.loads(lines[-1])
+    end: RunEnd = {
+        "epochs": epoch,
+        "global_step": checkpoint.global_step,
+        "resumed_from_epoch": record.resumed_from_epoch,
+        "seconds": record.seconds,
+        "losses": read_losses(lines[-1]),
+        "run": scored.name,
+    }
+    identity = RunIdentity(settings=record.settings, data=record.data, runtime=record.runtime)
     tensors = _tensors_of_run(checkpoint, run, index)
-    end = RunEnd(
-        identity=RunIdentity(settings=record.settings, data=record.data, runtime=record.runtime),
-        features=data.features,
-        epochs=epoch,
-        global_step=checkpoint.global_step,
-        resumed_from_epoch=record.resumed_from_epoch,
-        seconds=record.seconds,
-        losses={name: value for name, value in last.items() if name not in AXES},
-        run=scored.name,
-    )
-    return write_outputs(out, new_model(data, run.settings), tensors, end)
+    return write_outputs(out, new_model(data, run.settings), tensors, data.features, identity, end)
 
 
 def _tensors_of_run(checkpoint: Checkpoint, run: Run, index: int) -> dict[str, Tensor]:

@@ -22,14 +22,10 @@ def run_on_ray(
         report: not called, since epochs pass on other machines.
 
     Raises:
-        TrainingError: Ray is not installed, or no cluster answers.
+        TrainingError: no cluster answers.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise TrainingError(
-            "--engine ray: Ray is not installed. Install the extra: `sepsis-cql[ray]`."
-        ) from error
+    import ray
+
     try:
         ray.init(address=os.environ.get(ADDRESS, "auto"), ignore_reinit_error=True, log_to_driver=False)
     except ConnectionError as error:

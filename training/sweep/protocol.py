@@ -14,7 +14,7 @@ from sepsis_cql.common.provenance import git_commit
 from sepsis_cql.common.storage import open_directory, read_json, replaced_directory, sha256_json, write_json
 from sepsis_cql.common.strict import Settings, explain
 from sepsis_cql.replay.directory import Replay
-from sepsis_cql.training.checkpoint import list_differences
+from sepsis_cql.training.checkpoint import refuse_differences
 from sepsis_cql.training.data import load_training_data
 from sepsis_cql.training.learners.registry import parse_settings
 from sepsis_cql.training.loop import Progress
@@ -61,15 +61,8 @@ class Sweep:
     ) -> None:
         """Describe a sweep; nothing is read or written yet.
 
-        Args:
-            replay: with a training and a validation split.
-            out: the sweep's directory.
-            settings: of the protocol.
-            base: hyper-parameters that the grid does not name.
-            runtime: device, and how many runs train as one job.
-            scorer: evaluates a policy on validation data.
-            engine: runs jobs, here or elsewhere.
-            report: called after every epoch of a job.
+        `base` are the hyper-parameters that the grid does not name, `engine` runs jobs, here or elsewhere, and `report`
+        is called after every epoch of one.
         """
         self.settings, self.failures = settings, dict[str, str]()
         self._replay, self._out, self._runtime, self._scorer = replay, out, runtime, scorer
@@ -78,6 +71,7 @@ class Sweep:
         self._base = base.model_copy(update={"checkpoint_epochs": settings.score_epochs})
         self._reward_variants = sorted(set(settings.grid.get("reward_variant", [base.reward_variant])))
         self._job_of: dict[str, Job] = {}
+        self._check_names()
 
     def open(self, *, resume: bool, force: bool, inputs: Sequence[Path | str] = ()) -> None:
         """Make the directory, or check that it holds this very sweep; the caller holds its lock.
@@ -102,19 +96,11 @@ class Sweep:
                 f"{file}: found {type(found).__name__}, expected the settings of the sweep to resume."
             )
         found.pop("git_commit", None)
-        if differences := list_differences(found, identity):
-            raise TrainingError(
-                f"{self._out}: holds another sweep: {'; '.join(differences)}. Repeat its settings, or start anew "
-                "with --force or another --out."
-            )
+        refuse_differences(f"{self._out}: holds another sweep", found, identity)
 
     def run_stage1(self) -> list[ScoredRun]:
         """Train and score every configuration with one seed; writes `stage1_evaluation.json`."""
-        combinations = product(*self.settings.grid.values())
-        runs = [
-            self._run(dict(zip(self.settings.grid, values, strict=True)), self.settings.stage1_seed)
-            for values in combinations
-        ]
+        runs = [self._run(values, self.settings.stage1_seed) for values in self._configurations()]
         scored = self._required(runs, "stage1")
         evaluation = self.rank(scored).stage_evaluation(1, top=self.settings.top)
         write_json(self._out / "stage1_evaluation.json", evaluation | {"failed": self.failures})
@@ -183,6 +169,20 @@ class Sweep:
             raise TrainingError(
                 f"sweep.grid: {unknown} cannot vary for {base.algorithm}; expected settings of {sorted(fields)}."
             )
+
+    def _check_names(self) -> None:
+        """Refuse runs that would share a directory, before the first of them is trained."""
+        seeds = self.settings.stage2_seeds
+        names = [self._run(values, seed).out.name for values in self._configurations() for seed in seeds]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise TrainingError(
+                f"sweep: found more than one run {', '.join(repeated[:3])}, expected one of each name. Give each seed "
+                "once, and values of the grid that differ in their first six digits."
+            )
+
+    def _configurations(self) -> list[dict[str, Any]]:
+        grid = self.settings.grid
+        return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
     def _run(self, configuration: dict[str, Any], seed: int) -> Run:
         try:

@@ -69,12 +69,7 @@ class Selection(Record):
 
 
 def freeze_selection(training: Path, evidence: Evidence, out: Path) -> Selection:
-    """Write down which trained policy was chosen and on what evidence.
-
-    Args:
-        training: directory of a complete run.
-        evidence: validation results the choice rests on.
-        out: the file, by convention `selection.json`.
+    """Write down in `out` which policy of a complete run was chosen, and on what evidence of validation.
 
     Raises:
         TrainingError: `out` already holds the choice of another policy.
@@ -135,15 +130,13 @@ def require_selected(path: Path, policy_sha256: str, replay_fingerprint: str) ->
         TrainingError: it chose another policy, or on another replay.
     """
     selection = load_selection(path)
-    found = {
-        "policy_sha256": selection.policy_sha256,
-        "replay_fingerprint": selection.data.replay_fingerprint,
-    }
-    expected = {"policy_sha256": policy_sha256, "replay_fingerprint": replay_fingerprint}
-    for name, value in expected.items():
-        if found[name] != value:
+    for name, chose, asked in (
+        ("policy_sha256", selection.policy_sha256, policy_sha256),
+        ("replay_fingerprint", selection.data.replay_fingerprint, replay_fingerprint),
+    ):
+        if chose != asked:
             raise TrainingError(
-                f"{path}: chose {name} {found[name][:12]}, but the test split was asked for "
-                f"{value[:12]}. Evaluate the chosen policy, on the replay it was chosen on."
+                f"{path}: chose {name} {chose[:12]}, but the test split was asked for {asked[:12]}. Evaluate the "
+                "chosen policy, on the replay it was chosen on."
             )
     return selection
