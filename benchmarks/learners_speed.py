@@ -5,7 +5,7 @@
 needs d3rlpy (`benchmarks/requirements.txt`). Both sides have the published sizes: 140,635 transitions, networks of two
 layers of 256. Each sampling is included: d3rlpy draws its batch, ours takes the next slice of a shuffled epoch. Ours is
 timed as it is and with `runtime.compiled`. `products alone` are the matrix products that the method needs in float32:
-the floor of any update. Time is the processor's, so that other work beside it counts for neither side, on one thread.
+about the floor of any update. It is the processor's time on one thread, so that other work counts for neither side.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 import torch
 
-from sepsis_cql.benchmarks.learners import render_beside
+from sepsis_cql.benchmarks.learners import render_beside, render_speed
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
 from sepsis_cql.common.errors import SettingsError, TrainingError
@@ -218,7 +218,8 @@ def new_learner(kind, n_models):
     )
 
 
-def test_the_page_tells_what_was_found_beside_d3rlpy():
-    section = render_beside()
+@pytest.mark.parametrize(("render", "results"), [(render_beside, 4), (render_speed, 12)])
+def test_the_page_tells_what_was_found_beside_d3rlpy(render, results):
+    section = render()
     assert "\n".join(section) in (ROOT / "docs/learners.md").read_text()
-    assert len([line for line in section if line.startswith("| ")]) == 6  # heading, rule and four learners
+    assert len([line for line in section if line.startswith("| ")]) == results + 2  # heading and rule
