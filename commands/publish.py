@@ -15,6 +15,10 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import one_writer, scratch_directory
 
 SHOWN = 10  # differences of a comparison; --json has all
+OTHER_VERSION = (
+    "The files are those of the manifest, so the package may be of another version of this program. Its card says "
+    '"Made from commit": verify it with a checkout of that commit.'
+)
 
 Key = Annotated[
     Path | None, typer.Option("--sign", help="Private Ed25519 key (PEM) that signs the manifest.")
@@ -177,7 +181,7 @@ def verify(
         )
     from sepsis_cql.publishing.hub import download
     from sepsis_cql.publishing.signature import read_public_key
-    from sepsis_cql.publishing.verify import TestUse
+    from sepsis_cql.publishing.verify import CONTENTS, FILES, TestUse
     from sepsis_cql.publishing.verify import verify as verify_export
     from sepsis_cql.replay.directory import open_replay
 
@@ -207,4 +211,7 @@ def verify(
         if (more := len(comparison.differences) - SHOWN) > 0:
             console.print(f"  and {more:,} more")
     found = [asdict(comparison) for comparison in comparisons]
+    results = {comparison.what: comparison.result for comparison in comparisons}
+    if (results.get(FILES), results.get(CONTENTS)) == ("matches", "differs"):
+        console.print(OTHER_VERSION, soft_wrap=False)
     console.answer({"comparisons": found}, failed=any(one["result"] == "differs" for one in found))

@@ -22,6 +22,8 @@ from sepsis_cql.replay.directory import Replay
 
 TOLERANCE = 1e-3  # of an estimate, in units of reward
 METRICS = "metrics, recomputed from the replay"
+FILES = "files, by their hashes"
+CONTENTS = "code, settings and contents that may be published"
 Result = Literal["matches", "differs", "not checked"]
 
 
@@ -80,9 +82,9 @@ def verify(
     others = [problem for problem in problems if problem.file not in (*parts, SIGNATURE)]
     unreadable = any(not problem.file for problem in others)
     comparisons = [
-        _compare("files, by their hashes", [*foreign, *hashes], f"{len(files)} files"),
+        _compare(FILES, [*foreign, *hashes], f"{len(files)} files"),
         _signature(files, signed_by),
-        _compare("code, settings and contents that may be published", others),
+        _compare(CONTENTS, others),
     ]
     for file, what in parts.items():
         found = [problem for problem in problems if problem.file == file]

@@ -47,7 +47,7 @@ def _open_tensorboard(out: Path) -> tuple[Log, Callable[[], None]]:
 
     def log(progress: Progress) -> None:
         for name, value in progress.losses[0].items():
-            writer().add_scalar(name, value, progress.epoch)
+            writer().add_scalar(f"losses/{name}", value, progress.epoch)  # one section, curves side by side
 
     return log, lambda: writer().close() if writer.cache_info().currsize else None
 

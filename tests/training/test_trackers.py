@@ -33,7 +33,7 @@ def test_tensorboard_gets_every_epoch(tmp_path):
             log(progress)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("td_loss")] == [(1, 1.0), (2, 0.5)]
+    assert [(event.step, event.value) for event in events.Scalars("losses/td_loss")] == [(1, 1.0), (2, 0.5)]
 
 
 def test_trackio_gets_every_epoch(tmp_path, monkeypatch):
