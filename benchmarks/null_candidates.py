@@ -20,8 +20,9 @@ from sepsis_cql.common.provenance import git_commit
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.data import EvaluationData, assemble_data
 from sepsis_cql.evaluation.estimate import estimate_policy, weigh_policy
-from sepsis_cql.evaluation.estimators.fqe import compute_normal_interval, cross_fit
+from sepsis_cql.evaluation.estimators.fqe import cross_fit
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
+from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval
 from sepsis_cql.evaluation.known_truth.icu_sepsis import load_icu_sepsis
 from sepsis_cql.evaluation.known_truth.settings import CaseSettings
 from sepsis_cql.evaluation.known_truth.summary import count_share

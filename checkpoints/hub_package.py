@@ -1,6 +1,7 @@
 """Model packages: written with the code that loads them, read without running any code they hold."""
 
 import errno
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -108,26 +109,36 @@ def load_package(path_or_id: str | Path, revision: str | None = None) -> SepsisC
         CheckpointError: a file is missing, damaged, or too large, or config and weights disagree.
     """
     directory = _locate(path_or_id, revision)
-    return new_network(_read_config(directory / CONFIG), _read_weights(directory / WEIGHTS), directory)
+    config, weights = _read_config(directory / CONFIG), directory / WEIGHTS
+    return new_network(config, parse_weights(read_small_file(weights), weights), weights)
 
 
-def new_network(config: SepsisCQLConfig, tensors: dict[str, Tensor], directory: Path) -> SepsisCQLModel:
+def new_network(config: SepsisCQLConfig, tensors: dict[str, Tensor], source: Path) -> SepsisCQLModel:
     """Return the network that a configuration and weights make together, in evaluation mode.
 
     Args:
         config: of the network.
         tensors: weights and normalizer.
-        directory: where they come from, for the error message.
+        source: file that they come from, for the error message.
 
     Raises:
         CheckpointError: config and weights disagree.
     """
     with torch.device("meta"):
         model = SepsisCQLModel(config)
-    check_weights(tensors, model.state_dict(), directory / WEIGHTS)
-    _check_normalizer(tensors, config, directory)
+    check_weights(tensors, model.state_dict(), source)
+    _check_normalizer(tensors, config, source)
     model.load_state_dict(tensors, assign=True)
     return model.eval()
+
+
+def new_plain_network(
+    config: SepsisCQLConfig, parameters: Mapping[str, Tensor], source: Path
+) -> SepsisCQLModel:
+    """Return a network that takes normalized inputs, its normalizer being the identity; see `new_network`."""
+    normalizer = {name: torch.full((len(config.state_names),), value) for name, value in IDENTITY.items()}
+    network = {name: value.clone(memory_format=torch.contiguous_format) for name, value in parameters.items()}
+    return new_network(config, {**normalizer, **network}, source)
 
 
 def check_weights(found: dict[str, Tensor], expected: dict[str, Tensor], source: Path) -> None:
@@ -178,7 +189,7 @@ def _locate(path_or_id: str | Path, revision: str | None) -> Path:
 
 
 def read_small_file(file: Path) -> bytes:
-    """Bytes of a file no larger than a package's file may be.
+    """Return the bytes of a file no larger than a package's file may be.
 
     Raises:
         CheckpointError: the file is absent or larger.
@@ -212,10 +223,6 @@ def _read_config(file: Path) -> SepsisCQLConfig:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    return parse_weights(read_small_file(file), file)
-
-
 def parse_weights(content: bytes, file: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file.
 
@@ -228,12 +235,12 @@ def parse_weights(content: bytes, file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: not an intact safetensors file ({error}).") from error
 
 
-def _check_normalizer(tensors: dict[str, Tensor], config: SepsisCQLConfig, directory: Path) -> None:
+def _check_normalizer(tensors: dict[str, Tensor], config: SepsisCQLConfig, source: Path) -> None:
     is_identity = all(bool((tensors[name] == value).all()) for name, value in IDENTITY.items())
     if is_identity != (config.normalization == "identity"):
         raise CheckpointError(
-            f"{directory}: config.normalization is {config.normalization!r}, but the normalizer in the "
+            f"{source.parent}: config.normalization is {config.normalization!r}, but the normalizer in the "
             f"weights {'does nothing' if is_identity else 'is not the identity'}. One of the two is wrong."
         )
     if (tensors["scale"] <= 0).any() or (tensors["clip_low"] > tensors["clip_high"]).any():
-        raise CheckpointError(f"{directory / WEIGHTS}: expected positive scale and clip_low <= clip_high.")
+        raise CheckpointError(f"{source}: expected positive scale and clip_low <= clip_high.")

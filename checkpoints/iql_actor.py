@@ -9,14 +9,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from sepsis_cql.checkpoints.hub_package import WEIGHTS, new_network, parse_weights, read_small_file
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, new_plain_network, parse_weights, read_small_file
 from sepsis_cql.common.errors import CheckpointError
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
-from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
+from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 
 ROLES = {
     "net": "net",
@@ -93,6 +92,4 @@ def actor_model(tensors: Mapping[str, Tensor], source: Path) -> SepsisCQLModel:
         )
     except StrictDataclassError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    normalizer = {name: torch.full((len(config.state_names),), value) for name, value in IDENTITY.items()}
-    network = {name: value.clone(memory_format=torch.contiguous_format) for name, value in renamed.items()}
-    return new_network(config, {**network, **normalizer}, source.parent)
+    return new_plain_network(config, renamed, source)

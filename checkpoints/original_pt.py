@@ -14,19 +14,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from sepsis_cql.checkpoints.hub_package import SIZE_LIMIT, check_weights, read_small_file
+from sepsis_cql.checkpoints.hub_package import SIZE_LIMIT, new_plain_network, read_small_file
 from sepsis_cql.checkpoints.iql_actor import actor_model, flatten_networks, names_an_actor
 from sepsis_cql.common.errors import CheckpointError
 from sepsis_cql.common.storage import new_file, read_json, write_json
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
 
-KEYS = {
-    "model_state_dict": Mapping,
-    "epoch": int,
-    "global_step": int,
-    "optimizer_state_dict": Mapping,
-}
+KEYS = {"model_state_dict": Mapping, "epoch": int, "global_step": int, "optimizer_state_dict": Mapping}
 # All that tensors in dictionaries need. Torch itself allows more, some of it able to exhaust memory.
 PICKLE_GLOBALS = {
     "collections OrderedDict",
@@ -117,7 +112,7 @@ def load_archive(content: bytes, file: Path) -> Any:
 
 
 def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:
-    """The checkpoint's network in evaluation mode, with the identity as its normalizer.
+    """Return the checkpoint's network in evaluation mode, with the identity as its normalizer.
 
     Raises:
         CheckpointError: parameters are not those of a 62-input, 25-action network, or not finite.
@@ -128,13 +123,7 @@ def model_from_checkpoint(checkpoint: OriginalCheckpoint) -> SepsisCQLModel:
     weights = [f"net.{2 * layer}.weight" for layer in range(len(state))]
     widths = [len(state[name]) for name in weights if name in state and state[name].ndim]
     config = _config(checkpoint, hidden_sizes=widths[:-1] or [256, 256])
-    with torch.device("meta"):
-        model = SepsisCQLModel(config)
-    check_weights(state, dict(model.named_parameters()), checkpoint.file)
-    network = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    normalizer = {name: torch.full_like(model.mean, value, device="cpu") for name, value in IDENTITY.items()}
-    model.load_state_dict({**network, **normalizer}, assign=True)
-    return model.eval()
+    return new_plain_network(config, state, checkpoint.file)
 
 
 def write_original_checkpoint(

@@ -60,7 +60,7 @@ def _run_cases(cases: list[str], settings: Any, rules: Any, out: Path, jobs: int
             (
                 policy.name,
                 f"{policy.true_gain:+.2f}",
-                f"{policy.difference.bias:+.2f}",
+                "undefined" if policy.difference.bias is None else f"{policy.difference.bias:+.2f}",
                 f"{policy.difference.coverage:.2f}",
                 f"{policy.passes_gates:.0%}",
                 f"{policy.endorsed.value:.0%}",

@@ -225,7 +225,8 @@ def _walk(
 
 def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) -> Any:
     """Play every run where the truth is known, and write the record of the study."""
-    from sepsis_cql.evaluation.study import RECORD, describe_study, load_study, play, play_run
+    from sepsis_cql.evaluation.study import RECORD, describe_study, load_study, play_run
+    from sepsis_cql.evaluation.truth import play
     from sepsis_cql.synthetic.truth import open_truth
 
     if (out / RECORD).exists():
@@ -240,7 +241,7 @@ def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) ->
             work(run.name, expected)
             return play_run(out / SWEEP / "runs" / run.name, run.best(sweep.settings.metric), scorer, truth)
 
-        clinicians = None if truth is None else play(truth.behavior, truth, scorer.settings)
+        clinicians = None if truth is None else play(truth.behavior, truth, scorer.settings)[0]
         study = describe_study(sweep, size, runs[:2], runs[2], truth_of, clinicians)
     write_json(out / RECORD, study.model_dump(mode="json"))
     return study

@@ -14,6 +14,7 @@ from sepsis_cql.evaluation.policies.base import FunctionPolicy
 from sepsis_cql.evaluation.policies.load import LoadedPolicy, Spec, States, load_policy, probe_policy
 from sepsis_cql.evaluation.record import Evaluation
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.test_split import check_splits
 from sepsis_cql.replay.directory import Replay, open_replay
 from sepsis_cql.synthetic.truth import open_truth
 
@@ -53,6 +54,7 @@ def evaluate(
     opened = open_replay(Path(replay)) if isinstance(replay, str | PathLike) else replay
     loaded = policy if isinstance(policy, LoadedPolicy) else load_policy(policy)
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", dict(changes or {}))
+    check_splits(opened)
     place = nullcontext() if out is None else new_directory(Path(out), "evaluate", inputs=[opened.path])
     with place as directory:
         probe_policy(loaded, opened)

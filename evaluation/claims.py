@@ -3,22 +3,15 @@
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
 from sepsis_cql.common.errors import EvaluationError
-from sepsis_cql.common.strict import Record, Settings, load_settings, read_yaml
+from sepsis_cql.common.strict import Settings, load_settings, read_yaml
 
 WEIGHTED = {"is", "wis", "pdis", "pdwis", "wpdis", "dr", "wdr"}  # estimators that weigh episodes
-OF_RETURNS = {
-    "is",
-    "wis",
-    "pdis",
-    "pdwis",
-    "wpdis",
-    "observed",
-}  # equal to the mean return where every weight is 1
+OF_RETURNS = {"is", "wis", "pdis", "pdwis", "wpdis", "observed"}  # the mean return where every weight is 1
 FEWEST_RESAMPLES = 200
 ROUNDING = 0.05  # of printed values, in units of reward
 
@@ -74,7 +67,7 @@ class ClaimTable(Settings):
         return self
 
 
-class Flaw(Record):
+class Flaw(NamedTuple):
     """What is wrong, and where.
 
     Attributes:
@@ -125,49 +118,28 @@ def _of_row(row: Claim, table: ClaimTable, minimum_ess: float) -> Iterator[Flaw]
         beyond = [number for number in (row.value, *ends) if not low <= number <= high]
         if beyond:
             found = ", ".join(f"{number:g}" for number in beyond)
-            yield Flaw(
-                kind="unattainable",
-                rows=where,
-                sentence=f"{found} lies outside the attainable returns of {low:g} to {high:g}",
-            )
+            sentence = f"{found} lies outside the attainable returns of {low:g} to {high:g}"
+            yield Flaw("unattainable", where, sentence)
     if row.role != "clinicians" and row.estimator.lower() in WEIGHTED:
         if row.ess is None:
-            yield Flaw(
-                kind="unstated size",
-                rows=where,
-                sentence="weighs episodes, and gives no effective sample size",
-            )
+            yield Flaw("unstated size", where, "weighs episodes, and gives no effective sample size")
         elif row.ess < minimum_ess:
             of = f" of {table.n_episodes:,}" if table.n_episodes else ""
-            yield Flaw(
-                kind="few episodes",
-                rows=where,
-                sentence=f"rests on {row.ess:g} effective episodes{of}, expected at least {minimum_ess:g}",
-            )
+            needed = f"expected at least {minimum_ess:g}"
+            yield Flaw("few episodes", where, f"rests on {row.ess:g} effective episodes{of}, {needed}")
     if row.interval is None:
-        yield Flaw(kind="no interval", rows=where, sentence="has no interval")
+        yield Flaw("no interval", where, "has no interval")
     elif not row.interval[0] <= row.value <= row.interval[1]:
-        yield Flaw(
-            kind="outside its interval", rows=where, sentence="the value lies outside its own interval"
-        )
+        yield Flaw("outside its interval", where, "the value lies outside its own interval")
     if row.interval_over == "initial states":
-        yield Flaw(
-            kind="initial states",
-            rows=where,
-            sentence="the interval resamples initial states only, which leaves the error of the evaluator out",
-        )
+        missing = "which leaves the error of the evaluator out"
+        yield Flaw("initial states", where, f"the interval resamples initial states only, {missing}")
     if row.resamples is not None and row.resamples < FEWEST_RESAMPLES:
-        yield Flaw(
-            kind="few resamples",
-            rows=where,
-            sentence=f"the interval rests on {row.resamples} resamples, expected at least {FEWEST_RESAMPLES}",
-        )
+        needed = f"expected at least {FEWEST_RESAMPLES}"
+        yield Flaw("few resamples", where, f"the interval rests on {row.resamples} resamples, {needed}")
     if row.split in ("train", "validation") and row.role == "learned":
-        yield Flaw(
-            kind="selected here",
-            rows=where,
-            sentence=f"was scored on {row.split}, which trained or selected it; expected the test split",
-        )
+        why = "which trained or selected it; expected the test split"
+        yield Flaw("selected here", where, f"was scored on {row.split}, {why}")
 
 
 def _of_clinicians(rows: list[Claim]) -> Iterator[Flaw]:
@@ -175,31 +147,29 @@ def _of_clinicians(rows: list[Claim]) -> Iterator[Flaw]:
     own = [row for row in rows if row.role == "clinicians" and row.estimator.lower() in OF_RETURNS]
     if own and max(row.value for row in own) - min(row.value for row in own) > ROUNDING:
         values = ", ".join(f"{row.estimator} {row.value:g}" for row in own)
-        yield Flaw(
-            kind="clinicians differ",
-            rows=[row.name for row in own],
-            sentence=f"{values}: for the clinicians' own policy every weight is 1, so that these must be equal",
-        )
+        why = "for the clinicians' own policy every weight is 1, so that these must be equal"
+        yield Flaw("clinicians differ", [row.name for row in own], f"{values}: {why}")
 
 
 def _of_comparisons(rows: list[Claim]) -> Iterator[Flaw]:
     for row in rows:
         if row.role != "learned":
             continue
-        others = [other for other in rows if other.estimator == row.estimator and other.role != "learned"]
-        for other in (other for other in others if other.value >= row.value):
-            yield Flaw(
-                kind="worse than clinicians" if other.role == "clinicians" else "worse than a baseline",
-                rows=[row.name, other.name],
-                sentence=f"{row.value:g} is no more than the {other.value:g} of {other.policy}",
-            )
+        for other in rows:
+            is_alike = other.role != "learned" and other.estimator.lower() == row.estimator.lower()
+            if is_alike and other.value >= row.value:
+                sentence = f"{row.value:g} is no more than the {other.value:g} of {other.policy}"
+                is_clinicians = other.role == "clinicians"
+                yield Flaw(
+                    "worse than clinicians" if is_clinicians else "worse than a baseline",
+                    [row.name, other.name],
+                    sentence,
+                )
     learned = [row for row in rows if row.role == "learned"]
     for one, other in combinations(learned, 2):
         if one.policy == other.policy and _apart(one, other):
             yield Flaw(
-                kind="families differ",
-                rows=[one.name, other.name],
-                sentence="two estimates of one policy exclude each other",
+                "families differ", [one.name, other.name], "two estimates of one policy exclude each other"
             )
 
 
@@ -212,10 +182,8 @@ def _apart(one: Claim, other: Claim) -> bool:
 def _of_table(table: ClaimTable) -> Iterator[Flaw]:
     roles = {row.role for row in table.rows}
     if "clinicians" not in roles:
-        yield Flaw(
-            kind="no clinicians", rows=[], sentence="what clinicians achieved on the same episodes is missing"
-        )
+        yield Flaw("no clinicians", [], "what clinicians achieved on the same episodes is missing")
     if "baseline" not in roles:
-        yield Flaw(kind="no baseline", rows=[], sentence="no baseline such as no treatment or random doses")
+        yield Flaw("no baseline", [], "no baseline such as no treatment or random doses")
     if table.attainable is None:
-        yield Flaw(kind="unstated range", rows=[], sentence="does not say which returns are attainable")
+        yield Flaw("unstated range", [], "does not say which returns are attainable")

@@ -18,6 +18,7 @@ from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.transitions import Transitions
 
+ROUNDING = 1e-6  # of a return, relative
 REWARD_VARIANT = "sparse"  # survival is what a policy is judged by, whatever reward shaped its training
 
 
@@ -98,9 +99,16 @@ def load_evaluation_data(
     calibrates it when the test split is scored; otherwise patients held out of training do, so that the scored
     episodes never fit it.
 
+    Args:
+        replay: a directory.
+        split: that is scored.
+        settings: of the evaluation.
+        device: where evaluators are fitted.
+        behavior: the clinicians' probabilities at states as the replay holds them; fitted if None.
+
     Raises:
-        EvaluationError: the replay is a single file, which has no training split, or the scored split is train; or
-            nobody gave a behavior policy that is said to be exact.
+        EvaluationError: the replay is a single file, which has no training split, or the scored split is train; a
+            return is larger than `bound`; or nobody gave a behavior policy that is said to be exact.
     """
     if replay.statistics is None:
         raise EvaluationError(
@@ -112,6 +120,7 @@ def load_evaluation_data(
             "split: found train, expected validation or test; training episodes score nothing."
         )
     train, scored = (replay.transitions(name, REWARD_VARIANT) for name in ("train", split))
+    _check_bound(replay, (train, scored), settings)
     normalizer = replay.statistics.normalizer
     held = replay.transitions("validation", REWARD_VARIANT) if split == "test" else None
     if behavior is None:
@@ -133,6 +142,16 @@ def load_evaluation_data(
     fitted_on = None if settings.behavior.exact else _fit(train, normalizer, settings, held)
     # it takes states as the replay holds them
     return replace(data, normalizer=lambda states: states, fitted_on=fitted_on)
+
+
+def _check_bound(replay: Replay, parts: tuple[Transitions, ...], settings: EvaluationSettings) -> None:
+    """Refuse returns beyond the attainable range, on which gates and lower bounds rest."""
+    largest = max(float(np.abs(pad_episodes(part, settings.gamma).returns).max()) for part in parts)
+    if largest > settings.bound * (1 + ROUNDING):
+        raise EvaluationError(
+            f"{replay.path}: found returns of up to {largest:g}, expected at most the {settings.bound:g} of `bound` in "
+            "the settings of the evaluation. Set it to the final reward that the replay was built with."
+        )
 
 
 def assemble_estimated(
@@ -193,7 +212,7 @@ def assemble_data(
         scored: decisions a policy is scored on.
         normalizer: maps states to inputs.
         model: the behavior policy, on inputs.
-        gamma: discount of a 4-hour step.
+        gamma: discount of one step.
         known: the clinicians' true probabilities by states, where they need no estimate.
         device: where Q-values are computed.
     """

@@ -7,15 +7,15 @@ import numpy as np
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimators import importance
 from sepsis_cql.evaluation.estimators.episodes import select_rows
-from sepsis_cql.evaluation.estimators.fqe import (
-    FqeResult,
-    compute_normal_interval,
-    cross_fit,
-    fit_on_training,
-)
+from sepsis_cql.evaluation.estimators.fqe import FqeResult, cross_fit, fit_on_training
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
-from sepsis_cql.evaluation.estimators.intervals import compute_difference_interval, compute_interval
+from sepsis_cql.evaluation.estimators.intervals import (
+    compute_difference_interval,
+    compute_interval,
+    compute_normal_interval,
+    deviation,
+)
 from sepsis_cql.evaluation.estimators.sensitivity import break_even, break_even_by_decision
 from sepsis_cql.evaluation.estimators.table import BOOTSTRAP, ESTIMATORS, Given, Statistic
 from sepsis_cql.evaluation.estimators.weights import Weights, summarize_weights
@@ -109,10 +109,7 @@ def estimate_policy(
         differences=differences,
         distance=_distance(statistics[rules.recommended], statistics[rules.independent], refits),
         worst_missing=value_missing_at_worst(
-            _value(statistics[rules.recommended]),
-            weights,
-            settings.bound,
-            rules.missing_standard_errors,
+            _value(statistics[rules.recommended]), weights, settings.bound, rules.missing_standard_errors
         ),
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
@@ -156,7 +153,7 @@ def _distance(main: Statistic, other: Statistic, counts: np.ndarray) -> float | 
     if isinstance(main, float) or isinstance(other, float):
         return None
     a, b = (one.resampled() if isinstance(one, FqeResult) else one.resampled(counts) for one in (main, other))
-    spread = float(np.std((a - b)[np.isfinite(a - b)], ddof=1)) if np.isfinite(a - b).sum() > 1 else 0.0
+    spread = deviation(a - b)
     return _finite(abs(main.value - other.value) / spread) if spread > 0 else None
 
 

@@ -1,6 +1,6 @@
 """From a policy and a replay to an evaluation directory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +23,11 @@ from sepsis_cql.evaluation.report.figures import draw_figures
 from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.tails import describe_certain, describe_tails
+from sepsis_cql.evaluation.truth import play
 from sepsis_cql.evaluation.variations import vary
 from sepsis_cql.evaluation.verdict import (
     NOT_FROZEN,
+    ONLY_PUBLISHED,
     SELECTED_HERE,
     UNIDENTIFIED,
     check_gates,
@@ -90,7 +92,8 @@ def evaluate_policy(
     variations: list[record.Variation] = []
     if protocol != "published":
         data = load_evaluation_data(replay, split, settings, behavior=behavior)
-        estimates = _estimate_all(policy, data, settings, report, has_truth=truth is not None)
+        evaluated = list_evaluated_policies(policy, data.clinicians, data.train.actions, settings)
+        estimates = estimate_all(evaluated, data, settings, report, has_truth=truth is not None)
         policies = describe_policies(
             estimates,
             data,
@@ -114,7 +117,7 @@ def evaluate_policy(
         bound=settings.bound,
         n_episodes=hide_count(transitions.n_episodes),
         n_transitions=hide_count(len(transitions)),
-        n_patients=hide_count(len(np.unique(transitions.subject_id))),
+        n_patients=hide_count(transitions.n_patients),
         test_split_uses=test_split_uses,
         published=original,
         policies=policies,
@@ -164,12 +167,24 @@ def _original(
     return original_metrics(transitions, q_values, gamma=settings.gamma, n_resamples=settings.resamples)
 
 
-def _estimate_all(
-    policy: Policy, data: EvaluationData, settings: EvaluationSettings, report: Report, *, has_truth: bool
+def estimate_all(
+    policies: Sequence[EvaluatedPolicy],
+    data: EvaluationData,
+    settings: EvaluationSettings,
+    report: Report,
+    *,
+    has_truth: bool,
 ) -> list[PolicyEstimate]:
-    """Estimates of every policy, the policy as it acts first and the clinicians last."""
+    """Estimate every policy, and the clinicians last.
+
+    Args:
+        policies: those to estimate.
+        data: the scored episodes, and what evaluators are fitted on.
+        settings: of the estimators.
+        report: called with each policy, and how many such calls follow.
+        has_truth: whether all of them are played afterwards, which calls it as often again.
+    """
     estimates = []
-    policies = list(list_evaluated_policies(policy, data.clinicians, data.train.actions, settings))
     for index, evaluated in enumerate(policies):
         report(evaluated.name, len(policies) - index - 1 + has_truth * (len(policies) + 1))
         estimates.append(estimate_policy(evaluated, data, settings, settings.resamples))
@@ -216,9 +231,11 @@ def describe_policies(
         gates = [] if is_clinicians else check_gates(one, data.behavior, settings, covariates)
         barred = _bar(one, frozen, is_selection)
         verdict = None if is_clinicians else judge(one, gates, baselines, settings, barred=barred)
+        true = true_returns = None
         if truth is not None:
             report(f"true value of {one.evaluated.name}", len(estimates) - index - 1)
-        true, true_returns = _true_value(one, truth, settings)
+            policy = truth.behavior if is_clinicians else one.evaluated.policy
+            true, true_returns = play(policy, truth, settings)
         policies.append(
             record.PolicyRecord(
                 name=one.evaluated.name,
@@ -249,18 +266,6 @@ def _bar(one: PolicyEstimate, frozen: str | None, is_selection: bool) -> str | N
     return NOT_FROZEN if is_other else None
 
 
-def _true_value(
-    estimate: PolicyEstimate, truth: Truth | None, settings: EvaluationSettings
-) -> tuple[record.TrueValue | None, np.ndarray | None]:
-    """Value and returns in the simulator that the replay's tables come from; None for real patients."""
-    if truth is None:
-        return None, None
-    is_clinicians = estimate.evaluated.role == "clinicians"
-    policy = truth.behavior if is_clinicians else estimate.evaluated.policy
-    found = truth.value(policy, settings.truth_episodes, settings.seed, gamma=settings.gamma)
-    return record.TrueValue(value=found.value, standard_error=found.standard_error), found.returns
-
-
 def _describe_behavior(
     data: EvaluationData, truth: Truth | None, settings: EvaluationSettings
 ) -> record.Behavior | None:
@@ -280,5 +285,4 @@ def _overall(policies: list[record.PolicyRecord], frozen: str | None) -> record.
     if judged := record.find_judged(policies, frozen):
         assert judged.verdict is not None
         return judged.verdict
-    reason = "only the published protocol was run, which has no behavior policy, no evaluator and no baseline"
-    return record.Verdict(label=UNIDENTIFIED, reasons=[reason])
+    return record.Verdict(label=UNIDENTIFIED, reasons=[ONLY_PUBLISHED])

@@ -46,12 +46,7 @@ class OriginalMetrics(Record):
 
 
 def original_metrics(
-    transitions: Transitions,
-    q_values: np.ndarray,
-    *,
-    gamma: float,
-    n_resamples: int = 1000,
-    seed: int = SEED,
+    transitions: Transitions, q_values: np.ndarray, *, gamma: float, n_resamples: int = 1000, seed: int = SEED
 ) -> OriginalMetrics:
     """Evaluate a greedy policy exactly as the published code does.
 

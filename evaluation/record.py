@@ -39,7 +39,7 @@ class ReplayFacts(Record):
 
 
 class Estimate(Record):
-    """A value with its 95% interval, all None where every weight is 0.
+    """A value with its 95% interval: no ends where the method gives none, and nothing at all where every weight is 0.
 
     Attributes:
         method: how the interval was made.

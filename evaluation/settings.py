@@ -1,8 +1,8 @@
 """`configs/evaluation.yaml`: how a policy is evaluated and by which rules a verdict is reached."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.strict import Settings
@@ -10,6 +10,17 @@ from sepsis_cql.common.strict import Settings
 BehaviorModel = Literal[
     "multinomial logistic", "multilayer perceptron", "gradient boosting", "nearest neighbors"
 ]
+Temperature = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascend(ends: list[int]) -> list[int]:
+    if ends != sorted(set(ends)):
+        raise ValueError("expected lower ends in ascending order")
+    return ends
+
+
+Strata = Annotated[list[int], Field(min_length=1), AfterValidator(_ascend)]
 
 
 class FqeSettings(Settings):
@@ -39,7 +50,7 @@ class LogisticSettings(Settings):
 class PerceptronSettings(Settings):
     """Fields of scikit-learn's `MLPClassifier`."""
 
-    hidden_layer_sizes: list[int]
+    hidden_layer_sizes: list[Annotated[int, Field(ge=1)]]
     alpha: float = Field(ge=0)
     max_iter: int = Field(ge=1)
 
@@ -73,8 +84,8 @@ class BehaviorSettings(Settings):
     smallest_bin: int = Field(ge=SMALLEST_CELL)
     selection_rows: int = Field(ge=100)
     calibration_share: float = Field(gt=0, lt=1)
-    temperatures: list[float] = Field(min_length=1)
-    marginal_shares: list[float] = Field(min_length=1)
+    temperatures: list[Temperature] = Field(min_length=1)
+    marginal_shares: list[Share] = Field(min_length=1)
 
 
 class CovariateSettings(Settings):
@@ -104,11 +115,20 @@ class GateSettings(Settings):
     local_unsupported_excess: float = Field(ge=0, le=1)
     withstands_covariate: bool
 
+    @model_validator(mode="after")
+    def _names_estimators(self) -> Self:
+        from sepsis_cql.evaluation.estimators import table  # which itself needs these settings
+
+        known = table.list_with_interval()
+        if unknown := sorted({self.recommended, self.independent, *self.families} - set(known)):
+            raise ValueError(f"found {unknown}, expected estimators of policies with an interval: {known}")
+        return self
+
 
 class TailSettings(Settings):
     """The worst-off whose mean return is told; see `estimators.tails`."""
 
-    shares: list[float]
+    shares: list[Annotated[float, Field(gt=0, le=1)]]
     minimum_ess: float = Field(ge=SMALLEST_CELL)
 
 
@@ -123,9 +143,9 @@ class DiagnosticSettings(Settings):
     """Strata and thresholds of the diagnostics."""
 
     resamples: int = Field(ge=2)
-    support_thresholds: list[float]
-    sofa_strata: list[int]
-    age_strata: list[int]
+    support_thresholds: list[Share]
+    sofa_strata: Strata
+    age_strata: Strata
     subgroup_ess: float = Field(ge=SMALLEST_CELL)
     smallest_cell: int = Field(ge=SMALLEST_CELL)
 
@@ -147,8 +167,8 @@ class EvaluationSettings(Settings):
     resamples: int = Field(ge=2)
     interval: Literal["bca", "percentile", "delta"]
     fqe: FqeSettings
-    tilt_temperatures: list[float]
-    clinician_shares: list[float]
+    tilt_temperatures: list[Temperature]
+    clinician_shares: list[Share]
     behavior: BehaviorSettings
     covariates: CovariateSettings
     gates: GateSettings

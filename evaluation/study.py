@@ -12,10 +12,11 @@ from pydantic import Field
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import Record, read_record
+from sepsis_cql.evaluation.policies.softened import list_versions
 from sepsis_cql.evaluation.record import TrueValue
-from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.validation_score import PolicyScorer, list_versions
-from sepsis_cql.synthetic.truth import Policy, Truth
+from sepsis_cql.evaluation.truth import play
+from sepsis_cql.evaluation.validation_score import PolicyScorer
+from sepsis_cql.synthetic.truth import Truth
 from sepsis_cql.training.records import Metric, Score
 from sepsis_cql.training.sweep.protocol import Sweep
 from sepsis_cql.training.sweep.ranking import ScoredRun
@@ -160,21 +161,13 @@ def play_run(run: Path, score: Score, scorer: PolicyScorer, truth: Truth | None)
     file = run / TRUTH
     if file.exists():
         return read_record(RunTruth, file, expected="the true values of a run of the study")
-    versions = list_versions(scorer.bind(load_package(run / "package")), scorer.data, scorer.settings)
+    policy, rules = scorer.bind(load_package(run / "package")), scorer.settings
+    versions = list_versions(policy, scorer.data.clinicians, rules)
     (judged,) = (version.policy for version in versions if version.softening == score.softening)
-    greedy = play(versions[0].policy, truth, scorer.settings)
-    found = RunTruth(
-        greedy=greedy,
-        judged=greedy if judged is versions[0].policy else play(judged, truth, scorer.settings),
-    )
+    greedy, _ = play(policy, truth, rules)
+    found = RunTruth(greedy=greedy, judged=greedy if judged is policy else play(judged, truth, rules)[0])
     write_json(file, found.model_dump(mode="json"))
     return found
-
-
-def play(policy: Policy, truth: Truth, settings: EvaluationSettings) -> TrueValue:
-    """Return the value of a policy by playing it in the simulated ICU."""
-    found = truth.value(policy, settings.truth_episodes, settings.seed, gamma=settings.gamma)
-    return TrueValue(value=found.value, standard_error=found.standard_error)
 
 
 def load_study(directory: Path) -> Study:

@@ -17,34 +17,32 @@ from sepsis_cql.common.privacy import hidden_groups
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators import importance
-from sepsis_cql.evaluation.estimators.fqe import FqeResult, compute_normal_interval, cross_fit
+from sepsis_cql.evaluation.estimators.fqe import FqeResult, cross_fit
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
+from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval, deviation
 from sepsis_cql.evaluation.estimators.table import Statistic
 from sepsis_cql.evaluation.estimators.weights import effective_sample_size
-from sepsis_cql.evaluation.report.record import (
-    Interval,
-    SubgroupDifference,
-    SubgroupDifferences,
-    rank_group,
-)
+from sepsis_cql.evaluation.report.record import Interval, SubgroupDifference, SubgroupDifferences, rank_group
 from sepsis_cql.evaluation.settings import DiagnosticSettings, EvaluationSettings
+from sepsis_cql.replay.transitions import Transitions
 
 Groups = list[tuple[str, str, np.ndarray]]  # characteristic, group, (n_episodes,) mask
 
 
-def group_episodes(details: pd.DataFrame, starts: np.ndarray, rules: DiagnosticSettings) -> Groups:
+def group_episodes(details: pd.DataFrame, scored: Transitions, rules: DiagnosticSettings) -> Groups:
     """Return the subgroups of the scored episodes that may be shown.
 
-    A group of fewer patients than `smallest_cell` is left out, and so is one whose complement within its
-    characteristic is smaller: the total would give it away.
+    A group of fewer patients than `smallest_cell` is left out and, where it is the only one of its characteristic, the
+    next smallest with it: the total would give it away.
 
     Args:
         details: severity and demographics, one row a scored step.
-        starts: (n_episodes,) first row of each.
+        scored: the same steps.
         rules: strata and the smallest cell.
     """
-    first = details.iloc[starts]
+    first = details.iloc[scored.episode_starts]
+    patients = scored.subject_id[scored.episode_starts]
     ventilated = details.groupby("stay_id")["is_ventilated"].any().reindex(first["stay_id"]).to_numpy()
     columns = {
         "age": pd.cut(first["age"].astype(float), [*rules.age_strata, np.inf], right=False).astype(str),
@@ -57,7 +55,7 @@ def group_episodes(details: pd.DataFrame, starts: np.ndarray, rules: DiagnosticS
     groups = []
     for characteristic, column in columns.items():
         labels = np.asarray(column)
-        counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+        counts = {label: len(np.unique(patients[labels == label])) for label in np.unique(labels)}
         shown = sorted(set(labels) - hidden_groups(counts, rules.smallest_cell), key=rank_group)
         groups += [(characteristic, str(label), labels == label) for label in shown]
     return groups
@@ -154,8 +152,7 @@ def _p_value(
     """
     if own is None or others is None:
         return None
-    apart = own[1] - others[1]
-    spread = float(np.std(apart[np.isfinite(apart)], ddof=1)) if np.isfinite(apart).sum() > 1 else 0.0
+    spread = deviation(own[1] - others[1])
     return float(2 * student.sf(abs(own[0] - others[0]) / spread, size - 1)) if spread > 0 else None
 
 

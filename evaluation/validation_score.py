@@ -15,7 +15,7 @@ from sepsis_cql.evaluation.estimators.fqe_basis import CPU
 from sepsis_cql.evaluation.original_protocol import original_metrics
 from sepsis_cql.evaluation.policies.base import Policy, QPolicy
 from sepsis_cql.evaluation.policies.load import policy_of_model
-from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, soften
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_versions
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import check_estimates, check_overlap
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
@@ -79,7 +79,7 @@ def score_policy(policy: Policy, data: EvaluationData, settings: EvaluationSetti
         data: the episodes to score on, and those to fit evaluators on.
         settings: of the evaluation.
     """
-    versions = list_versions(policy, data, settings)
+    versions = list_versions(policy, data.clinicians, settings)
     overlaps = [_overlaps(version, data, settings) for version in versions]
     scores = [_score_version(version, data, settings) for version in compress(versions, overlaps)]
     if not any(score.passes_gates for score in scores):  # else a version without overlap cannot win
@@ -101,14 +101,6 @@ def score_policy(policy: Policy, data: EvaluationData, settings: EvaluationSetti
             "published_ess": original.ess,
         }
     )
-
-
-def list_versions(
-    policy: Policy, data: EvaluationData, settings: EvaluationSettings
-) -> list[EvaluatedPolicy]:
-    """List the policy as it acts and its versions nearer to the clinicians."""
-    greedy = "greedy" if isinstance(policy, QPolicy) else "none"
-    return [EvaluatedPolicy(policy, "learned", greedy), *soften(policy, data.clinicians, settings)]
 
 
 def _overlaps(version: EvaluatedPolicy, data: EvaluationData, settings: EvaluationSettings) -> bool:

@@ -85,9 +85,7 @@ def cut_episodes(transitions: Transitions, steps: np.ndarray, gamma: float) -> t
     kept = episodes.columns < steps[episodes.rows]
     last = kept & (transitions.terminals | (episodes.columns == steps[episodes.rows] - 1))
     rewards = np.where(last, rest[episodes.rows, episodes.columns], transitions.rewards)
-    names = ("states", "actions", "next_states", "stay_id", "subject_id", "step_index")
-    parts = {name: getattr(transitions, name)[kept] for name in names}
-    return replace(transitions, **parts, rewards=rewards[kept], terminals=last[kept]), kept
+    return replace(transitions.take(kept), rewards=rewards[kept], terminals=last[kept]), kept
 
 
 def _list_variations(

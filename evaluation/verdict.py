@@ -8,7 +8,6 @@ either. Episodes that selected a policy never endorse it.
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -16,21 +15,39 @@ from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.estimators.weights import summarize_weights
 from sepsis_cql.evaluation.policies.behavior import Covariate
-from sepsis_cql.evaluation.record import Estimate, Gate, Label, Verdict
+from sepsis_cql.evaluation.record import Estimate, Gate, Label, PolicyRecord, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
 UNIDENTIFIED: Label = "cannot be identified"
+BETTER: Label = "better than clinicians"
 SELECTED_HERE = "validation selected this policy; only the test split can endorse it"
 NOT_FROZEN = "validation froze another version of this policy, and only that one can be endorsed"
 BARS = (SELECTED_HERE, NOT_FROZEN)  # why good numbers endorse nothing
+ONLY_PUBLISHED = (
+    "only the published protocol was run, which has no behavior policy, no evaluator and no baseline"
+)
 DISAGREE = "two families of estimators disagree, as they do where the state does not show all that matters"
 ALONE = "it gives doses that patients so alike did not get, so nobody knows what they do"
 NO_GAIN = "an estimator that needs no complete state does not find it better"
 UNDONE = "what it does and nobody did could undo its advantage"
 HIDDEN = "factor of the odds of every dose by which hidden severity leaves the advantage certain"
 YARDSTICK = re.compile(r"at least (\S+), as leaving out (.+) does")
-UNDONE_BY = "an unmeasured factor no stronger than {} would undo it"
+SUPPORT = "support: share of decisions where clinicians hardly ever act so"
+SIZE = "effective sample size"
+MEAN_WEIGHT = "mean weight, 1 in expectation"
+ATTAINABLE = "bounds: largest value or interval end"
 WORST = "value if what the weights miss of the policy went as badly as possible"
+STABLE = "the evaluator is stable: change of its value when targets are bounded"
+NAMED = (
+    SUPPORT,
+    SIZE,
+    MEAN_WEIGHT,
+    ATTAINABLE,
+    STABLE,
+    WORST,
+    HIDDEN,
+)  # gates without a number in their name
+UNDONE_BY = "an unmeasured factor no stronger than {} would undo it"
 
 
 def check_gates(
@@ -129,7 +146,7 @@ def check_hidden(
 
 
 def say_yardstick(odds: str, covariate: str) -> str:
-    """The threshold that leaving out a covariate sets; `YARDSTICK` reads it."""
+    """Return the threshold that leaving out a covariate sets; `YARDSTICK` reads it."""
     return f"at least {odds}, as leaving out {covariate} does"
 
 
@@ -151,13 +168,13 @@ def check_estimates(
     return [
         *check_overlap(policy_estimate.probabilities, policy_estimate.weights, behavior, settings),
         Gate(
-            name="bounds: largest value or interval end",
+            name=ATTAINABLE,
             value=largest,
             threshold=f"at most {settings.bound:g}",
             passed=largest is not None and largest <= settings.bound,
         ),
         Gate(
-            name="the evaluator is stable: change of its value when targets are bounded",
+            name=STABLE,
             value=bounding,
             threshold=f"at most {rules.fqe_bounding:g}",
             passed=bounding <= rules.fqe_bounding,
@@ -183,19 +200,19 @@ def check_overlap(
     mean_weight = float(weights.mean())
     return [
         Gate(
-            name="support: share of decisions where clinicians hardly ever act so",
+            name=SUPPORT,
             value=unsupported,
             threshold=f"at most {rules.unsupported_share:g}",
             passed=unsupported <= rules.unsupported_share,
         ),
         Gate(
-            name="effective sample size",
+            name=SIZE,
             value=summary.ess,
             threshold=f"at least {rules.minimum_ess:g} episodes",
             passed=summary.ess >= rules.minimum_ess,
         ),
         Gate(
-            name="mean weight, 1 in expectation",
+            name=MEAN_WEIGHT,
             value=mean_weight,
             threshold=f"{low:g} to {high:g}",
             passed=low <= mean_weight <= high,
@@ -223,7 +240,7 @@ def judge(
     failed = [gate for gate in gates if not gate.passed]
     if any(not gate.is_for_endorsement for gate in failed):
         return Verdict(
-            label=UNIDENTIFIED, reasons=[_explain(gate) for gate in failed if not gate.is_for_endorsement]
+            label=UNIDENTIFIED, reasons=[explain_gate(gate) for gate in failed if not gate.is_for_endorsement]
         )
     difference, recommended = policy_estimate.difference, settings.gates.recommended
     assert difference is not None and difference.value is not None
@@ -241,36 +258,27 @@ def judge(
     if difference.lower is None or difference.lower <= 0 or as_good:
         return Verdict(label="not better than clinicians", reasons=reasons)
     if failed or barred:
-        why = [_explain(gate) for gate in failed] + ([barred] if barred else [])
+        why = [explain_gate(gate) for gate in failed] + ([barred] if barred else [])
         return Verdict(label=UNIDENTIFIED, reasons=[*why, *reasons])
     reasons[0] += "; every gate holds"
-    return Verdict(label="better than clinicians", reasons=[*reasons, say_limit(policy_estimate, gates)])
+    return Verdict(label=BETTER, reasons=[*reasons, say_limit(policy_estimate, gates)])
 
 
-def _explain(gate: Gate) -> str:
-    value = "undefined" if gate.value is None else format(gate.value, ".3g")
+def explain_gate(gate: Gate, value: str | None = None, *, undefined: str = "undefined") -> str:
+    """Return in words why a gate failed.
+
+    Args:
+        gate: that failed.
+        value: how its number is written, if not with three digits.
+        undefined: what is written where it has none.
+    """
+    value = value or (undefined if gate.value is None else f"{gate.value:.3g}")
     found = f"{gate.name}: {value}, expected {gate.threshold}"
     return f"{gate.meaning} ({found})" if gate.meaning else found
 
 
-class Limited(Protocol):
-    """What a policy's estimate and its record say of hidden confounding."""
-
-    @property
-    def break_even_gamma(self) -> float | None:
-        """Of the odds over a stay."""
-
-    @property
-    def break_even_gamma_by_decision(self) -> float | None:
-        """Of the odds at every decision."""
-
-    @property
-    def certain_gamma(self) -> float | None:
-        """The same, of the lower end of the interval."""
-
-
-def say_limit(found: Limited, gates: Iterable[Gate]) -> str:
-    """What hidden confounding an endorsement survives, in one sentence, beside what a measured covariate changes."""
+def say_limit(found: PolicyEstimate | PolicyRecord, gates: Iterable[Gate]) -> str:
+    """Say what hidden confounding an endorsement survives, in one sentence, beside what a covariate changes."""
     stay, decision = found.break_even_gamma, found.break_even_gamma_by_decision
     if stay is None:
         return "better than clinicians, whatever unmeasured severity changed: no return lies below their mean"

@@ -17,16 +17,9 @@ from sepsis_cql.evaluation.estimators.table import list_captions
 from sepsis_cql.evaluation.known_truth.record import MEASURED, CalibrationLine, measured_lines
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate, say_published
 from sepsis_cql.evaluation.study import Study, StudyRun
+from sepsis_cql.publishing import numbers
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
 from sepsis_cql.publishing.membership.record import audit_errors
-from sepsis_cql.publishing.numbers import (
-    eval_results,
-    metric_rows,
-    say_number,
-    say_score,
-    say_size,
-    say_truth,
-)
 from sepsis_cql.publishing.package import describe_network
 
 README, RESULTS = "README.md", "docs/results.md"
@@ -150,7 +143,12 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"estimate": say_estimate, "difference": say_difference, "bias": find_bias}
-    environment.filters |= {"number": say_number, "truth": say_truth, "score": say_score, "size": say_size}
+    environment.filters |= {
+        "number": numbers.say_number,
+        "truth": numbers.say_truth,
+        "score": numbers.say_score,
+        "size": numbers.say_size,
+    }
     environment.filters |= {"published": say_published}
     return environment
 
@@ -187,7 +185,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "study": records.study,
         "choices": _choices(records.study),
         "n_screened": sum(1 in run.stages for run in records.study.runs) if records.study else 0,
-        "metrics": metric_rows(evaluation),
+        "metrics": numbers.metric_rows(evaluation),
         "audit": records.membership,
         "audit_errors": audit_errors(),
     }
@@ -208,7 +206,7 @@ def _choices(study: Study | None) -> dict[str, StudyRun]:
 
 def _check_calibration(listed: list[str], lines: list[CalibrationLine]) -> None:
     """Refuse a card without the tables that say how far to trust it, or with others than it lists."""
-    found = {line.case for line in lines}
+    found = {line.of.case for line in lines}
     if missing := sorted(set(listed) - found):
         raise PublishingError(
             f"{MEASURED}: known-truth tables {missing} not found, which configs/card.yaml lists. Run `sepsis-cql "
@@ -230,6 +228,6 @@ def _metadata(facts: dict[str, Any]) -> str:
         pipeline_tag="reinforcement-learning",
         tags=card.tags,
         model_name=card.title,
-        eval_results=eval_results(facts["source"].label, evaluation),
+        eval_results=numbers.eval_results(facts["source"].label, evaluation),
     )
     return str(data.to_yaml()).strip()

@@ -20,12 +20,7 @@ from sepsis_cql.evaluation.record import RECORD as EVALUATION
 from sepsis_cql.evaluation.record import load_evaluation
 from sepsis_cql.evaluation.study import RECORD as STUDY
 from sepsis_cql.evaluation.study import load_study
-from sepsis_cql.publishing.guard.build import (
-    PublishedBuild,
-    PublishedTraining,
-    reduce_build,
-    reduce_training,
-)
+from sepsis_cql.publishing.guard.build import PublishedBuild, PublishedTraining, reduce_build, reduce_training
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
 from sepsis_cql.publishing.guard.strict_json import dump_record, read_document

@@ -231,7 +231,7 @@ def render_report(report: GuidelineReport, suffix: str) -> str:
 
 
 def is_report(file: Path) -> bool:
-    """Whether a file is a report that `render_report` made, whatever was filled in since."""
+    """Return whether a file is a report that `render_report` made, whatever was filled in since."""
     if file.is_symlink() or not file.is_file():
         return False
     with file.open("rb") as stream:

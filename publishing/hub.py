@@ -241,10 +241,11 @@ def _check_published(api: HfApi, repository: str, commit: str, export: Export) -
             for name in names & set(export.files)
             if (Path(folder) / name).read_bytes() == export.files[name]
         }
-    if other := sorted((names | set(export.files)) - same):
+    if other := (names | set(export.files)) - same:
+        ours = sorted(other & set(export.files))
         raise PublishingError(
-            f"{repository}: revision {commit[:8]} downloads differently from what was sent ({len(other)} files, such "
-            f"as {', '.join(sorted(set(other) & set(export.files))[:5])}). Do not use it; push again."
+            f"{repository}: revision {commit[:8]} downloads differently from what was sent ({len(other)} files"
+            f"{', such as ' * bool(ours)}{', '.join(ours[:5])}). Do not use it; push again."
         )
 
 

@@ -1,6 +1,7 @@
 """Every file of a package but its card, made from the sources: bytes that we wrote and nobody else."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def make_network(sources: Sources) -> SepsisCQLModel:
     """
     try:
         config = SepsisCQLConfig.from_dict(json.loads(describe_network(sources.records)))
-        return new_network(config, dict(sources.tensors), ROOT)
+        return new_network(config, dict(sources.tensors), Path(WEIGHTS))
     except (CheckpointError, StrictDataclassError, ValueError, TypeError):
         raise PublishingError(f"{WEIGHTS}: other tensors than those of the network in its records") from None
 

@@ -8,8 +8,12 @@ from typing import Literal
 
 from sepsis_cql.common.errors import PublishingError, SepsisCQLError
 from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.evaluate import evaluate_policy
+from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import Evaluation, load_evaluation
 from sepsis_cql.evaluation.report.figures import FIGURES
+from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.test_split import note_test_split
 from sepsis_cql.publishing.card import README
 from sepsis_cql.publishing.evidence import FOLDER
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
@@ -19,6 +23,7 @@ from sepsis_cql.publishing.manifest import MANIFEST, SIGNATURE, manifest_differe
 from sepsis_cql.publishing.probes import PROBES
 from sepsis_cql.publishing.signature import check_signature, fingerprint
 from sepsis_cql.replay.directory import Replay
+from sepsis_cql.training.sweep.ledger import default_ledger, holds
 
 TOLERANCE = 1e-3  # of an estimate, in units of reward
 METRICS = "metrics, recomputed from the replay"
@@ -143,9 +148,6 @@ def _metrics(directory: Path, replay: Replay | None, use: TestUse) -> Comparison
 
 def _enter_test_split(directory: Path, replay: Replay, recorded: Evaluation, use: TestUse) -> str:
     """Enter the policy into the ledger where its test metrics are about to be seen; return why that is refused."""
-    from sepsis_cql.evaluation.policies.load import load_policy
-    from sepsis_cql.evaluation.test_split import note_test_split
-
     if recorded.split != "test" or replay.provenance is None:
         return ""
     policy = load_policy(str(directory)).identify()
@@ -158,8 +160,6 @@ def _enter_test_split(directory: Path, replay: Replay, recorded: Evaluation, use
 
 def _say_ledger(recorded: Evaluation, ledger: Path | None) -> str:
     """Say where the ledger here is not the one that the evaluation was entered into, as on another machine."""
-    from sepsis_cql.training.sweep.ledger import default_ledger, holds
-
     stood = recorded.ledger
     if stood is None or holds(ledger or default_ledger(), stood):
         return ""
@@ -173,10 +173,6 @@ def _evaluate(directory: Path, replay: Replay, recorded: Evaluation) -> Evaluati
 
     The policy has entered the ledger of the test split: whoever published it, its numbers are seen here.
     """
-    from sepsis_cql.evaluation.evaluate import evaluate_policy
-    from sepsis_cql.evaluation.policies.load import load_policy
-    from sepsis_cql.evaluation.settings import EvaluationSettings
-
     published = recorded.published
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
@@ -198,6 +194,13 @@ def metric_differences(recorded: Evaluation, found: Evaluation) -> Iterator[str]
         again = getattr(found.published, name, None)
         if not _equal(value, again):
             yield f"{name}: recorded {value}, found {again}"
+    for name in ("gamma", "bound"):
+        if (old_value := getattr(recorded, name)) != (new_value := getattr(found, name)):
+            yield f"{name}: recorded {old_value}, found {new_value}, which every estimate rests on"
+    names = [[policy.name for policy in one.policies] for one in (recorded, found)]
+    if names[0] != names[1]:
+        yield f"policies: recorded {names[0]}, found {names[1]}; were other settings used for the evaluation?"
+        return
     for old, new in zip(recorded.policies, found.policies, strict=True):
         recommended = {old.difference_to_clinicians.estimator} if old.difference_to_clinicians else set()
         for name in (recommended | {"observed"}) & set(old.estimates) & set(new.estimates):

@@ -1,6 +1,6 @@
 """Replay buffers as plain arrays: the one form training and evaluation read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -59,6 +59,19 @@ class Transitions:
     def n_episodes(self) -> int:
         """Return the number of stays."""
         return len(self.episode_starts)
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients."""
+        return len(np.unique(self.subject_id))
+
+    def take(self, rows: np.ndarray) -> "Transitions":
+        """Return the transitions of a (n,) mask or of row numbers."""
+        columns = {name: value[rows] for name, value in vars(self).items() if name in COLUMNS}
+        return replace(self, **columns)
+
+
+COLUMNS = frozenset(field.name for field in fields(Transitions) if field.type is np.ndarray)
 
 
 def read_directory_split(file: Path, reward_variant: str) -> Transitions:

@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
@@ -65,7 +66,7 @@ def test_card_is_refused_without_the_tables_that_say_how_far_to_trust_it(
     monkeypatch, listed, measured, expected
 ):
     settings = load_shipped(CardSettings, "card.yaml").model_copy(update={"calibration": listed})
-    lines = [CalibrationLine.model_construct(case=case) for case in measured]
+    lines = [CalibrationLine(SimpleNamespace(case=case), None) for case in measured]
     monkeypatch.setattr("sepsis_cql.publishing.card.load_shipped", lambda model, name: settings)
     monkeypatch.setattr("sepsis_cql.publishing.card.measured_lines", lambda: lines)
     if expected is None:

@@ -76,6 +76,27 @@ def test_a_change_that_names_no_setting_of_the_command_is_refused(line):
         parse_changes([line], ["training"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"tilt_temperatures": [0]}, "tilt_temperatures.0"),
+        ({"clinician_shares": [1.5]}, "clinician_shares.0"),
+        ({"tails": {"shares": [0.1, 0]}}, "tails.shares.1"),
+        ({"behavior": {"temperatures": [0]}}, "temperatures.0"),
+        ({"behavior": {"marginal_shares": [2]}}, "marginal_shares.0"),
+        ({"behavior": {"perceptron": {"hidden_layer_sizes": [0]}}}, "hidden_layer_sizes.0"),
+        ({"diagnostics": {"age_strata": [50, 18]}}, "age_strata.*ascending order"),
+        ({"diagnostics": {"sofa_strata": []}}, "sofa_strata"),
+        ({"gates": {"recommended": "nonsense"}}, r"gates.*found \['nonsense'\], expected estimators"),
+        ({"gates": {"independent": "observed"}}, "found .'observed'"),
+        ({"gates": {"recommended": "fqe_bounded", "families": []}}, "with an interval"),
+    ],
+)
+def test_settings_that_no_evaluation_could_end_with_are_refused_at_once(changes, found):
+    with pytest.raises(SettingsError, match=found):
+        load_shipped(EvaluationSettings, "evaluation.yaml", changes)
+
+
 def test_a_change_of_one_field_of_a_mapping_leaves_the_others():
     changed = load_shipped(EvaluationSettings, "evaluation.yaml", {"gates": {"minimum_ess": 7.0}})
     shipped = load_shipped(EvaluationSettings, "evaluation.yaml")

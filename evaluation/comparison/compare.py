@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.privacy import hide_count
 from sepsis_cql.common.provenance import package_versions
@@ -17,16 +19,22 @@ from sepsis_cql.evaluation.comparison.record import (
     SeedResult,
     budget_of,
 )
-from sepsis_cql.evaluation.comparison.versions import list_versions, original_values, true_value
 from sepsis_cql.evaluation.data import EvaluationData
-from sepsis_cql.evaluation.estimate import estimate_clinicians, estimate_policy
-from sepsis_cql.evaluation.evaluate import SELECTION_SPLIT, Report, describe_policies
-from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy, baseline_policies
+from sepsis_cql.evaluation.evaluate import SELECTION_SPLIT, Report, describe_policies, estimate_all
+from sepsis_cql.evaluation.original_protocol import original_metrics
+from sepsis_cql.evaluation.policies.base import (
+    FunctionPolicy,
+    Policy,
+    QPolicy,
+    baseline_policies,
+    checked_probabilities,
+)
 from sepsis_cql.evaluation.policies.ensemble import cautious_ensemble, defer_to_clinicians
 from sepsis_cql.evaluation.policies.load import policy_of_model
-from sepsis_cql.evaluation.policies.softened import CLONE, EvaluatedPolicy
+from sepsis_cql.evaluation.policies.softened import CLONE, EvaluatedPolicy, list_versions
 from sepsis_cql.evaluation.record import PolicyRecord, ReplayFacts
 from sepsis_cql.evaluation.settings import EvaluationSettings
+from sepsis_cql.evaluation.truth import play
 from sepsis_cql.evaluation.validation_score import score_policy
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
@@ -164,7 +172,7 @@ def _train(
         model = load_package(out / "runs" / run.name / "package")
         loaded = policy_of_model(model, f"{name}, seed {run.settings.seed}")
         policy = loaded.bind(arena.scored.scored, arena.replay)
-        version = list_versions(policy, arena.scored, rules)[run.best("fqe").softening]
+        version = _version(policy, arena, rules, run.best("fqe").softening)
         entries.append(Entry(name, run.settings.seed, policy, version, sha256_policy(model)))
     return sweep.rank(runs).configuration(runs[0]), entries
 
@@ -179,7 +187,7 @@ def _made_of_seeds(
     sha256 = sha256_json([entry.sha256 for entry in found])
     ensemble = cautious_ensemble(f"{name}, ensemble of seeds", members, deviations=1.0)
     softening = score_policy(ensemble, arena.validation, rules).softening
-    version = list_versions(ensemble, arena.scored, rules)[softening]
+    version = _version(ensemble, arena, rules, softening)
     yield Entry(ensemble.name, None, ensemble, version, sha256)
     deferring = defer_to_clinicians(
         f"{name}, defer to clinicians",
@@ -196,27 +204,27 @@ def _judge(
 ) -> tuple[list[PolicyRecord], list[PolicyRecord], PolicyRecord]:
     """What is said of the policies, of the baselines and of the clinicians."""
     data = arena.scored
-    estimates = []
     baselines = [FunctionPolicy(CLONE, data.clinicians), *baseline_policies(data.train.actions)]
     versions = [entry.version for entry in entries]
     judged = [*versions, *(EvaluatedPolicy(one, "baseline", "none") for one in baselines)]
-    for index, evaluated in enumerate(judged):
-        left = len(judged) - index - 1 + (arena.truth is not None) * (len(judged) + 1)
-        report(f"estimate {evaluated.name}", left)
-        estimates.append(estimate_policy(evaluated, data, rules, rules.resamples))
-    observed = EvaluatedPolicy(FunctionPolicy("clinicians", data.clinicians), "clinicians", "none")
-    estimates.append(estimate_clinicians(observed, data, rules, rules.resamples))
+    estimates = estimate_all(
+        judged,
+        data,
+        rules,
+        lambda name, left: report(f"estimate {name}", left),
+        has_truth=arena.truth is not None,
+    )
     is_selection = arena.split == SELECTION_SPLIT
     records = describe_policies(estimates, data, arena.truth, rules, is_selection=is_selection, report=report)
     return records[: len(entries)], records[len(entries) : -1], records[-1]
 
 
 def _result(entry: Entry, record: PolicyRecord, arena: Arena, rules: EvaluationSettings) -> SeedResult:
-    fqe, wis = original_values(entry.policy, arena.scored, rules)
+    fqe, wis = _original_values(entry.policy, arena.scored, rules)
     assert record.verdict is not None and record.difference_to_clinicians is not None
     as_it_acts = record.true_value
-    if entry.version.policy is not entry.policy:
-        as_it_acts = true_value(entry.policy, arena.truth, rules)
+    if arena.truth is not None and entry.version.policy is not entry.policy:
+        as_it_acts, _ = play(entry.policy, arena.truth, rules)
     return SeedResult(
         seed=entry.seed,
         softening=record.softening,
@@ -230,3 +238,18 @@ def _result(entry: Entry, record: PolicyRecord, arena: Arena, rules: EvaluationS
         published_fqe=fqe,
         published_wis=wis,
     )
+
+
+def _version(policy: Policy, arena: Arena, rules: EvaluationSettings, softening: str) -> EvaluatedPolicy:
+    versions = list_versions(policy, arena.scored.clinicians, rules)
+    return next(version for version in versions if version.softening == softening)
+
+
+def _original_values(
+    policy: Policy, data: EvaluationData, rules: EvaluationSettings
+) -> tuple[float | None, float | None]:
+    """Max-Q "FQE" and WIS of the greedy policy by the original definitions; no FQE of a policy without values."""
+    states, has_values = data.scored.states, isinstance(policy, QPolicy)
+    ranked = policy.q_values(states) if isinstance(policy, QPolicy) else checked_probabilities(policy, states)
+    found = original_metrics(data.scored, ranked, gamma=rules.gamma, n_resamples=rules.validation.resamples)
+    return found.fqe_mean if has_values and np.isfinite(found.fqe_mean) else None, found.wis_mean

@@ -1,5 +1,6 @@
 """`configs/comparison.yaml` and the shape of `comparison.json`."""
 
+from math import prod
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -31,10 +32,7 @@ class ComparisonSettings(Settings):
 
 def budget_of(grid: dict[str, list[Any]]) -> int:
     """Count the configurations of a grid."""
-    count = 1
-    for values in grid.values():
-        count *= len(values)
-    return count
+    return prod(map(len, grid.values()))
 
 
 class SeedResult(Record):

@@ -12,8 +12,8 @@ from sepsis_cql.evaluation.comparison.record import Comparison, LearnerResult, S
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.report.results import UNATTAINABLE, say_published
 from sepsis_cql.evaluation.report.style import CLINICIANS, STYLE, frame_source
+from sepsis_cql.evaluation.verdict import BETTER
 
-BETTER = "better than clinicians"
 Number = Callable[[SeedResult], float | None]
 COLUMNS = (
     "learner",

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.evaluation.estimators.fqe_basis import Basis, Decisions, new_basis
-from sepsis_cql.evaluation.estimators.intervals import resample_counts
+from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval, resample_counts
 from sepsis_cql.evaluation.estimators.lstd import FqeData, FqeSolution, episode_pulls, solve
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,6 @@ class FqeResult:
     def interval(self, inside: np.ndarray | slice = slice(None)) -> tuple[float, float]:
         """Return the 95% normal interval of the mean value of the episodes `inside`."""
         return compute_normal_interval(float(self.initial_values[inside].mean()), self.resampled(inside))
-
-
-def compute_normal_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
-    """Return the 95% normal interval of a value with the standard deviation of its resamples."""
-    resampled = resampled[np.isfinite(resampled)]
-    margin = norm.ppf((1 + LEVEL) / 2) * (resampled.std(ddof=1) if len(resampled) > 1 else np.nan)
-    return float(value - margin), float(value + margin)
 
 
 def fit_on_training(

@@ -75,7 +75,10 @@ def doubly_robust(episodes: Episodes, rho: np.ndarray, q: np.ndarray, v: np.ndar
 
 
 def weighted_doubly_robust(episodes: Episodes, rho: np.ndarray, q: np.ndarray, v: np.ndarray) -> SumEstimator:
-    """Return the weighted doubly robust estimator (Thomas & Brunskill 2016): the weights of each step sum to 1."""
+    """Return the weighted doubly robust estimator (Thomas & Brunskill 2016): the weights of each step sum to 1.
+
+    Its arguments are those of `doubly_robust`.
+    """
     discounts = episodes.discounts
     previous = _previous(rho)
     rows = np.concatenate([rho * (episodes.rewards - q), previous * v, rho, previous], axis=1)

@@ -8,12 +8,13 @@ from scipy.stats import norm
 
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 
+LEVEL = 0.95  # of every interval
 CHUNK = 65_000  # drawn indices at a time, which stay in the cache of a processor
 Method = Literal["bca", "percentile", "delta"]
 
 
 def compute_interval(
-    estimator: SumEstimator, counts: np.ndarray, method: Method = "bca", level: float = 0.95
+    estimator: SumEstimator, counts: np.ndarray, method: Method = "bca"
 ) -> tuple[float, float]:
     """Return the 95% bootstrap interval of an estimator; NaN where it is undefined.
 
@@ -21,31 +22,27 @@ def compute_interval(
         estimator: the statistic.
         counts: (R, n_episodes) how often each episode was drawn.
         method: bca, percentile or delta (normal with the jackknife's standard error).
-        level: coverage aimed at.
     """
-    return _ends(estimator.value, estimator.resampled(counts), estimator.leave_one_out(), method, level)
+    return _ends(estimator.value, estimator.resampled(counts), estimator.leave_one_out(), method)
 
 
 def compute_difference_interval(
-    a: SumEstimator, b: SumEstimator, counts: np.ndarray, method: Method = "bca", level: float = 0.95
+    a: SumEstimator, b: SumEstimator, counts: np.ndarray, method: Method = "bca"
 ) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of value(a) - value(b) on the same resamples."""
+    """Return the 95% bootstrap interval of value(a) - value(b) on the same resamples; see `compute_interval`."""
     return _ends(
         a.value - b.value,
         a.resampled(counts) - b.resampled(counts),
         a.leave_one_out() - b.leave_one_out(),
         method,
-        level,
     )
 
 
-def _ends(
-    value: float, resampled: np.ndarray, jackknife: np.ndarray, method: Method, level: float
-) -> tuple[float, float]:
+def _ends(value: float, resampled: np.ndarray, jackknife: np.ndarray, method: Method) -> tuple[float, float]:
     resampled, jackknife = (values[np.isfinite(values)] for values in (resampled, jackknife))
     if not np.isfinite(value) or len(resampled) < 2 or len(jackknife) < 2:
         return float("nan"), float("nan")
-    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if method == "delta":
         error = float(np.sqrt((len(jackknife) - 1) * jackknife.var()))
         lower, upper = value + norm.ppf(tails) * error
@@ -65,6 +62,18 @@ def _bca_tails(value: float, resampled: np.ndarray, jackknife: np.ndarray, tails
     acceleration = (pulls**3).sum() / (6 * spread) if spread > 0 else 0.0
     z = bias + norm.ppf(tails)
     return norm.cdf(bias + z / (1 - acceleration * z))
+
+
+def compute_normal_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    """Return the 95% normal interval of a value with the standard deviation of its resamples."""
+    margin = norm.ppf((1 + LEVEL) / 2) * deviation(resampled)
+    return float(value - margin), float(value + margin)
+
+
+def deviation(resampled: np.ndarray) -> float:
+    """Return the standard deviation of resampled values that are defined; NaN where fewer than two are."""
+    known = resampled[np.isfinite(resampled)]
+    return float(known.std(ddof=1)) if len(known) > 1 else np.nan
 
 
 def resample_counts(n_episodes: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:

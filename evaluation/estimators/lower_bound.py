@@ -13,18 +13,19 @@ as they are.
 import numpy as np
 from scipy.optimize import brentq
 
-LEVEL = 0.95
+from sepsis_cql.evaluation.estimators.intervals import LEVEL
+
 LARGEST_BET = 0.75  # share of what there is that one number can lose
 
 
-def bound_mean(numbers: np.ndarray, level: float = LEVEL) -> float:
-    """Return a lower bound on the mean of independent numbers that are not negative; 0 where nothing can be said.
+def bound_mean(numbers: np.ndarray) -> float:
+    """Return a bound below the mean with 95% probability; 0 where nothing can be said.
 
     Args:
-        numbers: (n,) in an order that does not depend on them; best in units in which the mean is at most about 1.
-        level: probability with which the bound is below the mean.
+        numbers: (n,) independent and not negative, in an order that does not depend on them; best in units in which
+            the mean is at most about 1.
     """
-    n, goal = len(numbers), np.log(1 / (1 - level))
+    n, goal = len(numbers), np.log(1 / (1 - LEVEL))
     seen = np.arange(1, n + 1)
     means = (0.5 + np.cumsum(numbers)) / (seen + 1)
     variances = (0.25 + np.cumsum((numbers - means) ** 2)) / (seen + 1)
@@ -40,24 +41,24 @@ def bound_mean(numbers: np.ndarray, level: float = LEVEL) -> float:
 
 
 def bound_value(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
-    """Return a lower bound on the value of a policy.
+    """Return a bound below the value of a policy with 95% probability.
 
     Args:
-        returns: (n,) of the episodes, of size `bound` at most.
-        weights: (n,) of the episodes.
-        bound: largest absolute return.
+        returns: (n,) of the episodes, in units of reward, as is the bound that is returned.
+        weights: (n,) importance weights of the episodes, untruncated.
+        bound: largest absolute return, which none of `returns` may exceed.
     """
     shares = (returns + bound) / (2 * bound)
     return 2 * bound * min(bound_mean(part * shares) for part in _scale(weights)) - bound
 
 
 def bound_difference(returns: np.ndarray, weights: np.ndarray, bound: float) -> float:
-    """Return a lower bound on the value of a policy minus that of the clinicians, who made the episodes.
+    """Return a bound below the value of a policy minus that of the clinicians, who made the episodes.
 
     Args:
-        returns: (n,) of the episodes, of size `bound` at most.
-        weights: (n,) of the episodes.
-        bound: largest absolute return.
+        returns: (n,) of the episodes, in units of reward, as is the bound that is returned.
+        weights: (n,) importance weights of the episodes, untruncated.
+        bound: largest absolute return, which none of `returns` may exceed.
     """
     shares = (returns + bound) / (2 * bound)
     return 2 * bound * (min(bound_mean(part * shares - shares + 1) for part in _scale(weights)) - 1)

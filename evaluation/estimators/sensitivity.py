@@ -19,31 +19,19 @@ LARGEST_GAMMA = 100.0  # beyond which a conclusion survives everything
 STEEPEST = 2.0  # return gained for a unit of predicted return
 
 
-def lower_value(returns: np.ndarray, weights: np.ndarray, gamma: float) -> float:
-    """Return the smallest weighted mean return when weights may be wrong by a factor of `gamma`; NaN without any.
+def break_even(returns: np.ndarray, weights: np.ndarray, target: float) -> float | None:
+    """Return the Gamma at which the smallest weighted mean return falls to a target.
 
-    The minimum of this linear-fractional program gives all episodes below some return the largest weight and all
-    others the smallest, so that sorting finds it.
+    The minimum equals the target where the smallest sum of weight x (return - target) is 0: with the weights of
+    returns below it raised and of those above it lowered, Gamma^2 is the ratio of the two sums.
 
     Args:
         returns: (n_episodes,).
         weights: (n_episodes,) non-negative, as estimated.
-        gamma: at least 1.
-    """
-    order = np.argsort(returns)
-    weight, weighted = weights[order], (weights * returns)[order]
-    raised, low = (np.r_[0.0, np.cumsum(values)] for values in (weight, weighted))
-    mass = gamma * raised + (raised[-1] - raised) / gamma
-    if mass[-1] <= 0:
-        return float("nan")
-    return float(((gamma * low + (low[-1] - low) / gamma) / mass).min())
+        target: mean return to stay above.
 
-
-def break_even(returns: np.ndarray, weights: np.ndarray, target: float) -> float | None:
-    """Return the Gamma at which `lower_value` falls to a target; 1 if it never was above, None if none is enough.
-
-    The minimum equals the target where the smallest sum of weight x (return - target) is 0: with the weights of
-    returns below it raised and of those above it lowered, Gamma^2 is the ratio of the two sums.
+    Returns:
+        1 if it never was above, None if no Gamma is enough.
     """
     excess = weights * (returns - target)
     above, below = float(excess[excess > 0].sum()), float(-excess[excess < 0].sum())
@@ -102,6 +90,13 @@ def lowest_parts(
 
     Factors are free within what `gamma` allows, but the sum of true weight x `balanced` is 0. By duality the smallest
     sum is the largest, over slopes, of the smallest sum of true weight x (excess - slope x balanced).
+
+    Args:
+        excess: (n_episodes,) returns beyond what they are compared with.
+        weights: (n_episodes,) as estimated.
+        given: (n_episodes, horizon) the clinicians' probability of the dose that was given, 1 after the end.
+        balanced: (n_episodes,) with a weighted sum of 0; all 0 where nothing is balanced.
+        gamma: of every decision, at least 1.
     """
     low, high = ((given + (1 - given) * factor).prod(axis=1) for factor in (1 / gamma, gamma))
 

@@ -107,10 +107,7 @@ ESTIMATORS: dict[str, Estimator] = {
         shown=("figures",),
     ),
     "pdwis": Estimator(
-        "PDWIS",
-        lambda x: importance.weighted_per_decision(x.episodes, x.rho),
-        is_gated=True,
-        shown=("card",),
+        "PDWIS", lambda x: importance.weighted_per_decision(x.episodes, x.rho), is_gated=True, shown=("card",)
     ),
     "dr": Estimator("DR", lambda x: importance.doubly_robust(x.episodes, x.rho, x.q, x.v), shown=("card",)),
     "wdr": Estimator(
@@ -142,10 +139,7 @@ ESTIMATORS: dict[str, Estimator] = {
         shown=("card", "figures", "terminal"),
     ),
     "fqe_bounded": Estimator(
-        "bounded FQE",
-        lambda x: x.fits["fqe"].bounded_value,
-        method=f"fqe {BOUNDED}",
-        rests_on_weights=False,
+        "bounded FQE", lambda x: x.fits["fqe"].bounded_value, method=f"fqe {BOUNDED}", rests_on_weights=False
     ),
     "fqe_cross_fitted_bounded": Estimator(
         "bounded cross-fitted FQE",
@@ -154,6 +148,12 @@ ESTIMATORS: dict[str, Estimator] = {
         rests_on_weights=False,
     ),
 }
+
+
+def list_with_interval() -> list[str]:
+    """Return the names of the estimators of a policy that have an interval, by which a verdict can be reached."""
+    rows = ESTIMATORS.items()
+    return [name for name, row in rows if not (row.is_of_clinicians or row.method.endswith(BOUNDED))]
 
 
 def list_captions(place: Place | None = None) -> dict[str, str]:

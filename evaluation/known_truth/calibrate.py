@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
 from sepsis_cql.evaluation.estimators.fqe import FqeResult
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import Method, compute_interval
-from sepsis_cql.evaluation.known_truth.environments import Environment, FiniteEnvironment, Target
+from sepsis_cql.evaluation.known_truth.environments import FiniteEnvironment, Target
 from sepsis_cql.evaluation.known_truth.record import Calibration
 from sepsis_cql.evaluation.known_truth.repetitions import resume
 from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
@@ -26,10 +26,12 @@ from sepsis_cql.evaluation.policies.base import FunctionPolicy
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import HIDDEN, check_gates, is_identified, judge
+from sepsis_cql.evaluation.verdict import BETTER, HIDDEN, check_gates, is_identified, judge
 
+Environment = FiniteEnvironment | SimulatedIcu
+Work = Callable[[int], list[Outcome]]  # makes the repetition of a number
+KEPT: list[Work] = []  # of a worker
 SCORED_SEED = 1_000_000  # keeps scored episodes apart from training episodes
-BETTER = "better than clinicians"
 CODE = [ROOT / name for name in ("evaluation", "synthetic")]  # that repetitions depend on
 
 
@@ -55,10 +57,10 @@ def calibrate(
     case, n = settings.cases[name], settings.repetitions_of(name)
     fqe = evaluation.fqe.model_copy(update={"refits": settings.refits})
     evaluation = evaluation.model_copy(update={"fqe": fqe})
-    keys = settings.model_dump_json(exclude={"cases", "repetitions"}), case.model_dump_json()
-    environment = _environment(*keys, evaluation.model_dump_json())
+    keys = [settings.model_dump_json(exclude={"cases", "repetitions"}), case.model_dump_json()]
     made_with = sha256_json([*keys, evaluation.model_dump_json(), code_sha256(*CODE)])
-    run = partial(_run, partial(_repeat, *keys, evaluation), jobs)
+    environment = open_environment(case, settings, evaluation)
+    run = partial(_run, partial(_repeat, environment, case, settings, evaluation), jobs)
     repetitions: list[list[Outcome]] = []
     for repetitions in resume(out / f"{name}.repetitions.jsonl", made_with, n, run):
         report(len(repetitions))
@@ -85,18 +87,25 @@ def calibrate(
     )
 
 
-def _run(
-    work: Callable[[int], list[Outcome]], jobs: int, numbers: list[int]
-) -> Iterator[tuple[int, list[Outcome]]]:
+def _run(work: Work, jobs: int, numbers: list[int]) -> Iterator[tuple[int, list[Outcome]]]:
     """Each repetition with its number, as it is done."""
     if jobs == 1 or len(numbers) < 2:
         yield from ((number, work(number)) for number in numbers)
         return
     # a fork knows the environment with the true values that this process has found
-    with open_pool(jobs, "fork", become_worker) as pool:
-        waiting = {pool.submit(work, number): number for number in numbers}
+    with open_pool(jobs, "fork", _become_worker, work) as pool:
+        waiting = {pool.submit(_work, number): number for number in numbers}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
+
+
+def _become_worker(work: Work) -> None:
+    become_worker()
+    KEPT.append(work)
+
+
+def _work(number: int) -> list[Outcome]:
+    return KEPT[-1](number)
 
 
 def open_environment(
@@ -108,27 +117,16 @@ def open_environment(
     return FiniteEnvironment(case, evaluation.gamma, evaluation.bound)
 
 
-@cache
-def _environment(settings: str, case: str, evaluation: str) -> Environment:
-    """The same, kept by each process with the true values it has found."""
-    return open_environment(
-        CaseSettings.model_validate_json(case),
-        _settings(settings),
-        EvaluationSettings.model_validate_json(evaluation),
-    )
-
-
-def _settings(text: str) -> CalibrationSettings:
-    return CalibrationSettings.model_validate_json(text[:-1] + ',"cases":{},"repetitions":2}')
-
-
-def _repeat(settings: str, case: str, evaluation: EvaluationSettings, repetition: int) -> list[Outcome]:
-    chosen, rules = _settings(settings), CaseSettings.model_validate_json(case)
-    environment = _environment(settings, case, evaluation.model_dump_json())
-    seed = chosen.seed + repetition
-    evaluation = evaluation.model_copy(update={"seed": seed})
-    data = collect(environment, rules, chosen, evaluation)
-    clinicians = environment.clinicians if rules.behavior == "known" else data.clinicians
+def _repeat(
+    environment: Environment,
+    case: CaseSettings,
+    chosen: CalibrationSettings,
+    evaluation: EvaluationSettings,
+    repetition: int,
+) -> list[Outcome]:
+    evaluation = evaluation.model_copy(update={"seed": chosen.seed + repetition})
+    data = collect(environment, case, chosen, evaluation)
+    clinicians = environment.clinicians if case.behavior == "known" else data.clinicians
     targets = environment.targets(data.train, clinicians)
     return [_evaluate(target, data, chosen, evaluation) for target in targets]
 

@@ -8,12 +8,7 @@ import numpy as np
 from sepsis_cql.common.strict import Record
 from sepsis_cql.evaluation.estimators.episodes import select_rows
 from sepsis_cql.evaluation.known_truth.icu_sepsis import TabularIcu
-from sepsis_cql.evaluation.known_truth.sepsis_simulator import (
-    ACTIONS,
-    HORIZON,
-    STATES,
-    SepsisSimulator,
-)
+from sepsis_cql.evaluation.known_truth.sepsis_simulator import ACTIONS, HORIZON, STATES, SepsisSimulator
 from sepsis_cql.evaluation.known_truth.varied_icu import VariedIcu
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 

@@ -7,7 +7,6 @@ ICU-Sepsis and the sepsis simulator are finite processes with exact values. The 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -33,27 +32,6 @@ class Target:
 
     policy: Policy
     true_value: float
-
-
-class Environment(Protocol):
-    """What calibration needs of a process with known truth."""
-
-    clinicians_value: float
-
-    def sample(self, n_episodes: int, seed: int) -> Transitions:
-        """Draw episodes treated by the clinicians."""
-
-    def inputs(self, states: np.ndarray) -> np.ndarray:
-        """Return (n, d) states without NaN, for estimators."""
-
-    def clinicians(self, states: np.ndarray) -> np.ndarray:
-        """Return the (n, 25) true behavior policy."""
-
-    def targets(self, train: Transitions, clinicians: Clinicians) -> list[Target]:
-        """Return the policies to evaluate, softened towards what is held to be the clinicians' policy."""
-
-    def confounding(self) -> Confounding:
-        """Measure how far what clinicians alone see changes what they do."""
 
 
 class FiniteEnvironment:

@@ -4,6 +4,7 @@ The benchmark (Choudhary et al. 2024; PyPI `icu-sepsis`) has 716 states, 25 acti
 clinicians' policy. It is Markov and tabular by construction, which real patients are not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -84,14 +85,12 @@ class TabularIcu:
         for step in range(MAX_STEPS):
             if len(ids) == 0:
                 break
-            action = _draw(doses[state], rng)
-            arrived = _draw(arrivals[state, action], rng)
+            action = draw(doses[state], rng)
+            arrived = draw(arrivals[state, action], rng)
             reward, done = self.reward[state, action, arrived], self.terminal[arrived]
             steps.append((ids, np.full(len(ids), step), state, action, reward, arrived, done))
             ids, state = ids[~done], arrived[~done]
-        columns = [np.concatenate(column) for column in zip(*steps, strict=True)]
-        order = np.lexsort((columns[1], columns[0]))
-        stay, index, state, action, reward, arrived, done = (column[order] for column in columns)
+        stay, index, state, action, reward, arrived, done = by_stay(steps)
         return Transitions(
             states=self.features[state],
             actions=action.astype(np.int64),
@@ -149,7 +148,14 @@ def _open_tables() -> Any:
     return ICUSepsisEnv()
 
 
-def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n,) one draw from each row of (n, k) cumulative probabilities."""
+def draw(cumulative: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return (n,) one draw from each row of (n, k) cumulative probabilities."""
     threshold = rng.random(len(cumulative)) * cumulative[:, -1]
     return (cumulative <= threshold[:, None]).sum(axis=1)
+
+
+def by_stay(steps: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Return columns of the steps of many stays, the first being stay and step, in their order."""
+    columns = [np.concatenate(column) for column in zip(*steps, strict=True)]
+    order = np.lexsort((columns[1], columns[0]))
+    return [column[order] for column in columns]

@@ -1,7 +1,7 @@
 """The shape of a calibration record: how estimators and verdict did against known truth, as strictly checked models."""
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from sepsis_cql.common.strict import Record, read_record
 from sepsis_cql.evaluation.known_truth.confounding import Confounding
@@ -128,30 +128,16 @@ class Calibration(Record):
     commit: str | None
 
 
-class CalibrationLine(Record):
-    """How verdict and recommended estimator did on one policy of one case; see `Calibration` and `PolicyQuality`."""
+class CalibrationLine(NamedTuple):
+    """How verdict and recommended estimator did on one policy of one case."""
 
-    case: str
-    training: int
-    scored: int
-    behavior: str
-    is_confounded: bool
-    repetitions: int
-    policy: str
-    true_value: float
-    clinicians_value: float
-    ess: float
-    bias: float | None
-    coverage: float
-    coverage_where_gates_hold: float | None
-    difference_coverage: float
-    difference_coverage_where_gates_hold: float | None
-    passes_gates: float
-    endorsed: Share
-    wrongly_endorsed: Share
-    hidden: HiddenQuality | None
-    true_gamma: float | None
-    commit: str | None
+    of: Calibration
+    policy: PolicyQuality
+
+    @property
+    def quality(self) -> EstimatorQuality:
+        """Errors of the recommended estimator."""
+        return self.policy.estimators[self.of.recommended]
 
 
 def load_calibration(file: Path) -> Calibration:
@@ -161,29 +147,8 @@ def load_calibration(file: Path) -> Calibration:
 
 def measured_lines(directory: Path = MEASURED) -> list[CalibrationLine]:
     """Return how verdict and recommended estimator did where the truth is known, the worst policies first."""
-    lines = [
-        line for record in map(load_calibration, sorted(directory.glob("*.json"))) for line in _lines(record)
-    ]
-    return sorted(lines, key=lambda line: (line.is_confounded, line.true_value - line.clinicians_value))
-
-
-def _lines(record: Calibration) -> Iterable[CalibrationLine]:
-    shared = record.model_dump(include={"case", "is_confounded", "repetitions", "clinicians_value", "commit"})
-    shared |= record.setting.model_dump(include={"training", "scored", "behavior"})
-    strength = None if record.confounding is None else record.confounding.odds
-    for policy in record.policies:
-        quality, difference = policy.estimators[record.recommended], policy.difference
-        yield CalibrationLine(
-            policy=policy.name,
-            bias=quality.bias,
-            coverage=quality.coverage,
-            coverage_where_gates_hold=quality.coverage_where_gates_hold,
-            difference_coverage=difference.coverage,
-            difference_coverage_where_gates_hold=difference.coverage_where_gates_hold,
-            hidden=policy.hidden,
-            true_gamma=strength,
-            **shared,
-            **policy.model_dump(
-                include={"true_value", "ess", "passes_gates", "endorsed", "wrongly_endorsed"}
-            ),
-        )
+    records = map(load_calibration, sorted(directory.glob("*.json")))
+    lines = [CalibrationLine(record, policy) for record in records for policy in record.policies]
+    return sorted(
+        lines, key=lambda line: (line.of.is_confounded, line.policy.true_value - line.of.clinicians_value)
+    )

@@ -12,6 +12,7 @@ from functools import cache, cached_property
 import numpy as np
 from scipy.sparse import csr_array
 
+from sepsis_cql.evaluation.known_truth.icu_sepsis import by_stay, draw
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 from sepsis_cql.replay.transitions import Transitions
 
@@ -165,14 +166,12 @@ class SepsisSimulator:
         ids, state = np.arange(n_episodes), rng.choice(N_STATES, n_episodes, p=self.initial)
         steps = []
         for step in range(HORIZON):
-            action = _draw(self.physicians[state], rng)
-            arrived = _draw(self.transition[state, action], rng)
+            action = draw(self.physicians[state].cumsum(axis=1), rng)
+            arrived = draw(self.transition[state, action].cumsum(axis=1), rng)
             ends = self.terminal[arrived] | (step == HORIZON - 1)
             steps.append((ids, np.full(len(ids), step), state, action, self.reward[arrived], ends))
             ids, state = ids[~ends], arrived[~ends]
-        columns = [np.concatenate(column) for column in zip(*steps, strict=True)]
-        order = np.lexsort((columns[1], columns[0]))
-        stay, index, state, action, reward, ends = (column[order] for column in columns)
+        stay, index, state, action, reward, ends = by_stay(steps)
         charted = np.column_stack([STATES[state], index])[:, self._charted].astype(np.float32)
         return Transitions(
             states=charted,
@@ -271,8 +270,3 @@ def _widen(values: np.ndarray, fill: float = 0.0) -> np.ndarray:
     wide = np.full((len(values), N_ACTIONS), fill)
     wide[:, ACTIONS] = values
     return wide
-
-
-def _draw(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    cumulative = probabilities.cumsum(axis=1)
-    return (cumulative <= rng.random(len(cumulative))[:, None] * cumulative[:, -1:]).sum(axis=1)

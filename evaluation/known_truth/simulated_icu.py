@@ -1,7 +1,6 @@
 """The simulated ICU as an environment with known truth: values by rollouts, clinicians as a case has them."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,7 @@ import torch
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.evaluation.known_truth.confounding import (
-    EPISODES,
-    SEED,
-    Confounding,
-    Seen,
-    measure,
-)
+from sepsis_cql.evaluation.known_truth.confounding import EPISODES, SEED, Confounding, Seen, measure
 from sepsis_cql.evaluation.known_truth.environments import NO_CHANCE, Clinicians, Target
 from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.known_truth.varied_icu import LEVELS, change_practice
@@ -120,21 +113,20 @@ class SimulatedIcu:
                 name, act = self._make(kind, parameter, clinicians)
                 yield name, FunctionPolicy(name, act)
 
-    def _make(
-        self, kind: str, parameter: float, clinicians: Clinicians
-    ) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    def _make(self, kind: str, parameter: float, clinicians: Clinicians) -> tuple[str, Clinicians]:
         """Name and function of one policy. Only the network's are softened towards estimated clinicians."""
         network = policy_of_model(self._model).network
         assert network is not None
         if kind == "network":
-            return f"{REPEATED} x exp(Q / {parameter:g})", partial(_tilted, network, clinicians, parameter)
-        if kind in LEVELS:
-            levels = partial(_repeat, LEVELS[kind])
-            return f"clinicians x exp({parameter:g} x {kind})", partial(
-                _tilted, levels, self.clinicians, 1 / parameter
+            return f"{REPEATED} x exp(Q / {parameter:g})", lambda states: tilt_behavior(
+                network(states), clinicians(states), parameter
             )
-        return f"network, greedy in {parameter:.0%} of decisions", partial(
-            _partly_greedy, network, self.clinicians, parameter
+        if kind in LEVELS:
+            return f"clinicians x exp({parameter:g} x {kind})", lambda states: tilt_behavior(
+                LEVELS[kind][None], self.clinicians(states), 1 / parameter
+            )
+        return f"network, greedy in {parameter:.0%} of decisions", lambda states: mix(
+            np.eye(N_ACTIONS)[network(states).argmax(axis=1)], self.clinicians(states), 1 - parameter
         )
 
     def _treated(self, n: int, seed: int) -> tuple[SimulatedICU, np.ndarray, np.ndarray]:
@@ -170,19 +162,3 @@ class SimulatedIcu:
 
     def _value(self, policy: Any, n_episodes: int) -> float:
         return self._truth.value(policy, n_episodes, TRUTH_SEED, gamma=self._gamma).value
-
-
-def _tilted(
-    q_values: Clinicians, clinicians: Clinicians, temperature: float, states: np.ndarray
-) -> np.ndarray:
-    return tilt_behavior(q_values(states), clinicians(states), temperature)
-
-
-def _repeat(row: np.ndarray, states: np.ndarray) -> np.ndarray:
-    return np.tile(row, (len(states), 1))
-
-
-def _partly_greedy(
-    q_values: Clinicians, clinicians: Clinicians, share: float, states: np.ndarray
-) -> np.ndarray:
-    return mix(np.eye(N_ACTIONS)[q_values(states).argmax(axis=1)], clinicians(states), 1 - share)

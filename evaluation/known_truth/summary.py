@@ -5,14 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, spearmanr
 
-from sepsis_cql.evaluation.known_truth.record import (
-    EstimatorQuality,
-    HiddenQuality,
-    PolicyQuality,
-    Ranking,
-    Share,
-    Spread,
-)
+from sepsis_cql.evaluation.known_truth import record
 
 Numbers = tuple[float, float, float]
 
@@ -48,7 +41,9 @@ class Outcome:
     yardstick: float | None
 
 
-def summarize(found: tuple[Outcome, ...], clinicians: float, strength: float | None = None) -> PolicyQuality:
+def summarize(
+    found: tuple[Outcome, ...], clinicians: float, strength: float | None = None
+) -> record.PolicyQuality:
     """Summarize bias, error and coverage of every estimator for one policy over all repetitions.
 
     Args:
@@ -69,7 +64,7 @@ def summarize(found: tuple[Outcome, ...], clinicians: float, strength: float | N
         name: float(np.mean([not one.gates[name][1] for one in found if name in one.gates]))
         for name in dict.fromkeys(name for one in found for name in one.gates)
     }
-    return PolicyQuality(
+    return record.PolicyQuality(
         name=found[0].name,
         true_value=float(truth.mean()),
         true_gain=float((truth - clinicians).mean()),
@@ -77,7 +72,7 @@ def summarize(found: tuple[Outcome, ...], clinicians: float, strength: float | N
         passes_gates=float(passes.mean()),
         endorsed=count_share(endorsed),
         wrongly_endorsed=count_share(endorsed & is_wrong),
-        hidden=HiddenQuality(
+        hidden=record.HiddenQuality(
             praised=count_share(praised),
             wrongly_praised=count_share(praised & is_wrong),
             wrongly_beyond_truth=None
@@ -96,27 +91,29 @@ def summarize(found: tuple[Outcome, ...], clinicians: float, strength: float | N
     )
 
 
-def _spread(values: np.ndarray) -> Spread | None:
+def _spread(values: np.ndarray) -> record.Spread | None:
     if len(values) == 0:
         return None
-    return Spread(least=float(values.min()), median=float(np.median(values)), largest=float(values.max()))
+    return record.Spread(
+        least=float(values.min()), median=float(np.median(values)), largest=float(values.max())
+    )
 
 
-def count_share(happened: np.ndarray) -> Share:
+def count_share(happened: np.ndarray) -> record.Share:
     """Return the share of a (n,) bool array that is true, with its exact 95% interval."""
     interval = binomtest(int(happened.sum()), len(happened)).proportion_ci(0.95, method="exact")
-    return Share(value=float(happened.mean()), lower=float(interval.low), upper=float(interval.high))
+    return record.Share(value=float(happened.mean()), lower=float(interval.low), upper=float(interval.high))
 
 
-def _quality(numbers: np.ndarray, truth: np.ndarray, passes: np.ndarray) -> EstimatorQuality:
+def _quality(numbers: np.ndarray, truth: np.ndarray, passes: np.ndarray) -> record.EstimatorQuality:
     """Errors of (n, 3) values with their intervals; an undefined one covers nothing."""
     value, lower, upper = numbers.T
     error = value - truth
     covered = (lower <= truth) & (truth <= upper)
     known = np.isfinite(error)
     if not known.any():
-        return EstimatorQuality(undefined=1.0, coverage=0.0)
-    return EstimatorQuality(
+        return record.EstimatorQuality(undefined=1.0, coverage=0.0)
+    return record.EstimatorQuality(
         undefined=float(1 - known.mean()),
         bias=float(error[known].mean()),
         standard_deviation=float(error[known].std()),
@@ -127,7 +124,7 @@ def _quality(numbers: np.ndarray, truth: np.ndarray, passes: np.ndarray) -> Esti
     )
 
 
-def rank(repetitions: list[list[Outcome]]) -> dict[str, Ranking]:
+def rank(repetitions: list[list[Outcome]]) -> dict[str, record.Ranking]:
     """Measure how well each estimator orders the policies of a repetition; nothing for a single policy."""
     rankings = {}
     for name in repetitions[0][0].estimates if len(repetitions[0]) > 1 else ():
@@ -139,5 +136,5 @@ def rank(repetitions: list[list[Outcome]]) -> dict[str, Ranking]:
             varies = len(set(value)) > 1 and len(set(truth)) > 1
             correlations.append(spearmanr(value, truth).statistic if varies else 0.0)
             regrets.append(truth.max() - truth[value.argmax()])
-        rankings[name] = Ranking(spearman=float(np.mean(correlations)), regret=float(np.mean(regrets)))
+        rankings[name] = record.Ranking(spearman=float(np.mean(correlations)), regret=float(np.mean(regrets)))
     return rankings

@@ -45,8 +45,8 @@ class Covariate(Record):
 
     Attributes:
         name: of the column.
-        odds: of the doses given, in all but a share of the scored decisions (`covariates.decisions`).
-        weights: of the clinicians' probability of all that was done in a stay, in as many stays.
+        odds: of the doses given, at most, in a share of the scored decisions (`covariates.decisions`).
+        weights: of the clinicians' probability of all that was done in a stay, at most, in that share of the stays.
     """
 
     name: str

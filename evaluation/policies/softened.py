@@ -46,28 +46,31 @@ def list_evaluated_policies(
 ) -> list[EvaluatedPolicy]:
     """List the policy as it acts, its softened versions, the clone and the baselines that need no states."""
     return [
-        EvaluatedPolicy(policy, "learned", "greedy" if isinstance(policy, QPolicy) else "none"),
-        *soften(policy, behavior, settings),
+        *list_versions(policy, behavior, settings),
         EvaluatedPolicy(FunctionPolicy(CLONE, behavior), "baseline", "none"),
         *(EvaluatedPolicy(baseline, "baseline", "none") for baseline in baseline_policies(training_actions)),
     ]
 
 
-def soften(policy: Policy, behavior: Probabilities, settings: EvaluationSettings) -> list[EvaluatedPolicy]:
-    """Return versions nearer to the clinicians: tilted by Q where the policy has values, mixed otherwise."""
-    evaluated_policies = []
+def list_versions(
+    policy: Policy, behavior: Probabilities, settings: EvaluationSettings
+) -> list[EvaluatedPolicy]:
+    """List the policy as it acts and those nearer to the clinicians: tilted by Q where it has values, else mixed."""
+    acts, softened = "none", dict[str, Probabilities]()
     if isinstance(policy, QPolicy):
+        acts = "greedy"
         for temperature in settings.tilt_temperatures:
-            text = f"clinicians x exp(Q / {temperature:g})"
-            evaluated_policies.append((text, _tilted(policy.q_values, behavior, temperature)))
+            tilted = _tilted(policy.q_values, behavior, temperature)
+            softened[f"clinicians x exp(Q / {temperature:g})"] = tilted
     else:
         for share in settings.clinician_shares:
-            evaluated_policies.append(
-                (f"{share:.0%} of decisions left to clinicians", _mixed(policy, behavior, share))
-            )
+            softened[f"{share:.0%} of decisions left to clinicians"] = _mixed(policy, behavior, share)
     return [
-        EvaluatedPolicy(FunctionPolicy(f"{policy.name}, {text}", probabilities), "softened", text)
-        for text, probabilities in evaluated_policies
+        EvaluatedPolicy(policy, "learned", acts),
+        *(
+            EvaluatedPolicy(FunctionPolicy(f"{policy.name}, {text}", probabilities), "softened", text)
+            for text, probabilities in softened.items()
+        ),
     ]
 
 

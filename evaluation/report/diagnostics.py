@@ -8,19 +8,7 @@ from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators import importance
 from sepsis_cql.evaluation.estimators.episodes import select_rows
 from sepsis_cql.evaluation.estimators.intervals import compute_interval
-from sepsis_cql.evaluation.report.record import (
-    Diagnostics,
-    DoseCell,
-    DoseDifference,
-    Evaluator,
-    GroupMean,
-    Interval,
-    Subgroup,
-    SupportShare,
-    ValueCalibration,
-    WeightHistogram,
-    rank_group,
-)
+from sepsis_cql.evaluation.report import record as shown
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.subgroups import Groups, compare_subgroups, group_episodes
 from sepsis_cql.evaluation.verdict import unsupported_share
@@ -35,8 +23,8 @@ def diagnose(
     data: EvaluationData,
     details: pd.DataFrame,
     settings: EvaluationSettings,
-) -> Diagnostics | None:
-    """Compute what the figures of a policy show; None of fewer episodes than the smallest cell.
+) -> shown.Diagnostics | None:
+    """Compute what the figures of a policy show; None of fewer patients than the smallest cell.
 
     Args:
         policy_estimate: of the policy as it acts.
@@ -46,23 +34,22 @@ def diagnose(
         settings: strata and thresholds.
     """
     rules = settings.diagnostics
-    if data.episodes.n_episodes < rules.smallest_cell:
+    if data.scored.n_patients < rules.smallest_cell:
         return None
     sofa = details["sofa"].to_numpy()
     agreement = select_rows(policy_estimate.probabilities, data.scored.actions)
     strata = np.asarray(pd.cut(sofa, [*rules.sofa_strata, np.inf], right=False).astype(str))
     fqe = policy_estimate.fqe
-    groups = group_episodes(details, data.scored.episode_starts, rules)
-    return Diagnostics(
+    groups = group_episodes(details, data.scored, rules)
+    return shown.Diagnostics(
         policy=policy_estimate.evaluated.name,
         clinician_actions=(np.bincount(data.scored.actions, minlength=N_ACTIONS) / len(sofa)).tolist(),
         policy_actions=policy_estimate.probabilities.mean(axis=0).tolist(),
         agreement=float(agreement.mean()),
         agreement_by_sofa=_means_by(strata, agreement, data.scored.subject_id, rules.smallest_cell),
         unsupported_share=[
-            SupportShare(
-                threshold=limit,
-                share=unsupported_share(policy_estimate.probabilities, data.behavior, limit),
+            shown.SupportShare(
+                threshold=limit, share=unsupported_share(policy_estimate.probabilities, data.behavior, limit)
             )
             for limit in rules.support_thresholds
         ],
@@ -72,27 +59,29 @@ def diagnose(
         dose_difference=_dose_difference(policy_estimate, data, rules.smallest_cell),
         evaluator=None
         if fqe is None
-        else Evaluator(sweeps=fqe.sweeps, change=fqe.change, bounded=fqe.bounded_value),
+        else shown.Evaluator(sweeps=fqe.sweeps, change=fqe.change, bounded=fqe.bounded_value),
         differences=compare_subgroups(judged, data, groups, settings),
     )
 
 
-def _means_by(groups: np.ndarray, values: np.ndarray, patients: np.ndarray, smallest: int) -> list[GroupMean]:
+def _means_by(
+    groups: np.ndarray, values: np.ndarray, patients: np.ndarray, smallest: int
+) -> list[shown.GroupMean]:
     table = pd.DataFrame({"group": groups, "value": values, "patient": patients})
     rows = table.groupby("group", sort=False).agg(value=("value", "mean"), n=("patient", "nunique"))
     return [
-        GroupMean(group=str(group), value=float(row["value"]), n_patients=int(row["n"]))
-        for group, row in sorted(rows.iterrows(), key=lambda item: rank_group(str(item[0])))
+        shown.GroupMean(group=str(group), value=float(row["value"]), n_patients=int(row["n"]))
+        for group, row in sorted(rows.iterrows(), key=lambda item: shown.rank_group(str(item[0])))
         if row["n"] >= smallest
     ]
 
 
-def _describe_weights(weights: np.ndarray) -> WeightHistogram:
+def _describe_weights(weights: np.ndarray) -> shown.WeightHistogram:
     positive = np.log10(weights[weights > 0])
     counts, _ = np.histogram(np.clip(positive, WEIGHT_EDGES[0], WEIGHT_EDGES[-1]), WEIGHT_EDGES)
     largest = np.sort(weights)[::-1][:10]
     total = float(weights.sum())
-    return WeightHistogram(
+    return shown.WeightHistogram(
         log10_edges=WEIGHT_EDGES.tolist(),
         shares=(counts / len(weights)).tolist(),
         zero_share=float((weights == 0).mean()),
@@ -102,11 +91,11 @@ def _describe_weights(weights: np.ndarray) -> WeightHistogram:
 
 def _subgroups(
     policy_estimate: PolicyEstimate, data: EvaluationData, groups: Groups, settings: EvaluationSettings
-) -> list[Subgroup]:
+) -> list[shown.Subgroup]:
     """Observed mean return and the policy's fitted value at the first state, by subgroup of patients."""
     returns, resamples = data.episodes.returns, settings.diagnostics.resamples
     return [
-        Subgroup(
+        shown.Subgroup(
             characteristic=characteristic,
             group=group,
             n_episodes=int(inside.sum()),
@@ -117,27 +106,27 @@ def _subgroups(
     ]
 
 
-def _fitted_interval(policy_estimate: PolicyEstimate, inside: np.ndarray) -> Interval:
+def _fitted_interval(policy_estimate: PolicyEstimate, inside: np.ndarray) -> shown.Interval:
     if policy_estimate.fqe is None:
-        return Interval(value=None, lower=None, upper=None)
+        return shown.Interval(value=None, lower=None, upper=None)
     lower, upper = policy_estimate.fqe.interval(inside)
     value = float(policy_estimate.fqe.initial_values[inside].mean())
-    return Interval(value=value, lower=lower, upper=upper)
+    return shown.Interval(value=value, lower=lower, upper=upper)
 
 
-def _mean_interval(values: np.ndarray, n_resamples: int, seed: int) -> Interval:
+def _mean_interval(values: np.ndarray, n_resamples: int, seed: int) -> shown.Interval:
     drawn = np.random.default_rng(seed).multinomial(
         len(values), np.full(len(values), 1 / len(values)), n_resamples
     )
     lower, upper = compute_interval(
         importance.mean_estimator(values), drawn.astype(float), method="percentile"
     )
-    return Interval(value=float(values.mean()), lower=lower, upper=upper)
+    return shown.Interval(value=float(values.mean()), lower=lower, upper=upper)
 
 
 def _q_calibration(
     policy_estimate: PolicyEstimate, data: EvaluationData, smallest: int
-) -> list[ValueCalibration]:
+) -> list[shown.ValueCalibration]:
     """Return that followed, by the evaluator's value of the clinicians' first action, in fifths."""
     if policy_estimate.fqe is None or data.episodes.n_episodes < 5 * smallest:
         return []
@@ -145,18 +134,20 @@ def _q_calibration(
     predicted = select_rows(policy_estimate.fqe.q_values[starts], data.scored.actions[starts])
     fifths = np.array_split(np.argsort(predicted), 5)
     return [
-        ValueCalibration(
+        shown.ValueCalibration(
             predicted=float(predicted[rows].mean()), observed=float(data.episodes.returns[rows].mean())
         )
         for rows in fifths
     ]
 
 
-def _dose_difference(policy_estimate: PolicyEstimate, data: EvaluationData, smallest: int) -> DoseDifference:
+def _dose_difference(
+    policy_estimate: PolicyEstimate, data: EvaluationData, smallest: int
+) -> shown.DoseDifference:
     """Mortality by how many bins the clinicians gave more than the policy advises, mean over the stay."""
     died = data.episodes.returns < 0
     advised = policy_estimate.probabilities.argmax(axis=1)
-    stay = data.episodes.rows
+    stay, patients = data.episodes.rows, data.scored.subject_id[data.scored.episode_starts]
     answer = {}
     for drug, part in (
         ("vasopressor", lambda action: action // N_BINS),
@@ -166,8 +157,8 @@ def _dose_difference(policy_estimate: PolicyEstimate, data: EvaluationData, smal
         mean_gap = np.bincount(stay, weights=gap) / np.bincount(stay)
         cells = [(low, (np.rint(mean_gap) == low)) for low in range(1 - N_BINS, N_BINS)]
         answer[drug] = [
-            DoseCell(difference=low, mortality=float(died[inside].mean()), n_episodes=int(inside.sum()))
+            shown.DoseCell(difference=low, mortality=float(died[inside].mean()), n_episodes=int(inside.sum()))
             for low, inside in cells
-            if inside.sum() >= smallest
+            if len(np.unique(patients[inside])) >= smallest
         ]
-    return DoseDifference(**answer)
+    return shown.DoseDifference(**answer)

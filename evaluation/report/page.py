@@ -17,10 +17,11 @@ from sepsis_cql.evaluation.report.results import (
     say_difference,
     say_estimate,
 )
+from sepsis_cql.evaluation.verdict import SIZE
 
 TEMPLATES = Path(__file__).with_name("templates")
 HELP = {
-    "ess": "Effective sample size: how many episodes the importance weights are worth. Verdicts need at least 150.",
+    "ess": "Effective sample size: how many episodes the importance weights are worth. Verdicts need {}.",
     "truth": "By playing the policy in the simulator that the episodes come from.",
     "mean_weight": "1 in expectation; far from it, some episodes speak for many or none do.",
 }
@@ -44,6 +45,8 @@ def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    gates = (gate for policy in evaluation.policies for gate in policy.gates if gate.name == SIZE)
+    needed = next((gate.threshold for gate in gates), "enough of them")
     shown = {name: row for name, row in ESTIMATORS.items() if not row.is_of_clinicians}
     return environment.get_template("report.html.j2").render(
         found=evaluation,
@@ -54,7 +57,7 @@ def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
         groups=[{"name": name, "caption": row.caption, "help": row.method} for name, row in shown.items()],
         has_truth=any(policy.true_value for policy in evaluation.policies),
         why_failed=WHY_FAILED.format(evaluation.bound),
-        help=HELP,
+        help=HELP | {"ess": HELP["ess"].format(needed)},
         name=name_policy,
         show=_show,
         estimate=say_estimate,

@@ -38,12 +38,7 @@ def name_policy(name: str, policy: str) -> str:
 
 
 def make_result(
-    value: float | None,
-    lower: float | None,
-    upper: float | None,
-    bound: float,
-    *,
-    ess: float | None = None,
+    value: float | None, lower: float | None, upper: float | None, bound: float, *, ess: float | None = None
 ) -> Result | None:
     """Return the result; None where there is no value, it cannot be attained, or it rests on fewer than two episodes.
 
@@ -93,7 +88,8 @@ def say_published(value: float | None, bound: float, digits: int = 2) -> str:
 
 def find_bias(line: CalibrationLine, bound: float) -> float | None:
     """Return the mean error of an estimator; None where its mean estimate cannot be attained."""
-    return None if line.bias is None or abs(line.true_value + line.bias) > bound else line.bias
+    bias = line.quality.bias
+    return None if bias is None or abs(line.policy.true_value + bias) > bound else bias
 
 
 def say_estimate(policy: PolicyRecord, name: str, bound: float) -> str:

@@ -1,6 +1,7 @@
 """The picture of a study: the rank that each rule gives its runs, against their true values."""
 
 from collections.abc import Callable, Iterator
+from math import inf
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -12,11 +13,19 @@ from sepsis_cql.evaluation.report.style import CLINICIANS, POLICY, SECOND, STYLE
 from sepsis_cql.evaluation.study import Study, StudyRun
 
 RULES: dict[str, Callable[[StudyRun], tuple[float, ...]]] = {
-    "published rule: largest mean max-Q": lambda run: (run.score.published_fqe or 0.0,),
-    "sound rule: overlap, then lower bound": lambda run: (run.score.passes_gates, run.score.fqe_lower or 0.0),
+    "published rule: largest mean max-Q": lambda run: (_or_worst(run.score.published_fqe),),
+    "sound rule: overlap, then lower bound": lambda run: (
+        run.score.passes_gates,
+        _or_worst(run.score.fqe_lower),
+    ),
 }
 MARKS = {"published": ("v", "chosen by the published rule"), "sound": ("*", "chosen by the sound rule"),
          "reference": ("D", "the published card's own settings")}  # fmt: skip
+
+
+def _or_worst(value: float | None) -> float:
+    """A score, below all others where there is none."""
+    return -inf if value is None else value
 
 
 def make_study_figures(study: Study) -> Iterator[tuple[str, Figure]]:

@@ -2,140 +2,75 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 
 from sepsis_cql.evaluation.report import record as shown
 from sepsis_cql.evaluation.report.diagnostics import WEIGHT_EDGES
-from sepsis_cql.publishing.guard.fields import Number, Share
-from sepsis_cql.publishing.guard.names import EstimatorName, PolicyName
-from sepsis_cql.publishing.guard.wording import is_known_group
+from sepsis_cql.publishing.guard.closing import Bounds
+from sepsis_cql.publishing.guard.fields import Share, Tens
+from sepsis_cql.publishing.guard.names import EstimatorName, PolicyName, one_of
+from sepsis_cql.publishing.guard.wording import BANDED, is_known_group, list_groups
 
+SEVERITY = "SOFA at first step"
 Shares = Annotated[list[Share], Field(min_length=25, max_length=25)]
-Tens = Annotated[int, Field(ge=10, lt=10_000_000, multiple_of=10)]
+Characteristic = Annotated[str, one_of(frozenset([*BANDED, *list_groups()]))]
 
 
-def _of_a_known_group(row: Any) -> Any:
-    if not is_known_group(getattr(row, "characteristic", "SOFA at first step"), row.group):
+def _is_known(group: str) -> str:
+    if not any(is_known_group(characteristic, group) for characteristic in (SEVERITY, *list_groups())):
         raise ValueError("not a group that is published")
-    return row
+    return group
 
 
-class PublishedInterval(shown.Interval):
-    """A value with its interval."""
-
-    value: Number | None
-    lower: Number | None
-    upper: Number | None
+def _are_known(rows: list[Any]) -> list[Any]:
+    if not all(is_known_group(getattr(row, "characteristic", SEVERITY), row.group) for row in rows):
+        raise ValueError("a group that is not published")
+    return rows
 
 
-class PublishedGroupMean(shown.GroupMean):
-    """Agreement within one severity group."""
-
-    group: str = Field(max_length=40)
-    value: Share
-    n_patients: Tens
-
-    _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
+def _are_ours(edges: list[float]) -> list[float]:
+    if edges != WEIGHT_EDGES.tolist():
+        raise ValueError("not the edges that every evaluation has")
+    return edges
 
 
-class PublishedSupport(shown.SupportShare):
-    """Share of decisions below a threshold."""
-
-    threshold: Share
-    share: Share
-
-
-class PublishedHistogram(shown.WeightHistogram):
-    """Shares of episodes by weight; the largest weights are of single patients and are not published."""
-
-    log10_edges: list[Number]
-    shares: list[Share] = Field(max_length=20)
-    zero_share: Share
-    largest_shares: list[Share] = Field(max_length=0)
-
-    @field_validator("log10_edges")
-    @classmethod
-    def _are_ours(cls, edges: list[float]) -> list[float]:
-        if edges != WEIGHT_EDGES.tolist():
-            raise ValueError("not the edges that every evaluation has")
-        return edges
-
-
-class PublishedSubgroup(shown.Subgroup):
-    """Return and value in one group of patients."""
-
-    n_episodes: Tens
-    clinicians: PublishedInterval
-    policy_fqe: PublishedInterval
-
-    _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
-
-
-class PublishedSubgroupDifference(shown.SubgroupDifference):
-    """Difference in one group of patients."""
-
-    n_episodes: Tens
-    ess: Number
-    difference: PublishedInterval
-    independent: PublishedInterval
-    p_adjusted: Share | None
-
-    _is_of_a_known_group = model_validator(mode="after")(_of_a_known_group)
-
-
-class PublishedSubgroupDifferences(shown.SubgroupDifferences):
-    """Differences of the version that is judged."""
-
-    policy: PolicyName
-    recommended: EstimatorName
-    independent: EstimatorName
-    rows: list[PublishedSubgroupDifference] = Field(max_length=80)  # type: ignore[assignment]
-
-
-class PublishedValueCalibration(shown.ValueCalibration):
-    """Value and return of one fifth of the episodes."""
-
-    predicted: Number
-    observed: Number
-
-
-class PublishedDoseCell(shown.DoseCell):
-    """Mortality at one difference of dose."""
-
-    difference: int = Field(ge=-4, le=4)
-    mortality: Share
-    n_episodes: Tens
-
-
-class PublishedDoseDifference(shown.DoseDifference):
-    """Mortality by difference of dose."""
-
-    vasopressor: list[PublishedDoseCell] = Field(max_length=9)  # type: ignore[assignment]
-    fluid: list[PublishedDoseCell] = Field(max_length=9)  # type: ignore[assignment]
-
-
-class PublishedEvaluator(shown.Evaluator):
-    """The cross-fitted evaluator."""
-
-    sweeps: int = Field(ge=0, lt=100_000)
-    change: Number
-    bounded: Number
-
-
-class PublishedDiagnostics(shown.Diagnostics):
-    """Where the policy and the clinicians differ."""
-
-    policy: Literal["package"]
-    clinician_actions: Shares
-    policy_actions: Shares
-    agreement: Share
-    agreement_by_sofa: list[PublishedGroupMean] = Field(max_length=12)  # type: ignore[assignment]
-    unsupported_share: list[PublishedSupport] = Field(max_length=8)  # type: ignore[assignment]
-    weights: PublishedHistogram
-    subgroups: list[PublishedSubgroup] = Field(max_length=80)  # type: ignore[assignment]
-    q_calibration: list[PublishedValueCalibration] = Field(max_length=5)  # type: ignore[assignment]
-    dose_difference: PublishedDoseDifference
-    evaluator: PublishedEvaluator | None
-    differences: PublishedSubgroupDifferences | None = Field(
-        default=None, exclude_if=lambda found: found is None
-    )
+Group = Annotated[str, AfterValidator(_is_known)]
+OF_GROUP = {"characteristic": Characteristic, "group": Group, "n_episodes": Tens}
+KNOWN = AfterValidator(_are_known)
+DIAGNOSTICS: Bounds = {
+    shown.GroupMean: {"group": Group, "value": Share, "n_patients": Tens},
+    shown.SupportShare: {"threshold": Share, "share": Share},
+    shown.WeightHistogram: {
+        "log10_edges": Annotated[list[float], AfterValidator(_are_ours)],
+        "shares": Annotated[list[Share], Field(max_length=20)],
+        "zero_share": Share,
+        "largest_shares": Annotated[list[Share], Field(max_length=0)],  # they are of single patients
+    },
+    shown.Subgroup: OF_GROUP,
+    shown.SubgroupDifference: OF_GROUP | {"p_adjusted": Share | None},
+    shown.SubgroupDifferences: {
+        "policy": PolicyName,
+        "recommended": EstimatorName,
+        "independent": EstimatorName,
+        "rows": Annotated[list[shown.SubgroupDifference], Field(max_length=80), KNOWN],
+    },
+    shown.DoseCell: {
+        "difference": Annotated[int, Field(ge=-4, le=4)],
+        "mortality": Share,
+        "n_episodes": Tens,
+    },
+    shown.DoseDifference: dict.fromkeys(
+        ("vasopressor", "fluid"), Annotated[list[shown.DoseCell], Field(max_length=9)]
+    ),
+    shown.Evaluator: {"sweeps": Annotated[int, Field(ge=0, lt=100_000)]},
+    shown.Diagnostics: {
+        "policy": Literal["package"],
+        "clinician_actions": Shares,
+        "policy_actions": Shares,
+        "agreement": Share,
+        "agreement_by_sofa": Annotated[list[shown.GroupMean], Field(max_length=12), KNOWN],
+        "unsupported_share": Annotated[list[shown.SupportShare], Field(max_length=8)],
+        "subgroups": Annotated[list[shown.Subgroup], Field(max_length=80), KNOWN],
+        "q_calibration": Annotated[list[shown.ValueCalibration], Field(max_length=5)],
+    },
+}

@@ -15,23 +15,27 @@ from sepsis_cql.common.privacy import (
 )
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict, find_judged
-from sepsis_cql.evaluation.verdict import BARS, HIDDEN, UNDONE_BY, WORST, YARDSTICK, say_yardstick
-from sepsis_cql.publishing.guard.evaluation import (
-    A_COVARIATE,
-    ABOVE,
-    COVARIATES,
-    FIVE_GATES,
-    PublishedEvaluation,
+from sepsis_cql.evaluation.verdict import (
+    ATTAINABLE,
+    BARS,
+    HIDDEN,
+    MEAN_WEIGHT,
+    SIZE,
+    SUPPORT,
+    UNDONE_BY,
+    WORST,
+    YARDSTICK,
+    say_yardstick,
 )
+from sepsis_cql.publishing.guard.evaluation import A_COVARIATE, ABOVE, COVARIATES, PublishedEvaluation
 from sepsis_cql.publishing.guard.fields import round_numbers
 from sepsis_cql.publishing.guard.names import POLICY
 from sepsis_cql.publishing.guard.wording import is_known_group, say_verdict
 
 WEIGHTED = frozenset(name for name, row in ESTIMATORS.items() if row.rests_on_weights)
 ENDS = {"value": None, "lower": None, "upper": None}
-OF_FEW = frozenset(
-    [*FIVE_GATES[2:4], WORST, HIDDEN]
-)  # gates whose number is one patient's where the sample is small
+# Gates whose number is one patient's where the sample is small.
+OF_FEW = frozenset([MEAN_WEIGHT, ATTAINABLE, WORST, HIDDEN])
 WIS = ("wis_mean", "wis_lower", "wis_upper", "wis_point_clipped50")
 
 
@@ -144,9 +148,9 @@ def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation, *, has_fe
             "threshold": say_yardstick(measured[1], covariate),
             "meaning": UNDONE_BY.format(covariate),
         }
-    if name == FIVE_GATES[0]:
+    if name == SUPPORT:
         return gate | {"value": round_share(gate["value"], found.n_transitions)}
-    if name == FIVE_GATES[1]:
+    if name == SIZE:
         return gate | {"value": size}
     if is_small and (name in OF_FEW or set(re.split(r"[ ,]", name)) & WEIGHTED):
         return gate | {"value": None}

@@ -3,20 +3,20 @@
 import re
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sepsis_cql.common.privacy import RoundedCount
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
-from sepsis_cql.evaluation import record
+from sepsis_cql.evaluation import record, verdict
 from sepsis_cql.evaluation.estimators.table import BOOTSTRAP, ESTIMATORS
 from sepsis_cql.evaluation.estimators.weights import Weights
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, Covariate, ReliabilityBin
 from sepsis_cql.evaluation.settings import BehaviorModel
-from sepsis_cql.evaluation.verdict import ALONE, BARS, DISAGREE, HIDDEN, NO_GAIN, UNDONE, UNDONE_BY, WORST
 from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
-from sepsis_cql.publishing.guard.diagnostics import PublishedDiagnostics
-from sepsis_cql.publishing.guard.fields import Number, Sha256, Share, Version
+from sepsis_cql.publishing.guard.closing import Bounds, closed
+from sepsis_cql.publishing.guard.diagnostics import DIAGNOSTICS
+from sepsis_cql.publishing.guard.fields import Sha256, Share, Tens, Version
 from sepsis_cql.publishing.guard.names import (
     NAMES,
     OTHERS,
@@ -27,21 +27,15 @@ from sepsis_cql.publishing.guard.names import (
     one_of,
 )
 from sepsis_cql.publishing.guard.wording import say_verdict
+from sepsis_cql.replay.records import DoseGrid, Source
 
 METHODS = frozenset(
     [f"{name} {BOOTSTRAP}" for name in ("bca", "percentile", "delta")]
     + [row.method for row in ESTIMATORS.values()]
 )
-FIVE_GATES = (
-    "support: share of decisions where clinicians hardly ever act so",
-    "effective sample size",
-    "mean weight, 1 in expectation",
-    "bounds: largest value or interval end",
-    "the evaluator is stable: change of its value when targets are bounded",
-)
 GATES = "|".join(
     [
-        *map(re.escape, (*FIVE_GATES, WORST, HIDDEN)),
+        *map(re.escape, verdict.NAMED),
         rf"({NAMES}) agrees: gap between its interval and the recommended one",
         rf"({NAMES}) agrees: standard deviations between it and the recommended value",
         rf"lower end of the difference to clinicians by ({NAMES}), which needs no Markov property",
@@ -63,210 +57,93 @@ VARIATION = (
     r"^(as evaluated|gamma (1|0\.[0-9]{1,6})|first [0-9]{1,3} decisions|decisions before comfort measures"
     r"|reward sofa_shaped)$"
 )
-MEANING = "|".join(map(re.escape, (DISAGREE, ALONE, NO_GAIN, UNDONE)))
+MEANING = "|".join(map(re.escape, (verdict.DISAGREE, verdict.ALONE, verdict.NO_GAIN, verdict.UNDONE)))
 
 
-class PublishedPolicy(record.Policy):
-    """The network of the export."""
-
-    name: Literal["package"]
-    kind: Literal["package"]
-    weights_sha256: Sha256
-
-
-class PublishedReplay(record.ReplayFacts):
-    """Which replay."""
-
-    source: PublishedSource
-    fingerprint: Sha256
-
-
-class PublishedMetrics(OriginalMetrics):
-    """Metrics by the published definitions; a WIS that rests on fewer than ten episodes is hidden."""
-
-    fqe_mean: Number
-    fqe_lower: Number
-    fqe_upper: Number
-    wis_mean: Number | None
-    wis_lower: Number | None
-    wis_upper: Number | None
-    ess: Number
-    n_episodes: RoundedCount
-    bootstrap_resamples: Annotated[int, Field(ge=2, lt=1_000_000)]
-    initial_state_max_q_mean: Number
-    wis_point_clipped50: Number | None
-    ess_point_clipped50: Number
-    wis_nonzero_episodes: RoundedCount
-
-
-class PublishedEstimate(record.Estimate):
-    """A value with its interval; the cap on weights is a quantile of patients' weights and is not published."""
-
-    value: Number | None
-    lower: Number | None
-    upper: Number | None
-    method: Annotated[str, one_of(METHODS)]
-    truncated_at: None = None
-
-
-class PublishedDifference(record.Difference):
-    """Value minus that of the clinicians."""
-
-    estimator: EstimatorName
-    value: Number | None
-    lower: Number | None
-    upper: Number | None
-
-
-class PublishedTruth(record.TrueValue):
-    """Value in the simulator."""
-
-    value: Number
-    standard_error: Number
-
-
-class PublishedTail(record.Tail):
-    """Mean return of the worst-off."""
-
-    share: Share
-    value: Number | None
-    lower: Number | None
-    upper: Number | None
-    true_value: Number | None
-
-
-class PublishedCertain(record.Certain):
-    """Lower bounds."""
-
-    value: Number
-    difference: Number
-
-
-class PublishedWeights(Weights):
-    """Diagnostics of the weights in whole tens of episodes; the largest is one patient's and is not published."""
-
-    ess: Number
-    ess_share: Share | None
-    mean_weight: Number | None
-    largest_weight_share: None
-    zero_weight_share: Share | None
-
-
-class PublishedGate(record.Gate):
-    """One rule of the verdict."""
-
-    name: str = Field(pattern=f"^({GATES})$")
-    value: Number | None
-    threshold: str = Field(pattern=THRESHOLD)
-    meaning: str = Field(default="", pattern=f"^({MEANING}|{UNDONE_BY.format(f'({COVARIATE})')})?$")
-
-
-class PublishedPolicyRecord(record.PolicyRecord):
-    """Everything published about one policy; the sentences of its verdict follow from its numbers."""
-
-    name: PolicyName
-    softening: str = Field(pattern=rf"^(greedy|none|{SOFTENINGS})$")
-    estimates: dict[EstimatorName, PublishedEstimate]  # type: ignore[assignment]
-    weights: PublishedWeights
-    difference_to_clinicians: PublishedDifference | None
-    true_value: PublishedTruth | None
-    gates: list[PublishedGate] = Field(max_length=30)  # type: ignore[assignment]
-    verdict: record.Verdict | None
-    differences: dict[EstimatorName, PublishedDifference] = Field(default_factory=dict)  # type: ignore[assignment]
-    break_even_gamma: Number | None = None
-    break_even_gamma_by_decision: Number | None = None
-    certain_gamma: Number | None = Field(default=None, exclude_if=lambda gamma: gamma is None)
-    tails: list[PublishedTail] = Field(  # type: ignore[assignment]
-        default_factory=list, max_length=5, exclude_if=lambda tails: not tails
-    )
-    certain: PublishedCertain | None = Field(default=None, exclude_if=lambda certain: certain is None)
-
-    @model_validator(mode="after")
-    def _is_worded_by_its_numbers(self) -> Self:
-        if self.role == "softened" and self.name != f"{POLICY}, {self.softening}":
+def _are_worded_by_their_numbers(policies: list[record.PolicyRecord]) -> list[record.PolicyRecord]:
+    for policy in policies:
+        if policy.role == "softened" and policy.name != f"{POLICY}, {policy.softening}":
             raise ValueError("another name than its softening gives")
-        if self.verdict is not None and not any(
-            self.verdict == say_verdict(self, self.verdict.label, as_good, barred=barred)
-            for as_good in _named(self.verdict)
-            for barred in (None, *BARS)
+        said = policy.verdict
+        if said is not None and not any(
+            said == say_verdict(policy, said.label, as_good, barred=barred)
+            for as_good in _named(said)
+            for barred in (None, *verdict.BARS)
         ):
             raise ValueError("another verdict than its numbers give")
-        return self
+    return policies
 
 
-class PublishedCandidate(Candidate):
-    """A behavior model that was compared."""
+Softening = Annotated[str, Field(pattern=rf"^(greedy|none|{SOFTENINGS})$")]
+BOUNDS: Bounds = {
+    **DIAGNOSTICS,
+    Source: PublishedSource,
+    DoseGrid: PublishedEdges,
+    record.Policy: {"name": Literal["package"], "kind": Literal["package"], "weights_sha256": Sha256},
+    record.ReplayFacts: {"fingerprint": Sha256},
+    OriginalMetrics: {
+        "n_episodes": RoundedCount,
+        "bootstrap_resamples": Annotated[int, Field(ge=2, lt=1_000_000)],
+        "wis_nonzero_episodes": RoundedCount,
+    },
+    # the cap is a quantile of patients' weights, the largest weight one patient's
+    record.Estimate: {"method": Annotated[str, one_of(METHODS)], "truncated_at": type(None)},
+    Weights: {
+        "ess_share": Share | None,
+        "largest_weight_share": type(None),
+        "zero_weight_share": Share | None,
+    },
+    record.Difference: {"estimator": EstimatorName},
+    record.Tail: {"share": Share},
+    record.Gate: {
+        "name": Annotated[str, Field(pattern=f"^({GATES})$")],
+        "threshold": Annotated[str, Field(pattern=THRESHOLD)],
+        "meaning": Annotated[
+            str, Field(pattern=f"^({MEANING}|{verdict.UNDONE_BY.format(f'({COVARIATE})')})?$")
+        ],
+    },
+    record.Verdict: record.Verdict,  # its sentences follow from the numbers, as validators require
+    record.PolicyRecord: {
+        "name": PolicyName,
+        "softening": Softening,
+        "estimates": dict[EstimatorName, record.Estimate],
+        "gates": Annotated[list[record.Gate], Field(max_length=30)],
+        "differences": dict[EstimatorName, record.Difference],
+        "tails": Annotated[list[record.Tail], Field(max_length=5)],
+    },
+    Candidate: {"name": BehaviorModel},
+    ReliabilityBin: {"observed": Share, "n": Tens},
+    Covariate: {"name": Annotated[str, Field(pattern=f"^({COVARIATE})$")]},
+    Behavior: {
+        "chosen": BehaviorModel,
+        "candidates": Annotated[list[Candidate], Field(max_length=len(get_args(BehaviorModel)))],
+        "reliability": Annotated[list[ReliabilityBin], Field(max_length=25)],
+        "covariates": Annotated[list[Covariate], Field(max_length=20)],
+    },
+    record.Variation: {
+        "name": Annotated[str, Field(pattern=VARIATION)],
+        "differences": dict[EstimatorName, record.Difference],
+    },
+    record.Evaluation: {
+        "split": Literal["validation", "test"],
+        "gamma": Share,
+        **dict.fromkeys(("n_episodes", "n_transitions", "n_patients"), RoundedCount),
+        "test_split_uses": Annotated[int, Field(ge=0, lt=10_000)] | None,
+        "policies": Annotated[
+            list[record.PolicyRecord], Field(max_length=30), AfterValidator(_are_worded_by_their_numbers)
+        ],
+        "versions": dict[
+            Literal["python", "sepsis-cql", "numpy", "scipy", "scikit-learn", "torch"], Version | None
+        ],
+        "frozen": Softening | None,
+        "sensitivity": Annotated[list[record.Variation], Field(max_length=30)],
+    },
+}
 
-    name: BehaviorModel
-    log_likelihood: Number
-    calibration_error: Number
 
-
-class PublishedReliability(ReliabilityBin):
-    """Decisions of one bin of predicted probability."""
-
-    predicted: Number
-    observed: Share
-    n: int = Field(ge=10, lt=10_000_000, multiple_of=10)
-
-
-class PublishedCovariate(Covariate):
-    """What leaving out one input of the study changes."""
-
-    name: str = Field(pattern=f"^({COVARIATE})$")
-    odds: Number
-    weights: Number
-
-
-class PublishedBehavior(Behavior):
-    """The behavior policy."""
-
-    chosen: BehaviorModel
-    temperature: Number
-    marginal_share: Number
-    candidates: list[PublishedCandidate] = Field(max_length=len(get_args(BehaviorModel)))  # type: ignore[assignment]
-    scored_log_likelihood: Number
-    reliability: list[PublishedReliability] = Field(max_length=25)  # type: ignore[assignment]
-    divergence_from_truth: Number | None
-    covariates: list[PublishedCovariate] = Field(  # type: ignore[assignment]
-        default_factory=list, max_length=20, exclude_if=lambda found: not found
-    )
-
-
-class PublishedVariation(record.Variation):
-    """The judged version with one choice changed."""
-
-    name: str = Field(pattern=VARIATION)
-    ess: Number
-    differences: dict[EstimatorName, PublishedDifference]  # type: ignore[assignment]
-
-
+@closed(BOUNDS)
 class PublishedEvaluation(record.Evaluation):
     """Contents of the published `evaluation.json`."""
-
-    policy: PublishedPolicy
-    split: Literal["validation", "test"]
-    replay: PublishedReplay
-    gamma: Share
-    bound: Number
-    n_episodes: RoundedCount
-    n_transitions: RoundedCount
-    n_patients: RoundedCount
-    test_split_uses: Annotated[int, Field(ge=0, lt=10_000)] | None
-    published: PublishedMetrics | None
-    policies: list[PublishedPolicyRecord] = Field(max_length=30)  # type: ignore[assignment]
-    behavior: PublishedBehavior | None
-    diagnostics: PublishedDiagnostics | None
-    versions: dict[  # type: ignore[assignment]
-        Literal["python", "sepsis-cql", "numpy", "scipy", "scikit-learn", "torch"], Version | None
-    ]
-    action_grid: PublishedEdges | None = Field(default=None, exclude_if=lambda grid: grid is None)
-    frozen: Annotated[str, Field(pattern=rf"^(greedy|none|{SOFTENINGS})$")] | None = Field(
-        default=None, exclude_if=lambda version: version is None
-    )
-    sensitivity: list[PublishedVariation] = Field(  # type: ignore[assignment]
-        default_factory=list, max_length=30, exclude_if=lambda rows: not rows
-    )
 
     @model_validator(mode="after")
     def _says_what_its_policies_say(self) -> Self:

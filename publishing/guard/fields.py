@@ -19,6 +19,7 @@ def _has_few_digits(value: float) -> float:
 
 Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_has_few_digits)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(_has_few_digits)]
+Tens = Annotated[int, Field(ge=10, lt=10_000_000, multiple_of=10)]
 Whole = Annotated[int, Field(ge=0, lt=LARGEST_WHOLE)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}(-dirty)?$")]

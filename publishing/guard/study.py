@@ -1,15 +1,15 @@
 """What is published of a study: every run, closed field by field, and the protocol's files that follow from it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from sepsis_cql.common.privacy import SMALL, SMALLEST_CELL, RoundedCount, floor_size, round_count
-from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun
-from sepsis_cql.publishing.guard.evaluation import GATES, PublishedTruth
-from sepsis_cql.publishing.guard.fields import Number, check_setting, round_numbers
-from sepsis_cql.publishing.guard.names import SOFTENINGS
+from sepsis_cql.evaluation.study import Choices, Stage, Study, StudyRun
+from sepsis_cql.publishing.guard.closing import Bounds, closed
+from sepsis_cql.publishing.guard.evaluation import GATES, Softening
+from sepsis_cql.publishing.guard.fields import check_setting, round_numbers
 from sepsis_cql.training.records import Score
 from sepsis_cql.training.sweep.documents import RankedRun, multiseed_document, stage_document
 
@@ -28,48 +28,35 @@ def _are_settings(values: dict[str, Any]) -> dict[str, Any]:
 Configuration = Annotated[dict[str, Any], AfterValidator(_are_settings)]
 
 
-class PublishedScore(Score):
-    """A score in whole tens of episodes; what rests on fewer than ten is hidden."""
-
-    epoch: Annotated[int, Field(ge=0, lt=10_000)]
-    softening: str = Field(pattern=rf"^(greedy|none|{SOFTENINGS})$")
-    fqe: Number | None  # type: ignore[assignment]
-    fqe_lower: Number | None  # type: ignore[assignment]
-    fqe_upper: Number | None  # type: ignore[assignment]
-    ess: Number
-    gates: list[GateName] = Field(max_length=30)
-    published_fqe: Number | None
-    published_wis: Number | None
-    published_ess: Number | None
-    n_episodes: RoundedCount  # type: ignore[assignment]
-
-
-class PublishedRunTruth(RunTruth):
-    """True values."""
-
-    greedy: PublishedTruth | None = None
-    judged: PublishedTruth | None = None
-
-
-class PublishedRun(StudyRun):
-    """One run."""
-
-    configuration: Configuration
-    seed: Seed
-    score: PublishedScore
-    truth: PublishedRunTruth
+Index = Annotated[int, Field(ge=0, lt=500)]
+BOUNDS: Bounds = {
+    Score: {
+        "epoch": Annotated[int, Field(ge=0, lt=10_000)],
+        "softening": Softening,
+        **dict.fromkeys(("fqe", "fqe_lower", "fqe_upper"), float | None),
+        "gates": Annotated[list[GateName], Field(max_length=30)],
+        "n_episodes": RoundedCount,
+    },
+    StudyRun: {
+        "configuration": Configuration,
+        "seed": Seed,
+        "stages": Annotated[list[Stage], Field(max_length=2)],
+    },
+    Choices: {"sound": Index, "published": Index, "reference": Index | None},
+    Study: {
+        "size": Literal["small", "published", "own"],
+        "top": Annotated[int, Field(ge=1, lt=1000)],
+        "seeds": Annotated[list[Seed], Field(max_length=32)],
+        "runs": Annotated[list[StudyRun], Field(min_length=1, max_length=500)],
+        "configurations": Annotated[list[Configuration], Field(max_length=100)],
+        "n_failed": Annotated[int, Field(ge=0, lt=1000)],
+    },
+}
 
 
+@closed(BOUNDS)
 class PublishedStudy(Study):
-    """Contents of the published `study.json`."""
-
-    size: str = Field(pattern=r"^(small|published|own)$")
-    top: Annotated[int, Field(ge=1, lt=1000)]
-    seeds: list[Seed] = Field(max_length=32)
-    runs: list[PublishedRun] = Field(min_length=1, max_length=500)  # type: ignore[assignment]
-    configurations: list[Configuration] = Field(max_length=100)
-    n_failed: Annotated[int, Field(ge=0, lt=1000)]
-    clinicians: PublishedTruth | None
+    """Contents of the published `study.json`; what rests on fewer than ten episodes is hidden."""
 
     @model_validator(mode="after")
     def _names_its_own_runs(self) -> Self:
@@ -107,10 +94,7 @@ def make_stage_files(study: Study) -> Mapping[str, dict[str, Any]]:
     """Return the protocol's three files by path."""
     metric = study.metric
     first, second = ([run for run in study.runs if stage in run.stages] for stage in (1, 2))
-    stages = (
-        (1, first, [run.configuration for run in first]),
-        (2, second, study.configurations),
-    )
+    stages = ((1, first, [run.configuration for run in first]), (2, second, study.configurations))
     groups = [[run for run in second if run.configuration == one] for one in study.configurations]
     return {
         **{

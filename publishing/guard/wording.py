@@ -7,15 +7,19 @@ from functools import cache
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.record import Gate, Label, PolicyRecord, Verdict
-from sepsis_cql.evaluation.verdict import UNIDENTIFIED, is_identified, say_limit
+from sepsis_cql.evaluation.verdict import (
+    ONLY_PUBLISHED,
+    SIZE,
+    UNIDENTIFIED,
+    explain_gate,
+    is_identified,
+    say_limit,
+)
 
 BAND = re.compile(r"\[[0-9]{1,3}\.0, ([0-9]{1,3}\.0|inf)\)")
 MODAL = re.compile(r"always the modal action \((1?[0-9]|2[0-4])\)")
 BANDED = frozenset(["age", "SOFA at first step"])
 SAME_EVERYWHERE = ("clone of the clinicians", "no treatment", "random")
-ONLY_PUBLISHED = (
-    "only the published protocol was run, which has no behavior policy, no evaluator and no baseline"
-)
 FEW_OUTCOMES = "fewer than ten of the scored patients may have died, or survived, so that no value is shown"
 
 
@@ -41,8 +45,13 @@ def publishing_settings() -> PublishingSettings:
     return load_shipped(PublishingSettings, "publishing.yaml")
 
 
+def list_groups() -> list[str]:
+    """Return the characteristics whose groups have listed names."""
+    return list(publishing_settings().groups)
+
+
 def is_known_group(characteristic: str, group: str) -> bool:
-    """Whether a group of patients has a name that is published."""
+    """Return whether a group of patients has a name that is published."""
     if characteristic in BANDED:
         return BAND.fullmatch(group) is not None
     return group in publishing_settings().groups.get(characteristic, ())
@@ -90,12 +99,5 @@ def say_verdict(
 
 
 def _explain(gate: Gate) -> str:
-    found = f"{gate.name}: {_say(gate)}, expected {gate.threshold}"
-    return f"{gate.meaning} ({found})" if gate.meaning else found
-
-
-def _say(gate: Gate) -> str:
-    if gate.value is None:
-        return "not shown"
-    is_size = gate.name == "effective sample size"
-    return "fewer than 10" if is_size and gate.value < SMALLEST_CELL else f"{gate.value:.3g}"
+    is_few = gate.name == SIZE and gate.value is not None and gate.value < SMALLEST_CELL
+    return explain_gate(gate, "fewer than 10" if is_few else None, undefined="not shown")

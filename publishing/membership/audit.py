@@ -83,14 +83,15 @@ def attack(
         report: called with every epoch that is trained, and how many are left.
     """
     groups = data.transitions, held_out
-    if min(count_patients(group) for group in groups) < rule.fewest_patients:
+    if min(group.n_patients for group in groups) < rule.fewest_patients:
         return {}
     rng = np.random.default_rng(rule.seed)
     halves = [_draw_halves(group, rng) for group in groups]
     gamma = getattr(settings, "gamma", None)
+    _, patient = np.unique(held_out.subject_id, return_inverse=True)
     shadows = []
     for half in (0, 1):
-        others = _take(held_out, halves[1] != half)
+        others = held_out.take((halves[1] != half)[patient])
         shadows.append(
             _train_shadow(settings, replace(data, transitions=others), half, rule, scratch, report)
         )
@@ -120,8 +121,8 @@ def describe_audit(
     values = {
         "weights_sha256": weights_sha256,
         "replay_fingerprint": fingerprint,
-        "members": round_count(count_patients(members)),
-        "held_out": round_count(count_patients(held_out)),
+        "members": round_count(members.n_patients),
+        "held_out": round_count(held_out.n_patients),
         "largest_auroc": rule.largest_auroc,
         "confidence": rule.confidence,
         "attacks": found,
@@ -129,30 +130,9 @@ def describe_audit(
     return MembershipAudit.model_validate(values)
 
 
-def count_patients(data: Transitions) -> int:
-    """Return the number of patients."""
-    return len(np.unique(data.subject_id))
-
-
 def _draw_halves(data: Transitions, rng: np.random.Generator) -> np.ndarray:
     """(n_patients,) 0 or 1, in ascending order of `subject_id`; the halves differ by one patient at most."""
-    return rng.permutation(np.arange(count_patients(data)) % 2)
-
-
-def _take(data: Transitions, is_taken: np.ndarray) -> Transitions:
-    """The steps of some patients, given as a (n_patients,) mask in ascending order of `subject_id`."""
-    _, patient = np.unique(data.subject_id, return_inverse=True)
-    names = (
-        "states",
-        "actions",
-        "rewards",
-        "next_states",
-        "terminals",
-        "stay_id",
-        "subject_id",
-        "step_index",
-    )
-    return replace(data, **{name: getattr(data, name)[is_taken[patient]] for name in names})
+    return rng.permutation(np.arange(data.n_patients) % 2)
 
 
 def _train_shadow(

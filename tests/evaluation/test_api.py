@@ -1,5 +1,7 @@
 """Python in place of the command: functions in memory, one's own model of the clinicians, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,10 @@ def test_clinicians_of_a_user_are_an_estimate_unless_they_are_said_to_be_exact(f
         ({"changes": {"fqe": {"refit": 3}}}, "refit"),
         ({"changes": {"behavior": {"exact": True}}}, "behavior.exact: found true without"),
         ({"policy": lambda states: np.zeros((len(states), 24))}, "shape"),
+        (
+            {"changes": QUICK | {"bound": 5.0}},
+            r"found returns of up to 1[0-9.]+, expected at most the 5 of `bound`",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(demo_replay, tmp_path, options, message):
@@ -82,6 +88,13 @@ def test_what_cannot_be_evaluated_is_refused(demo_replay, tmp_path, options, mes
             **{"policy": uniform, "replay": demo_replay, "changes": QUICK, "out": out} | options
         )
     assert not out.exists()
+
+
+def test_test_episodes_under_the_name_of_validation_are_refused(demo_replay, tmp_path):
+    copy = shutil.copytree(demo_replay, tmp_path / "replay")
+    shutil.copy(copy / "test.parquet", copy / "validation.parquet")
+    with pytest.raises(SepsisCQLError, match="validation split are those of its test split"):
+        sepsis_cql.evaluate(uniform, copy, changes=QUICK)
 
 
 def test_public_names_are_there_and_others_are_named():

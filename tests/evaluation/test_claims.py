@@ -57,6 +57,16 @@ def test_the_command_exits_with_1_where_there_is_a_flaw_and_0_where_there_is_non
     assert "few episodes" in result.output
 
 
+def test_an_estimator_is_the_same_in_capitals(tmp_path):
+    rows = [
+        "{policy: a, role: learned, estimator: WIS, value: 1, ess: 900}",
+        "{policy: b, role: clinicians, estimator: wis, value: 2}",
+    ]
+    (tmp_path / "table.yaml").write_text(f"source: x\nrows: [{', '.join(rows)}]\n")
+    kinds = {flaw.kind for flaw in find_flaws(load_claims(tmp_path / "table.yaml"), 150.0)}
+    assert "worse than clinicians" in kinds
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -10,6 +10,7 @@ from sepsis_cql.evaluation.report.figures import draw_figures, make_figures
 from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.report.record import rank_group
 from sepsis_cql.evaluation.report.style import name_doses, name_group, share_interval, show_share
+from sepsis_cql.evaluation.verdict import SIZE
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.replay.records import DoseGrid
 
@@ -122,12 +123,17 @@ def test_the_page_lists_the_gates_of_the_version_that_the_verdict_is_about(evalu
     assert own[0] == 0 and len(own) > 1
     policies = list(evaluation.policies)
     flipped = [gate.model_copy(update={"passed": not gate.passed}) for gate in policies[0].gates]
+    flipped = [
+        gate.model_copy(update={"threshold": "at least 40 episodes"}) if gate.name == SIZE else gate
+        for gate in flipped
+    ]
     policies[0] = policies[0].model_copy(update={"gates": flipped})
     for index in own[:2]:
         frozen = policies[index].softening
         page = unescape(
             render_page(evaluation.model_copy(update={"policies": policies, "frozen": frozen}), {})
         )
+        assert "Verdicts need at least 40 episodes." in page
         (part,) = re.findall(r"<summary>Gates of .*?</table>", page, re.DOTALL)
         rows = re.findall(r"<tr><td>(.*?)</td>.*?<td>(holds|fails)</td></tr>", part, re.DOTALL)
         gates = policies[index].gates

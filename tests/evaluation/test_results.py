@@ -68,7 +68,8 @@ def test_a_difference_fails_with_the_value_that_it_rests_on(evaluation):
 
 @pytest.mark.parametrize(("bias", "shown"), [(0.5, 0.5), (-150.0, None), (8.0, None), (None, None)])
 def test_a_bias_beyond_what_can_be_attained_fails(bias, shown):
-    assert find_bias(SimpleNamespace(bias=bias, true_value=7.8), BOUND) == shown
+    policy, quality = SimpleNamespace(true_value=7.8), SimpleNamespace(bias=bias)
+    assert find_bias(SimpleNamespace(policy=policy, quality=quality), BOUND) == shown
 
 
 def test_metadata_lead_with_the_recommended_estimate_and_the_truth_and_hold_no_failure(evaluation):

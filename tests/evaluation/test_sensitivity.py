@@ -9,7 +9,6 @@ from scipy.optimize import brentq, linprog
 from sepsis_cql.evaluation.estimators.sensitivity import (
     break_even,
     break_even_by_decision,
-    lower_value,
     lowest_parts,
 )
 
@@ -21,32 +20,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("returns", "weights"), CASES)
-@pytest.mark.parametrize("gamma", [1.0, 1.2, 3.0])
-def test_lower_value_is_the_smallest_over_all_corners(returns, weights, gamma):
-    corners = np.array(list(product((1 / gamma, gamma), repeat=len(returns)))) * weights
-    assert lower_value(returns, weights, gamma) == pytest.approx(
-        (corners @ returns / corners.sum(axis=1)).min()
-    )
-
-
-@pytest.mark.parametrize(("returns", "weights"), CASES)
-def test_nothing_hidden_leaves_weighted_importance_sampling(returns, weights):
-    assert lower_value(returns, weights, 1.0) == pytest.approx(weights @ returns / weights.sum())
-
-
-@pytest.mark.parametrize(("returns", "weights"), CASES)
-def test_more_hidden_lowers_the_value_towards_the_worst_return(returns, weights):
-    values = [lower_value(returns, weights, gamma) for gamma in (1, 1.1, 2, 5, 1e6)]
-    assert (np.diff(values) < 0).all()
-    assert values[-1] == pytest.approx(returns[weights > 0].min(), abs=1e-4)
-
-
-@pytest.mark.parametrize(("returns", "weights"), CASES)
-def test_at_the_break_even_the_lower_value_is_the_target(returns, weights):
+def test_at_the_break_even_the_worst_corner_is_the_target(returns, weights):
     target = weights @ returns / weights.sum() - 0.2
     gamma = break_even(returns, weights, target)
+    corners = np.array(list(product((1 / gamma, gamma), repeat=len(returns)))) * weights
     assert gamma > 1
-    assert lower_value(returns, weights, gamma) == pytest.approx(target)
+    assert (corners @ returns / corners.sum(axis=1)).min() == pytest.approx(target)
 
 
 def test_what_is_not_above_the_target_breaks_at_once_and_what_cannot_fall_below_it_never():
@@ -57,8 +36,7 @@ def test_what_is_not_above_the_target_breaks_at_once_and_what_cannot_fall_below_
     assert break_even(returns, weights, 1.5) == pytest.approx(np.sqrt(3))
 
 
-def test_without_weight_there_is_no_value():
-    assert np.isnan(lower_value(np.ones(3), np.zeros(3), 2.0))
+def test_without_weight_nothing_was_above_the_target():
     assert break_even(np.ones(3), np.zeros(3), 0.0) == 1.0
 
 

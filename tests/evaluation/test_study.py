@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sepsis_cql.commands.output import console
 from sepsis_cql.commands.study import print_choices
 from sepsis_cql.evaluation.record import TrueValue
-from sepsis_cql.evaluation.report.study_figure import make_study_figures
+from sepsis_cql.evaluation.report.study_figure import RULES, make_study_figures
 from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun
 from sepsis_cql.publishing.guard.study import make_stage_files, reduce_study
 
@@ -119,5 +119,7 @@ def test_the_figure_ranks_the_runs_by_both_rules_against_the_truth():
     assert published.lines[0].get_ydata().tolist() == [8.5, 8.0, 5.0, -12.0, -2.0]
     assert figure.get_supxlabel() == "SIMULATED PATIENTS, validation split, 5 runs. Research only."
     assert figure.get_suptitle().endswith("Nearer to it: the sound rule.")
+    without = make_study().runs[0].model_copy(update={"score": make_score(-1.0, published_fqe=None)})
+    assert [rank(without) < rank(make_run(0, 7, [2], -3.0, -1.0)) for rank in RULES.values()] == [True, False]
     without = make_study().model_copy(update={"clinicians": None})
     assert list(make_study_figures(without)) == []

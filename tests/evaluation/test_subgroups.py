@@ -126,7 +126,8 @@ def test_a_small_group_and_its_complement_are_left_out(settings):
         {"stay_id": range(n), "age": 60, "gender": ["F"] * 4 + ["M"] * 96, "race": "WHITE", "sofa": 7,
          "is_ventilated": [True] * 50 + [False] * 50, "first_careunit": "MICU"}
     )  # fmt: skip
-    groups = group_episodes(details, np.arange(n), settings.diagnostics)
+    scored = SimpleNamespace(episode_starts=np.arange(n), subject_id=np.arange(n))
+    groups = group_episodes(details, scored, settings.diagnostics)
     assert [(characteristic, group, int(inside.sum())) for characteristic, group, inside in groups] == [
         ("age", "[50.0, 65.0)", n),
         ("race", "WHITE", n),
@@ -135,3 +136,6 @@ def test_a_small_group_and_its_complement_are_left_out(settings):
         ("ventilation", "ventilated", 50),
         ("first care unit", "MICU", n),
     ]
+    scored.subject_id = np.r_[np.arange(50), 50 + np.arange(50) // 10]  # five patients were never ventilated
+    groups = group_episodes(details, scored, settings.diagnostics)
+    assert "ventilation" not in {characteristic for characteristic, _, _ in groups}

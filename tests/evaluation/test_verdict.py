@@ -12,7 +12,7 @@ from sepsis_cql.evaluation.data import assemble_data
 from sepsis_cql.evaluation.estimate import estimate_policy
 from sepsis_cql.evaluation.original_protocol import original_metrics
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, QPolicy, baseline_policies
-from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, soften
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_versions
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.validation_score import score_policy
 from sepsis_cql.evaluation.verdict import check_gates, identified, judge
@@ -117,7 +117,7 @@ def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them
     policy = QPolicy("optimal", lambda states: icu.optimal_q[icu.state_index(states)])
     chosen = settings.model_copy(update={"tilt_temperatures": [0.02, 0.01]})
     data = make_data(icu, 1, 3, sizes=(600, 500))
-    versions = [EvaluatedPolicy(policy, "learned", "greedy"), *soften(policy, data.clinicians, chosen)]
+    versions = list_versions(policy, data.clinicians, chosen)
     lowers = [
         estimate_policy(version, data, chosen, 10).estimates["fqe_cross_fitted"].lower for version in versions
     ]

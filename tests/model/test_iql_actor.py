@@ -89,6 +89,14 @@ def test_other_tensors_are_refused(package, tensors, message):
         read_actor_package(package)
 
 
+def test_a_checkpoint_that_is_refused_is_named(tmp_path):
+    state = {"policy_network": {key: torch.tensor(value) for key, value in new_layers(24).items()}}
+    values = {"model_state_dict": state, "epoch": 2, "global_step": 9, "optimizer_state_dict": {}}
+    torch.save(values, tmp_path / "iql.pt")
+    with pytest.raises(CheckpointError, match=r"iql\.pt: tensors of another shape"):
+        model_from_checkpoint(read_original_checkpoint(tmp_path / "iql.pt"))
+
+
 def test_without_safetensors_nothing_else_is_read(package):
     (package / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors: not found"):

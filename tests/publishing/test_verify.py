@@ -7,11 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
+from sepsis_cql.evaluation.record import load_evaluation
+from sepsis_cql.publishing.evidence import FOLDER
 from sepsis_cql.publishing.guard.strict_json import dump_json
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
 from sepsis_cql.publishing.probes import PROBES
-from sepsis_cql.publishing.verify import verify
+from sepsis_cql.publishing.verify import metric_differences, verify
 
 
 def results(directory, replay=None):
@@ -97,6 +99,15 @@ def test_a_package_of_another_version_comes_with_advice(export):
 def test_other_replay_is_not_held_against_the_package(export, tmp_path):
     other = SimpleNamespace(fingerprint="0" * 64)
     assert {one.what.split(",")[0]: one.result for one in verify(export, other)} == UNTOUCHED
+
+
+def test_an_evaluation_by_other_settings_is_told_apart_and_its_policies_are_not_paired(export):
+    recorded = load_evaluation(export / FOLDER)
+    assert list(metric_differences(recorded, recorded)) == []
+    other = recorded.model_copy(update={"gamma": 0.5, "policies": recorded.policies[1:]})
+    found = list(metric_differences(recorded, other))
+    assert found[0].startswith("gamma: recorded 0.99, found 0.5")
+    assert len(found) == 2 and found[1].startswith("policies: recorded ['package', ")
 
 
 def test_command_exits_with_an_error_where_something_differs(export):
