@@ -9,7 +9,7 @@ from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.training.loop import Progress
 from sepsis_cql.training.trackers import open_tracker
 
-EPOCHS = [Progress(epoch, 2, epoch, [{"td_loss": 1.0 / epoch}], 1.0, 0.0) for epoch in (1, 2)]
+EPOCHS = [Progress(epoch, 2, epoch, [{"td_loss": 1.0 / epoch}], 1.0) for epoch in (1, 2)]
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
