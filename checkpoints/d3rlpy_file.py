@@ -1,6 +1,5 @@
 """Policies that d3rlpy saved as `.d3`: read without unpickling, and without d3rlpy."""
 
-import json
 import math
 import pickletools
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch.nn.functional import linear, log_softmax
 from sepsis_cql.checkpoints.hub_package import check_weights, read_small_file
 from sepsis_cql.checkpoints.original_pt import load_archive
 from sepsis_cql.common.errors import CheckpointError
-from sepsis_cql.common.storage import distinct_keys, refuse_constant
+from sepsis_cql.common.storage import parse_finite
 from sepsis_cql.common.strict import Record, explain
 
 # All that `save` of d3rlpy 2 writes around weights and configuration: one dictionary from texts to texts and bytes.
@@ -171,7 +170,7 @@ def _read_parts(content: bytes, file: Path) -> dict[str, Any]:
 
 def _read_config(text: str, file: Path) -> _Saved:
     try:
-        values = json.loads(text, object_pairs_hook=distinct_keys, parse_constant=refuse_constant)
+        values = parse_finite(text)
         return _Saved.model_validate(values)
     except ValidationError as error:
         raise CheckpointError(

@@ -1,10 +1,9 @@
 """Model packages: written with the code that loads them, read without running any code they hold."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -25,6 +24,7 @@ from sepsis_cql.replay.settings import Features
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 SIZE_LIMIT = 64 * 2**20  # bytes; the published network has 0.35 MB
+MOST_NAMES, LONGEST_NAME = 10, 100  # of tensors in a message
 # Fields of config.json that older packages lack, and that a package need not write where they say nothing new.
 LATER_FIELDS = {"attainable_return", "smallest_share", "factored", "hidden_units"}
 LIBRARY_KEYS = {"model_type", "auto_map", "custom_pipelines"}  # of config.json, beside the fields
@@ -147,22 +147,27 @@ def check_weights(found: dict[str, Tensor], expected: dict[str, Tensor], source:
     Raises:
         CheckpointError: naming the first kind of difference and the tensors that have it.
     """
-    problems: dict[str, Any] = {
+    both = sorted(set(expected) & set(found))
+    checks: dict[str, Iterable[str]] = {
         "missing": sorted(set(expected) - set(found)),
         "unexpected": sorted(set(found) - set(expected)),
+        **{
+            f"of another {what}": [
+                f"{name} (found {getattr(found[name], what)}, expected {getattr(expected[name], what)})"
+                for name in both
+                if getattr(found[name], what) != getattr(expected[name], what)
+            ]
+            for what in ("shape", "dtype")
+        },
+        # looked for last, and only then: a shape can claim more numbers than there are
+        "holding NaN or infinity": (name for name in both if not found[name].isfinite().all()),
     }
-    both = sorted(set(expected) & set(found))
-    for what in ("shape", "dtype"):
-        problems[f"of another {what}"] = [
-            f"{name} (found {getattr(found[name], what)}, expected {getattr(expected[name], what)})"
-            for name in both
-            if getattr(found[name], what) != getattr(expected[name], what)
-        ]
-    problems["holding NaN or infinity"] = [name for name in both if not found[name].isfinite().all()]
-    for problem, names in problems.items():
-        if names:
+    for problem, names in checks.items():
+        if listed := list(names):
+            shown = [name[:LONGEST_NAME] for name in listed[:MOST_NAMES]]
+            more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
             raise CheckpointError(
-                f"{source}: tensors {problem}: {', '.join(names)}. Obtain an undamaged file, or the "
+                f"{source}: tensors {problem}: {', '.join(shown)}{more}. Obtain an undamaged file, or the "
                 "configuration that belongs to it."
             )
 

@@ -14,6 +14,7 @@ from sepsis_cql.commands.lazy import LazyGroup
 from sepsis_cql.common.errors import SepsisCQLError, StoppedError
 
 STOPPED = "Nothing half-written is left."
+LONGEST = 4000  # characters of a message; what was found in a foreign file can be any text
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
 
 app = typer.Typer(
@@ -64,6 +65,11 @@ def main() -> None:
 
 
 def _end(kind: str, text: str, code: int) -> NoReturn:
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}… ({len(text):,} characters)"
+    text = "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )
     with suppress(OSError):
         Console(stderr=True, soft_wrap=True, highlight=False).print(kind, escape(text))
     sys.exit(code)

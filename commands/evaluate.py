@@ -72,7 +72,7 @@ def evaluate(
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
-    from sepsis_cql.evaluation.test_split import check_splits, enter_test_split, frozen_version, ledger_of
+    from sepsis_cql.evaluation.test_split import enter_test_split, frozen_version, ledger_of
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
@@ -80,8 +80,6 @@ def evaluate(
     opened = open_replay(replay)
     loaded = load_policy(policy)
     inputs = [replay, file, *list_files(policy, selection, ledger)]
-    if split == "validation":
-        check_splits(opened)
     with new_directory(out, "evaluate", force=force, inputs=inputs) as directory, Work("evaluate") as work:
         # after --out is known to be good, before the test split is entered
         probe_policy(loaded, opened, needs_values=protocol == "published")

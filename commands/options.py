@@ -10,8 +10,12 @@ from sepsis_cql.common.strict import find_settings
 
 
 def list_files(*options: str | Path | None) -> list[str | Path]:
-    """Return the options that name something on this disk: inputs that --out must stay apart from."""
-    return [option for option in options if option is not None and os.path.lexists(option)]
+    """Return the options that name a place on this disk, there or not yet: --out must stay apart from them."""
+    return [
+        option
+        for option in options
+        if option is not None and (isinstance(option, Path) or os.path.lexists(option))
+    ]
 
 
 def find_runtime(runtime: str | None) -> list[str | Path]:

@@ -2,7 +2,9 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from functools import wraps
 from typing import Annotated, Any
 
@@ -51,7 +53,10 @@ def with_output(function: Callable[..., Any]) -> Callable[..., None]:
     def command(*, quiet: bool, as_json: bool, **options: Any) -> None:
         console.facts, console.quiet = None, quiet or as_json
         try:
-            function(**options)
+            with (
+                redirect_stdout(sys.stderr) if as_json else nullcontext()
+            ):  # whatever a policy or a library prints
+                function(**options)
         except typer.Exit:
             _print_facts(as_json)
             raise

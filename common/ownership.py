@@ -191,16 +191,29 @@ def _prefix(path: Path) -> str:
 
 def _check_inputs(path: Path, inputs: Sequence[Path | str], *, is_full: bool) -> None:
     """Refuse `path` if it is an input or holds one; one that lies inside an input may be new, but not replaced."""
-    real = Path(os.path.realpath(path))
+    own, *above = _places(path)
     for given in inputs:
-        found = Path(os.path.realpath(given))
-        relation = "is" if real == found else "holds" if real in found.parents else ""
-        relation = relation or ("lies inside" if is_full and found in real.parents else "")
+        found, *around = _places(given)
+        relation = "is" if own == found else "holds" if own in around else ""
+        relation = relation or ("lies inside" if is_full and found in above else "")
         if relation:
             raise SepsisCQLError(
                 f"{path}: {relation} {given}, which this command reads; expected a directory apart from its inputs. "
                 "Choose another --out."
             )
+
+
+def _places(path: Path | str) -> list[tuple[int, int] | Path]:
+    """What a path and the folders around it are, whatever they are called: a mounted place has two names."""
+    real = Path(os.path.realpath(path))
+    found: list[tuple[int, int] | Path] = []
+    for place in (real, *real.parents):
+        try:
+            status = place.stat()
+            found.append((status.st_dev, status.st_ino))
+        except OSError:  # nothing there
+            found.append(place)
+    return found
 
 
 def _check_is_ours(path: Path, stage: str) -> None:

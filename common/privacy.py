@@ -6,15 +6,18 @@ within ten, so that hiding the small cells needs no companions, whatever else is
 """
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
 SMALLEST_CELL = 10  # patients
 SMALL: Literal["<10"] = "<10"
 SMALLEST_STEP = 1e-4  # of a share
-DISCOUNTED = 0.8  # smallest magnitude of a final reward at the first step, as a share of the reward
+
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def _is_safe(count: int | str) -> int | str:
@@ -81,22 +84,55 @@ def floor_size(size: float) -> float:
     return float(math.floor(size / SMALLEST_CELL + 1e-9) * SMALLEST_CELL)
 
 
-def hides_outcomes(mean: float | None, episodes: Count, reward: float) -> bool:
-    """Whether a mean return may rest on fewer than ten deaths or survivors, which it would then give away.
+@dataclass(frozen=True)
+class FinalReward:
+    """The reward for survival, and minus it for death, on the last step of an episode.
 
-    With n episodes of final reward ±R, discounted to at least 0.8 R, a mean m leaves at least
-    n (0.8 R - |m|) / 1.8 R in the smaller group.
+    Attributes:
+        size: of the reward.
+        smallest: of it at the first step, discounted over the longest episode there may be.
+    """
+
+    size: float
+    smallest: float
+
+    def hides(self, mean: float | None, episodes: Count) -> bool:
+        """Whether a mean return may rest on fewer than ten deaths or survivors, which it would then give away.
+
+        With n episodes of final reward ±R, discounted to at least S, a mean m leaves at least n (S - |m|) / (R + S) in
+        the smaller group.
+
+        Args:
+            mean: return of the episodes.
+            episodes: their number, exact or rounded.
+        """
+        count = round_count(episodes)
+        if mean is None or isinstance(count, str):
+            return True
+        return count * (self.smallest - abs(mean)) / (self.size + self.smallest) < SMALLEST_CELL
+
+
+Part = tuple[int, float]  # number of episodes and their mean return
+
+
+def show_with_enough_hidden(
+    parts: Mapping[Key, Part], whole: Part, hides: Callable[[float, int], bool]
+) -> set[Key]:
+    """Return which of disjoint parts may be shown so that the whole less them gives no mean away that is hidden.
 
     Args:
-        mean: return of the episodes.
-        episodes: their number, exact or rounded.
-        reward: R, for survival, and minus it for death.
+        parts: those that could be shown by themselves.
+        whole: of which they are parts; what it has besides is not shown.
+        hides: whether a mean of so many episodes must not be shown.
     """
-    count = round_count(episodes)
-    if mean is None or isinstance(count, str):
-        return True
-    smaller = count * (DISCOUNTED * reward - abs(mean)) / ((1 + DISCOUNTED) * reward)
-    return smaller < SMALLEST_CELL
+    shown = dict(parts)
+    while shown:
+        left = whole[0] - sum(number for number, _ in shown.values())
+        rest = whole[0] * whole[1] - sum(number * mean for number, mean in shown.values())
+        if left <= 0 or not hides(rest / left, left):
+            break
+        del shown[min(shown, key=lambda key: shown[key][0])]
+    return set(shown)
 
 
 def round_number(value: float, digits: int = 5) -> float:

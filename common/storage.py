@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -43,6 +44,9 @@ ADVICE = {
     errno.EEXIST: "Choose a place inside a directory",
     errno.EISDIR: "Give a file",
 }
+NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE
+)  # as torch says it
 FOREIGN = ("duckdb", "_duckdb", "safetensors", "pyarrow")  # libraries whose errors only say it in words
 
 
@@ -72,6 +76,9 @@ def new_directory(
     path.parent.mkdir(parents=True, exist_ok=True)
     with one_writer(path, stage):
         remove_leftovers(path)
+        check_new_directory(
+            path, stage, force=force, inputs=inputs
+        )  # what a killed run had moved aside is back
         with replaced_directory(path, private=private) as temporary:
             yield temporary
             write_mark(temporary, stage)
@@ -119,6 +126,8 @@ def open_directory(
     Raises:
         SepsisCQLError: `path` holds something else, or neither `resume` nor `force` was asked for.
     """
+    with _named(path):
+        remove_leftovers(path)  # first: what a killed run had moved aside is somebody's result
     is_full = path.is_dir() and not path.is_symlink() and any(path.iterdir())
     if is_full and not force and not resume:
         raise SepsisCQLError(
@@ -137,7 +146,6 @@ def open_directory(
     check_new_directory(path, stage, force=force, inputs=inputs)
     with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
         if is_full:
             path.rename(aside(path))
         path.mkdir(exist_ok=True)
@@ -169,7 +177,8 @@ def explain_failure(error: BaseException) -> str | None:
         )
     if type(error).__name__ == "OutOfMemoryException":
         return f"The database engine ran out of memory ({str(error).splitlines()[0]}). Allow more with --memory-limit."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of numpy, of a GPU
+    is_of_torch = type(error).__name__ == "OutOfMemoryError" or NO_MEMORY.search(str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_of_torch):
         found = next(iter(str(error).splitlines()), "no more is free")
         return f"This machine ran out of memory ({found}). Ask for less at once, or take a machine with more of it."
     number = errno_of(error)
@@ -247,13 +256,26 @@ def read_json(path: Path, *, expected: str) -> Any:
                 f"{path}: found {size} bytes, at most {LARGEST_JSON} are plausible. Expected {expected}."
             )
         text = Path(path).read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=distinct_keys, parse_constant=refuse_constant)
+        return parse_finite(text)
     except FileNotFoundError as error:
         raise SepsisCQLError(f"{path}: not found. Expected {expected}.") from error
     except RecursionError:
         raise SepsisCQLError(f"{path}: nested too deeply. Expected {expected}.") from None
     except ValueError as error:  # of JSON, of UTF-8, a number of thousands of digits
         raise SepsisCQLError(f"{path}: not valid JSON ({error}). Expected {expected}.") from error
+
+
+def parse_finite(text: str | bytes) -> Any:
+    """Return what JSON holds; ValueError where a key is repeated or a number is not finite."""
+    return json.loads(
+        text, object_pairs_hook=distinct_keys, parse_constant=refuse_constant, parse_float=_parse_float
+    )
+
+
+def _parse_float(text: str) -> float:
+    if math.isinf(value := float(text)):  # 1e400
+        refuse_constant(text)
+    return value
 
 
 def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -122,7 +122,13 @@ def _parse_settings(text: str) -> Any:
 
 
 class _PlainLoader(FastLoader):
-    """Reads a mapping whose keys stand once each."""
+    """Reads mappings whose keys stand once each, and whole numbers that fit into 64 bits."""
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """Return the number of a node, refused where no array could hold it."""
+        if not -(2**63) <= (value := super().construct_yaml_int(node)) < 2**63:
+            raise yaml.YAMLError("found a whole number of more than 64 bits")
+        return int(value)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of a node, refused where a key stands twice."""
@@ -130,6 +136,9 @@ class _PlainLoader(FastLoader):
         if len(values) != len(node.value):
             raise yaml.YAMLError("found a key twice in one mapping, expected it once")
         return values
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 
 
 def parse_yaml(text: str) -> Any:

@@ -10,7 +10,7 @@ from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.storage import new_directory
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.evaluate import SELECTION_SPLIT, evaluate_policy, write_evaluation
-from sepsis_cql.evaluation.policies.base import FunctionPolicy
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, call_apart
 from sepsis_cql.evaluation.policies.load import LoadedPolicy, Spec, States, load_policy, probe_policy
 from sepsis_cql.evaluation.record import Evaluation
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -65,7 +65,9 @@ def evaluate(
             "sound",
             settings,
             truth=open_truth(opened),
-            behavior=None if behavior is None else FunctionPolicy("behavior", behavior),
+            behavior=None
+            if behavior is None
+            else FunctionPolicy("behavior", call_apart(behavior, "behavior")),
         )
         if directory is not None:
             write_evaluation(found, directory)

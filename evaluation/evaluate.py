@@ -23,6 +23,7 @@ from sepsis_cql.evaluation.report.figures import draw_figures
 from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.tails import describe_certain, describe_tails
+from sepsis_cql.evaluation.test_split import check_splits
 from sepsis_cql.evaluation.truth import play
 from sepsis_cql.evaluation.variations import vary
 from sepsis_cql.evaluation.verdict import (
@@ -80,6 +81,8 @@ def evaluate_policy(
     Raises:
         EvaluationError: policy, replay and protocol do not fit together.
     """
+    if split == SELECTION_SPLIT:
+        check_splits(replay)  # what is no other patients' would be a way round the ledger of the test split
     is_file = replay.statistics is None
     if protocol == "both" and is_file:
         protocol = "published"

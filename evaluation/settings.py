@@ -34,7 +34,7 @@ class FqeSettings(Settings):
     largest_ratio: float = Field(gt=0)
     largest_log_ratio: float = Field(gt=0)
     smallest_probability: float = Field(gt=0, lt=1)
-    ridge: float = Field(gt=0)
+    ridge: float = Field(ge=1e-6)
     sweeps: int = Field(ge=1)
     tolerance: float = Field(gt=0)
 
@@ -160,7 +160,7 @@ class ValidationSettings(Settings):
 class EvaluationSettings(Settings):
     """The whole file."""
 
-    seed: int
+    seed: int = Field(ge=0)
     gamma: float = Field(gt=0, le=1)
     bound: float = Field(gt=0)
     truncation_quantile: float = Field(gt=0, lt=1)

@@ -115,7 +115,7 @@ def read_run(
         records = Records(
             reduce_build(report, provenance),
             reduce_training(run),
-            reduce_evaluation(found),
+            reduce_evaluation(found, provenance.settings),
             None if study is None else reduce_study(load_study(study)),
             audited,
         )
@@ -146,7 +146,7 @@ def read_records(files: Mapping[str, bytes]) -> Records:
     build = _read(files, "build", PublishedBuild)
     training = _read(files, "training", PublishedTraining)
     evaluation = _read(files, "evaluation", PublishedEvaluation)
-    if not _is_reduced(files[RECORDS["evaluation"]]):
+    if not _is_reduced(files[RECORDS["evaluation"]], files[RECORDS["build"]]):
         raise PublishingError(f"{RECORDS['evaluation']}: shows more than is published of an evaluation")
     study = _read(files, "study", PublishedStudy) if RECORDS["study"] in files else None
     if study is not None and reduce_study(study) != study:
@@ -218,8 +218,9 @@ def feature_rows(step_hours: int) -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=16)
-def _is_reduced(evaluation: bytes) -> bool:
-    return dump_record(reduce_evaluation(read_document(PublishedEvaluation, evaluation))) == evaluation
+def _is_reduced(evaluation: bytes, build: bytes) -> bool:
+    found = read_document(PublishedEvaluation, evaluation)
+    return dump_record(reduce_evaluation(found, read_document(PublishedBuild, build).settings)) == evaluation
 
 
 def _check_membership(records: Records) -> None:

@@ -18,9 +18,12 @@ from huggingface_hub.errors import (
 )
 
 from sepsis_cql.common.errors import PublishingError
+from sepsis_cql.publishing.evidence import RECORDS
 from sepsis_cql.publishing.guard.files import Export, read_export
 from sepsis_cql.publishing.manifest import MANIFEST, SIGNATURE, parse_manifest
+from sepsis_cql.publishing.second_use import check_later_use
 
+EVALUATION = RECORDS["evaluation"]
 MADE_BY_THE_HUB = {".gitattributes", "README.md"}
 ADVICE = {
     401: "Log in with `hf auth login`, with a token that may write to it.",
@@ -89,6 +92,7 @@ def push(
         api.create_repo(repository, private=private or None, exist_ok=True, repo_type=export.kind)
         parent = str(api.repo_info(repository, revision="main", repo_type=export.kind).sha)
         obsolete = _obsolete_files(api, repository, parent, export)
+        _check_test_uses(api, repository, parent, export)
         _check_tag_is_free(api, repository, tag, parent, export)
         commit = api.create_commit(
             repository,
@@ -191,6 +195,20 @@ def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) ->
             "(`hf repos delete-files`), or push to another repository."
         )
     return sorted((remote & earlier) - ours)
+
+
+def _check_test_uses(api: HfApi, repository: str, parent: str, export: Export) -> None:
+    """Refuse a further policy on the test split of the published one, if a ledger begun anew calls it the first."""
+    if EVALUATION not in export.files:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            file = api.hf_hub_download(
+                repository, EVALUATION, revision=parent, local_dir=folder, repo_type=export.kind
+            )
+        except EntryNotFoundError:
+            return
+        check_later_use(Path(file).read_bytes(), export.files[EVALUATION], repository)
 
 
 def _check_tag_is_free(api: HfApi, repository: str, tag: str | None, parent: str, export: Export) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sepsis_cql.common.errors import PublishingError, SepsisCQLError
-from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.common.strict import load_shipped, read_record
 from sepsis_cql.evaluation.evaluate import evaluate_policy
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import Evaluation, load_evaluation
@@ -15,7 +15,8 @@ from sepsis_cql.evaluation.report.figures import FIGURES
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.test_split import note_test_split
 from sepsis_cql.publishing.card import README
-from sepsis_cql.publishing.evidence import FOLDER
+from sepsis_cql.publishing.evidence import FOLDER, RECORDS
+from sepsis_cql.publishing.guard.build import PublishedBuild
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.guard.files import Problem, inspect, read_files
 from sepsis_cql.publishing.guard.png import Report, say_nothing
@@ -176,11 +177,11 @@ def _evaluate(directory: Path, replay: Replay, recorded: Evaluation) -> Evaluati
     published = recorded.published
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
-    return reduce_evaluation(
-        evaluate_policy(
-            load_policy(str(directory)), replay, recorded.split, "both", settings, frozen=recorded.frozen
-        )
+    found = evaluate_policy(
+        load_policy(str(directory)), replay, recorded.split, "both", settings, frozen=recorded.frozen
     )
+    build = read_record(PublishedBuild, directory / RECORDS["build"], expected="evidence of its build")
+    return reduce_evaluation(found, build.settings)
 
 
 def metric_differences(recorded: Evaluation, found: Evaluation) -> Iterator[str]:

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sepsis_cql.common.errors import CheckpointError, TrainingError
-from sepsis_cql.common.storage import new_file
+from sepsis_cql.common.storage import new_file, parse_finite
 
 KEY = "sepsis_cql_checkpoint"  # of the file's metadata
 FORMAT = 1
@@ -75,7 +75,7 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
             f"{path}: not a training checkpoint of sepsis-cql. Remove it from the run's folder."
         )
     try:
-        facts = json.loads(metadata[KEY])
+        facts = parse_finite(metadata[KEY])
         known = [facts[name] for name in ("format", "epoch", "global_step", "identity", "sha256")]
     except (ValueError, TypeError, KeyError, RecursionError):
         known = []

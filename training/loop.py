@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.common.ownership import TEMPORARY
-from sepsis_cql.common.storage import new_file
+from sepsis_cql.common.storage import new_file, parse_finite
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from sepsis_cql.training.learners.base import Learner, Losses
 from sepsis_cql.training.settings import TrainingSettings
@@ -126,26 +126,53 @@ def _resume(learner: Learner, files: LoopFiles) -> LoopResult:
         result = LoopResult(global_step=checkpoint.global_step, resumed_from_epoch=checkpoint.epoch)
     for path in files.metrics:
         if path.exists():
-            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[: result.resumed_from_epoch]
+            kept = path.read_bytes().splitlines(keepends=True)[: result.resumed_from_epoch]
             with new_file(path) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+                temporary.write_bytes(b"".join(kept))
     if saved:
         _read_logs(result, files)
     return result
 
 
+def read_log(file: Path) -> list[dict[str, float]]:
+    """Return what a run logged of each epoch, in their order: its number and the losses.
+
+    Raises:
+        TrainingError: it is not what this program logs.
+    """
+    try:
+        lines = [parse_finite(line) for line in file.read_bytes().splitlines()]
+    except (ValueError, RecursionError):
+        lines = [None]
+    if not all(_is_logged(line, number, lines[0]) for number, line in enumerate(lines, 1)):
+        raise TrainingError(
+            f"{file}: found a line that is no epoch's losses, expected them as this program logs them. Start the run "
+            "anew with --force, or use another --out."
+        )
+    return lines
+
+
+def _is_logged(line: Any, epoch: int, first: Any) -> bool:
+    return (
+        isinstance(line, dict)
+        and line.get("epoch") == epoch
+        and set(first) <= set(line)
+        and all(isinstance(value, int | float) for value in line.values())
+    )
+
+
 def _read_logs(result: LoopResult, files: LoopFiles) -> None:
     """Read the losses of the epoch a run resumes from; the log of a model that failed ends earlier."""
     for model, path in enumerate(files.metrics):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = read_log(path) if path.exists() else []
         if len(lines) < result.resumed_from_epoch:
             result.failed[model] = f"{path}: no loss in epoch {len(lines) + 1} (expected finite losses)"
         result.losses.append(read_losses(lines[-1]) if lines else {})
 
 
-def read_losses(line: str) -> dict[str, float]:
-    """Return the losses of an epoch from its line in `metrics.jsonl`."""
-    return {name: value for name, value in json.loads(line).items() if name not in AXES}
+def read_losses(line: dict[str, float]) -> dict[str, float]:
+    """Return the losses of an epoch from what was logged of it."""
+    return {name: value for name, value in line.items() if name not in AXES}
 
 
 def _mean_losses(steps: list[Losses], n_models: int) -> list[dict[str, float]]:

@@ -1,6 +1,5 @@
 """What a finished run leaves: model package, checkpoint in the published layout, curves and record."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -17,7 +16,7 @@ from sepsis_cql.common.strict import read_record
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.training.data import of_package, set_weights
-from sepsis_cql.training.loop import AXES
+from sepsis_cql.training.loop import AXES, read_log
 from sepsis_cql.training.records import RunIdentity, RunRecord
 from sepsis_cql.training.settings import TrainingSettings
 
@@ -89,7 +88,7 @@ def read_run_record(run: Path) -> RunRecord:
 
 def draw_curves(logs: Sequence[Path], file: Path) -> None:
     """Draw the losses of runs, from their `metrics.jsonl`, as a PNG: a panel for each loss, a line for each run."""
-    runs = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
+    runs = [read_log(log) for log in logs]
     names = [name for name in runs[0][0] if name not in AXES]
     n_rows = -(-len(names) // PANELS)
     figure = Figure(figsize=(3.2 * PANELS, 2.6 * n_rows))

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sepsis_cql.common.strict import Settings
 
-Widths = list[Annotated[int, Field(ge=1)]]  # of hidden layers
+Widths = list[Annotated[int, Field(ge=1, le=2**16)]]  # of hidden layers
 
 
 class TrainingSettings(Settings):
@@ -18,7 +18,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     grad_clip: float = Field(gt=0)
-    hidden_sizes: Widths = Field(min_length=1)
+    hidden_sizes: Widths = Field(min_length=1, max_length=64)
     seed: int = Field(ge=0, lt=2**31)
     checkpoint_epochs: int = Field(ge=1)
     keep_checkpoints: int = Field(ge=1)
@@ -28,7 +28,7 @@ class RuntimeSettings(Settings):
     """The device a run computes on, and how; `configs/runtime.*.yaml` hold the choice for each kind of device."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=4096)
     precision: Literal["fp32", "bf16"] = "fp32"
     runs_per_model: int = Field(default=1, ge=1)
     compiled: bool = False

@@ -93,7 +93,7 @@ class CalibrationSettings(Settings):
     """The whole file."""
 
     repetitions: int = Field(ge=2)
-    seed: int
+    seed: int = Field(ge=0)
     resamples: int = Field(ge=50)
     refits: int = Field(ge=20)
     truth_episodes: int = Field(ge=1000)

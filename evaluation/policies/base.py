@@ -40,8 +40,18 @@ class QPolicy:
     q_values: Callable[[np.ndarray], np.ndarray]
 
     def probabilities(self, states: np.ndarray) -> np.ndarray:
-        """Return (n, 25) probabilities for (n, n_states) states."""
-        return np.eye(N_ACTIONS)[self.q_values(states).argmax(axis=1)]
+        """Return (n, 25) probabilities for (n, n_states) states.
+
+        Raises:
+            EvaluationError: a state has no value, or one that is no number.
+        """
+        values = self.q_values(states)
+        if n := int((np.isnan(values) | np.isposinf(values)).any(axis=1).sum()):
+            raise EvaluationError(
+                f"{self.name}: in {n} of {len(states)} states a value is no number, expected finite ones, or minus "
+                "infinity for a dose that is never given. Correct the policy."
+            )
+        return np.eye(N_ACTIONS)[values.argmax(axis=1)]
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,27 @@ class FunctionPolicy:
                 )
             return np.eye(N_ACTIONS)[answer]
         return answer.astype(np.float64)
+
+
+def call_apart(function: Callable[[np.ndarray], np.ndarray], name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a user's function that gets states of its own to change, and whose failure is a sentence.
+
+    Its text is not repeated: it can quote patients' values.
+    """
+
+    def call(states: np.ndarray) -> np.ndarray:
+        try:
+            answer = np.asarray(function(np.array(states)))
+            if answer.dtype.kind not in "biufO":
+                raise TypeError(f"it gives numbers of type {answer.dtype}")
+            return answer.astype(np.float64) if answer.dtype.kind == "O" else answer
+        except (Exception, SystemExit) as error:
+            raise EvaluationError(
+                f"{name}: failed on {len(states)} states ({type(error).__name__}). Expected probabilities (n, "
+                f"{N_ACTIONS}), values or actions for any n states; try it on states of your own."
+            ) from error
+
+    return call
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,13 @@ from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.storage import sha256_file, sha256_json
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.cache import cache_last
-from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy, checked_probabilities
+from sepsis_cql.evaluation.policies.base import (
+    FunctionPolicy,
+    Policy,
+    QPolicy,
+    call_apart,
+    checked_probabilities,
+)
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.rows.actions import N_ACTIONS
@@ -161,13 +167,14 @@ def probe_policy(loaded: LoadedPolicy, replay: Replay, *, needs_values: bool = F
         values = policy.q_values(states) if isinstance(policy, QPolicy) else None
         if values is None:
             checked_probabilities(policy, states)
-    except EvaluationError:
-        raise
-    except Exception as error:  # whatever a function of the user's raises
-        raise EvaluationError(
-            f"{loaded.facts.name}: failed on {states.shape} made-up states ({type(error).__name__}: {error}). Expected "
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, EvaluationError) else error
+        if cause is None:
+            raise
+        raise EvaluationError(  # of made-up states it may be repeated what a function of the user's says
+            f"{loaded.facts.name}: failed on {states.shape} made-up states ({type(cause).__name__}: {cause}). Expected "
             "a function of (n, n_states) states to (n, 25) probabilities or (n,) actions."
-        ) from error
+        ) from cause
     if values is not None and (np.shape(values) != (len(states), N_ACTIONS) or not _are_values(values)):
         raise EvaluationError(
             f"{loaded.facts.name}: returned values of shape {np.shape(values)}, expected {(len(states), N_ACTIONS)} "
@@ -198,11 +205,11 @@ def policy_of_model(model: SepsisCQLModel, name: str = "policy") -> LoadedPolicy
 
 def policy_of_function(function: States, name: str, *, gives_values: bool = False) -> LoadedPolicy:
     """Wrap a function from (n, n_states) states, as the replay holds them, to probabilities, actions or values."""
-    facts = record.Policy(name=name, kind="function", weights_sha256=None)
+    facts, called = record.Policy(name=name, kind="function", weights_sha256=None), call_apart(function, name)
     return LoadedPolicy(
         facts,
-        function if gives_values else None,
-        None if gives_values else function,
+        called if gives_values else None,
+        None if gives_values else called,
         None,
         takes_normalized=False,
         identify=lambda: _sha256_source(function, name),

@@ -9,15 +9,14 @@ from sepsis_cql.evaluation.report.diagnostics import WEIGHT_EDGES
 from sepsis_cql.publishing.guard.closing import Bounds
 from sepsis_cql.publishing.guard.fields import Share, Tens
 from sepsis_cql.publishing.guard.names import EstimatorName, PolicyName, one_of
-from sepsis_cql.publishing.guard.wording import BANDED, is_known_group, list_groups
+from sepsis_cql.publishing.guard.wording import BANDED, SEVERITY, is_known_group, list_groups
 
-SEVERITY = "SOFA at first step"
 Shares = Annotated[list[Share], Field(min_length=25, max_length=25)]
 Characteristic = Annotated[str, one_of(frozenset([*BANDED, *list_groups()]))]
 
 
 def _is_known(group: str) -> str:
-    if not any(is_known_group(characteristic, group) for characteristic in (SEVERITY, *list_groups())):
+    if not any(is_known_group(characteristic, group) for characteristic in (*BANDED, *list_groups())):
         raise ValueError("not a group that is published")
     return group
 

@@ -1,5 +1,6 @@
 """An evaluation reduced to what may be published of it; reducing twice changes nothing, and that is the check."""
 
+import math
 import re
 from typing import Any
 
@@ -8,10 +9,11 @@ from sepsis_cql.common.privacy import (
     SMALL,
     SMALLEST_CELL,
     Count,
+    FinalReward,
     floor_size,
-    hides_outcomes,
     round_count,
     round_share,
+    show_with_enough_hidden,
 )
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict, find_judged
@@ -30,21 +32,27 @@ from sepsis_cql.evaluation.verdict import (
 from sepsis_cql.publishing.guard.evaluation import A_COVARIATE, ABOVE, COVARIATES, PublishedEvaluation
 from sepsis_cql.publishing.guard.fields import round_numbers
 from sepsis_cql.publishing.guard.names import POLICY
-from sepsis_cql.publishing.guard.wording import is_known_group, say_verdict
+from sepsis_cql.publishing.guard.wording import SEVERITY, is_known_group, say_verdict
+from sepsis_cql.replay.settings import ReplaySettings
 
 WEIGHTED = frozenset(name for name, row in ESTIMATORS.items() if row.rests_on_weights)
 ENDS = {"value": None, "lower": None, "upper": None}
 # Gates whose number is one patient's where the sample is small.
 OF_FEW = frozenset([MEAN_WEIGHT, ATTAINABLE, WORST, HIDDEN])
+LOCAL_SUPPORT = "local support: "  # how the name of this gate begins
 WIS = ("wis_mean", "wis_lower", "wis_upper", "wis_point_clipped50")
 
 
-def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
+def reduce_evaluation(found: Evaluation, settings: ReplaySettings) -> PublishedEvaluation:
     """Reduce an evaluation to what may be published.
 
     Numbers of patients, episodes and decisions are rounded to tens, shares likewise, effective sample sizes down to
     tens; what rests on fewer than ten episodes, and what is a single patient's, is left out; sentences are made anew
     from the numbers that remain.
+
+    Args:
+        found: the evaluation, with exact numbers or reduced already.
+        settings: of the replay: the final reward, and how many steps discount it.
 
     Raises:
         PublishingError: the evaluation is not of a package.
@@ -56,8 +64,9 @@ def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
         )
     episodes = round_count(found.n_episodes)
     values = round_numbers(found.model_dump(mode="json"))
-    has_few = _has_few_outcomes(found)
-    policies = [_reduce_policy(policy, found, has_few=has_few) for policy in found.policies]
+    reward = final_reward(settings, found.gamma)
+    has_few = reward.hides(_observed(found), found.n_episodes)
+    policies = [_reduce_policy(policy, found, reward, has_few=has_few) for policy in found.policies]
     values |= {
         "policy": values["policy"] | {"name": POLICY},
         "n_episodes": episodes,
@@ -66,24 +75,29 @@ def reduce_evaluation(found: Evaluation) -> PublishedEvaluation:
         "published": _reduce_metrics(values["published"], episodes, has_few=has_few),
         "policies": policies,
         "behavior": _reduce_behavior(values["behavior"]),
-        "diagnostics": _reduce_diagnostics(values["diagnostics"], found),
+        "diagnostics": _reduce_diagnostics(values["diagnostics"], found, reward, has_few=has_few),
         "verdict": _verdict(policies, found) or values["verdict"],
         "sensitivity": [_reduce_variation(row, has_few=has_few) for row in values.get("sensitivity", [])],
     }
     return PublishedEvaluation.model_validate(values)
 
 
-def _has_few_outcomes(found: Evaluation) -> bool:
-    """Whether fewer than ten of the scored episodes may have ended in death, or in survival.
+def final_reward(settings: ReplaySettings, gamma: float) -> FinalReward:
+    """Return the final reward of a replay, and what a discount leaves of it over the longest stay."""
+    steps = (settings.hours_before + settings.hours_after) // settings.step_hours
+    size = settings.terminal_reward
+    return FinalReward(size, size * gamma ** (steps - 1))
 
-    Every value of such a split gives the clinicians' mean away, as a difference from it or as the value of their clone.
-    """
+
+def _observed(found: Evaluation) -> float | None:
+    """The clinicians' mean return, of which every value of their clone, and every difference to them, tells."""
     observed = (policy.estimates.get("observed") for policy in found.policies)
-    mean = next((estimate.value for estimate in observed if estimate is not None), None)
-    return hides_outcomes(mean, found.n_episodes, found.bound)
+    return next((estimate.value for estimate in observed if estimate is not None), None)
 
 
-def _reduce_policy(policy: PolicyRecord, found: Evaluation, *, has_few: bool) -> dict[str, Any]:
+def _reduce_policy(
+    policy: PolicyRecord, found: Evaluation, reward: FinalReward, *, has_few: bool
+) -> dict[str, Any]:
     episodes = round_count(found.n_episodes)
     values = round_numbers(policy.model_dump(mode="json"))
     values["name"] = _rename(policy.name, found.policy.name)
@@ -107,7 +121,7 @@ def _reduce_policy(policy: PolicyRecord, found: Evaluation, *, has_few: bool) ->
     if is_small or has_few:
         values |= dict.fromkeys(("break_even_gamma", "break_even_gamma_by_decision", "certain_gamma"))
         values["certain"] = None
-    values["tails"] = [_reduce_tail(tail, size, found.bound) for tail in values.get("tails", [])]
+    values["tails"] = _reduce_tails(values.get("tails", []), 0.0 if has_few else size, reward)
     values["gates"] = [_reduce_gate(gate, size, found, has_few=has_few) for gate in values["gates"]]
     values["verdict"] = _reword(values, policy, found.policy.name)
     return values
@@ -126,10 +140,16 @@ def _hide_differences(values: dict[str, Any], size: float, *, has_few: bool) -> 
     }
 
 
-def _reduce_tail(tail: dict[str, Any], size: float, bound: float) -> dict[str, Any]:
-    """Without means of few episodes, and of shares in which fewer than ten died or survived."""
-    is_hidden = hides_outcomes(tail["value"], int(tail["share"] * size), bound)
-    return tail | (ENDS if is_hidden else {})
+def _reduce_tails(tails: list[dict[str, Any]], size: float, reward: FinalReward) -> list[dict[str, Any]]:
+    """Without means of few episodes, of shares in which few died or survived, and of shares that few lie between."""
+    below, shown = 0.0, []
+    for tail in sorted(tails, key=lambda tail: tail["share"]):
+        upto = tail["share"] * size
+        is_apart = min(upto - below, size - upto) >= SMALLEST_CELL
+        if is_apart and not reward.hides(tail["value"], int(upto)):
+            below = upto
+            shown.append(tail["share"])
+    return [tail if tail["share"] in shown else tail | ENDS for tail in tails]
 
 
 def _verdict(policies: list[dict[str, Any]], found: Evaluation) -> dict[str, Any] | None:
@@ -150,6 +170,9 @@ def _reduce_gate(gate: dict[str, Any], size: float, found: Evaluation, *, has_fe
         }
     if name == SUPPORT:
         return gate | {"value": round_share(gate["value"], found.n_transitions)}
+    if name.startswith(LOCAL_SUPPORT) and gate["value"] is not None:
+        share = round_share(abs(gate["value"]), found.n_transitions)
+        return gate | {"value": share and math.copysign(share, gate["value"])}
     if name == SIZE:
         return gate | {"value": size}
     if is_small and (name in OF_FEW or set(re.split(r"[ ,]", name)) & WEIGHTED):
@@ -210,11 +233,15 @@ def _cover(covariate: str) -> str:
     return covariate if covariate in COVARIATES else A_COVARIATE
 
 
-def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:
+def _reduce_diagnostics(
+    values: dict[str, Any] | None, found: Evaluation, reward: FinalReward, *, has_few: bool
+) -> dict[str, Any] | None:
     steps, episodes = found.n_transitions, found.n_episodes
     if values is None or isinstance(episodes, str) or isinstance(steps, str):
         return None
     weights = values["weights"]
+    groups = set() if has_few else _shown_groups(found, reward)
+    fifths = [] if has_few else sorted(_shown_fifths(found, reward))
     return values | {
         "policy": POLICY,
         **{
@@ -229,6 +256,7 @@ def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dic
                 "value": round_share(row["value"], row["n_patients"]),
             }
             for row in values["agreement_by_sofa"]
+            if is_known_group(SEVERITY, row["group"])
         ],
         "unsupported_share": [
             row | {"share": round_share(row["share"], steps)} for row in values["unsupported_share"]
@@ -240,32 +268,61 @@ def _reduce_diagnostics(values: dict[str, Any] | None, found: Evaluation) -> dic
             "largest_shares": [],
         },
         "subgroups": [
-            _reduce_subgroup(row, found.bound) for row in values["subgroups"] if _is_published(row)
+            _reduce_subgroup(row, groups) | ({"policy_fqe": ENDS} if has_few else {})
+            for row in filter(_is_published, values["subgroups"])
         ],
-        "q_calibration": [
-            row
-            for row in values["q_calibration"]
-            if not hides_outcomes(row["observed"], round_count(episodes) // 5, found.bound)  # type: ignore[operator]
-        ],
+        "q_calibration": [values["q_calibration"][fifth] for fifth in fifths],
+        "evaluator": None if has_few else values["evaluator"],
         "dose_difference": {
             drug: [_reduce_cell(cell) for cell in cells] for drug, cells in values["dose_difference"].items()
         },
-        "differences": _reduce_subgroup_differences(values.get("differences"), found),
+        "differences": _reduce_subgroup_differences(values.get("differences"), groups, found),
     }
 
 
-def _reduce_subgroup_differences(values: dict[str, Any] | None, found: Evaluation) -> dict[str, Any] | None:
+def _shown_groups(found: Evaluation, reward: FinalReward) -> set[tuple[str, str]]:
+    """Characteristic and group of those whose clinicians' mean return is shown."""
+    assert found.diagnostics is not None
+    rows = [
+        (row.characteristic, row.group, row.n_episodes, row.clinicians.value)
+        for row in found.diagnostics.subgroups
+        if is_known_group(row.characteristic, row.group)
+        and not reward.hides(row.clinicians.value, row.n_episodes)
+    ]
+    shown = set()
+    for characteristic in {row[0] for row in rows}:
+        means = {row[1]: (row[2], row[3]) for row in rows if row[0] == characteristic}
+        shown |= {(characteristic, group) for group in _show(means, found, reward)}
+    return shown
+
+
+def _shown_fifths(found: Evaluation, reward: FinalReward) -> set[int]:
+    """Which of the fifths of the episodes, by the evaluator's value, are shown."""
+    assert found.diagnostics is not None and isinstance(found.n_episodes, int)
+    size = found.n_episodes // 5
+    rows = enumerate(found.diagnostics.q_calibration)
+    means = {index: (size, row.observed) for index, row in rows if not reward.hides(row.observed, size)}
+    return _show(means, found, reward)
+
+
+def _show(means: dict[Any, Any], found: Evaluation, reward: FinalReward) -> set[Any]:
+    """Which means are shown beside that of all episodes; of numbers that are rounded already it is decided."""
+    if isinstance(found, PublishedEvaluation):
+        return set(means)
+    whole = found.n_episodes, _observed(found)
+    return show_with_enough_hidden(means, whole, reward.hides)  # type: ignore[arg-type]
+
+
+def _reduce_subgroup_differences(
+    values: dict[str, Any] | None, shown: set[tuple[str, str]], found: Evaluation
+) -> dict[str, Any] | None:
     """Differences by subgroup, without those in groups whose clinicians' return is hidden."""
-    if values is None or found.diagnostics is None:
+    if values is None:
         return None
-    clinicians = {
-        (row.characteristic, row.group): row.clinicians.value for row in found.diagnostics.subgroups
-    }
     rows = []
     for row in filter(_is_published, values["rows"]):
-        mean = clinicians.get((row["characteristic"], row["group"]))
-        is_hidden = hides_outcomes(mean, row["n_episodes"], found.bound)
-        hidden = {"difference": ENDS, "independent": ENDS} if is_hidden else {}
+        is_shown = (row["characteristic"], row["group"]) in shown
+        hidden = {} if is_shown else {"difference": ENDS, "independent": ENDS}
         rows.append(
             row | {"n_episodes": round_count(row["n_episodes"]), "ess": floor_size(row["ess"])} | hidden
         )
@@ -276,9 +333,9 @@ def _is_published(row: dict[str, Any]) -> bool:
     return is_known_group(row["characteristic"], row["group"])
 
 
-def _reduce_subgroup(row: dict[str, Any], bound: float) -> dict[str, Any]:
-    hidden = hides_outcomes(row["clinicians"]["value"], row["n_episodes"], bound)
-    clinicians = ENDS if hidden else row["clinicians"]
+def _reduce_subgroup(row: dict[str, Any], shown: set[tuple[str, str]]) -> dict[str, Any]:
+    is_shown = (row["characteristic"], row["group"]) in shown
+    clinicians = row["clinicians"] if is_shown else ENDS
     return row | {"n_episodes": round_count(row["n_episodes"]), "clinicians": clinicians}
 
 

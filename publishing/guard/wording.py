@@ -1,12 +1,15 @@
 """The sentences and names that may be published: made from numbers by templates, or listed in publishing.yaml."""
 
+import math
 import re
 from collections.abc import Iterable
 from functools import cache
+from itertools import pairwise
 
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.record import Gate, Label, PolicyRecord, Verdict
+from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.verdict import (
     ONLY_PUBLISHED,
     SIZE,
@@ -16,9 +19,9 @@ from sepsis_cql.evaluation.verdict import (
     say_limit,
 )
 
-BAND = re.compile(r"\[[0-9]{1,3}\.0, ([0-9]{1,3}\.0|inf)\)")
+SEVERITY = "SOFA at first step"
+BANDED = frozenset(["age", SEVERITY])
 MODAL = re.compile(r"always the modal action \((1?[0-9]|2[0-4])\)")
-BANDED = frozenset(["age", "SOFA at first step"])
 SAME_EVERYWHERE = ("clone of the clinicians", "no treatment", "random")
 FEW_OUTCOMES = "fewer than ten of the scored patients may have died, or survived, so that no value is shown"
 
@@ -51,10 +54,21 @@ def list_groups() -> list[str]:
 
 
 def is_known_group(characteristic: str, group: str) -> bool:
-    """Return whether a group of patients has a name that is published."""
-    if characteristic in BANDED:
-        return BAND.fullmatch(group) is not None
-    return group in publishing_settings().groups.get(characteristic, ())
+    """Whether a group of patients has a name that is published; bands are the shipped ones.
+
+    Two exports with other bands would give the few patients between their edges away.
+    """
+    return group in bands().get(characteristic, publishing_settings().groups.get(characteristic, ()))
+
+
+@cache
+def bands() -> dict[str, list[str]]:
+    """Return the names of the shipped bands of age and severity."""
+    rules = load_shipped(EvaluationSettings, "evaluation.yaml").diagnostics
+    return {
+        characteristic: [f"[{low:.1f}, {high:.1f})" for low, high in pairwise([*edges, math.inf])]
+        for characteristic, edges in (("age", rules.age_strata), (SEVERITY, rules.sofa_strata))
+    }
 
 
 def say_verdict(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sepsis_cql.checkpoints.hub_package import load_package
+from sepsis_cql.checkpoints.hub_package import WEIGHTS, load_package
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.ownership import scratch_directory
 from sepsis_cql.common.privacy import round_count
-from sepsis_cql.common.storage import new_directory, write_json
+from sepsis_cql.common.storage import new_directory, sha256_file, write_json
 from sepsis_cql.evaluation.test_split import check_splits
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.publishing.membership.attacks import auroc, calibrate, score_patients
@@ -19,6 +19,7 @@ from sepsis_cql.publishing.membership.record import AUDIT, AuditSettings, Member
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.training.data import TrainingData, load_training_data
+from sepsis_cql.training.outputs import RECORD as TRAINING
 from sepsis_cql.training.outputs import read_run_record
 from sepsis_cql.training.run import Run, train_runs
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
@@ -35,7 +36,7 @@ def write_audit(
         report: called with every epoch that is trained, and how many are left.
 
     Raises:
-        PublishingError: the run was not trained on this replay.
+        PublishingError: the run was not trained on this replay, or its weights are others than its record says.
         EvaluationError: what is said to be held out is what was trained on.
     """
     place, training = run / "replay", run / "training"
@@ -44,6 +45,11 @@ def write_audit(
         if record.data.replay_fingerprint != replay.fingerprint or replay.statistics is None:
             raise PublishingError(
                 f"{training}: trained on another replay than {place}. Train on it, or give another --run."
+            )
+        if sha256_file(training / "package" / WEIGHTS) != record.weights_sha256:
+            raise PublishingError(
+                f"{training / 'package' / WEIGHTS}: other weights than those of {TRAINING}, of which the audit "
+                "would speak. Put them back, or train again."
             )
         check_splits(replay)
         data = load_training_data(replay, [record.settings.reward_variant])

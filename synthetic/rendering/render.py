@@ -24,6 +24,7 @@ from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.synthetic.simulator import Dose, Episodes, SimulatedICU, simulate
 
 FEWEST = 40  # patients, so that each split gets some
+MOST = 1_000_000  # of whom identifiers, and memory, are left
 NOTICE = (
     "Simulated tables. Every patient, dose and death in them is made up; they teach nothing about patients and "
     "serve only to run and to test software."
@@ -76,11 +77,11 @@ def synthesize(
         report: called with what is done next, and how many such calls follow.
 
     Raises:
-        SettingsError: too few patients.
+        SettingsError: too few patients, or too many.
     """
-    if n_patients < FEWEST:
+    if not FEWEST <= n_patients <= MOST:
         raise SettingsError(
-            f"--patients: found {n_patients}, expected at least {FEWEST} to fill every split."
+            f"--patients: found {n_patients}, expected at least {FEWEST} to fill every split, and at most {MOST:,}."
         )
     formats = load_shipped(TableFormats, "synthetic_tables.yaml")
     left = sum(map(len, formats.headers.values())) + 1

@@ -1,15 +1,19 @@
 """A push by the real client against a Hub on this machine: one whole commit, checked, then tagged, or nothing."""
 
+import copy
 import errno
+import json
 import resource
 import tempfile
 import traceback
+from contextlib import nullcontext
 
 import pytest
 from huggingface_hub import HfApi
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.guard.files import Export, read_files
+from sepsis_cql.publishing.guard.strict_json import dump_json
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest, manifest_differences
 
@@ -73,6 +77,37 @@ def drop_a_figure(export):
 
 def commit_foreign_notes(repository):
     repository.commit("main", repository.commits[repository.refs["main"]] | {"notes.txt": b"mine"})
+
+
+EVALUATION = "model/evidence/evaluation.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "is_refused"),
+    [
+        ({}, "mimic-iv", False),
+        ({"weights": "0" * 64}, "mimic-iv", True),
+        ({"weights": "0" * 64}, "synthetic", False),
+        ({"weights": "0" * 64, "test_split_uses": 2}, "mimic-iv", False),
+        ({"weights": "0" * 64, "fingerprint": "0" * 64}, "mimic-iv", False),
+        ({"weights": "0" * 64, "split": "validation", "test_split_uses": None}, "mimic-iv", False),
+    ],
+)
+def test_a_further_policy_on_a_published_test_split_is_not_called_the_first(
+    clean, hub, api, changes, source, is_refused
+):
+    """As where it was scored on a machine whose ledger began anew."""
+    earlier = json.loads(clean[EVALUATION])
+    earlier["replay"]["source"]["name"] = source
+    later = copy.deepcopy(earlier) | {key: value for key, value in changes.items() if key in earlier}
+    later["policy"]["weights_sha256"] = changes.get("weights", later["policy"]["weights_sha256"])
+    later["replay"]["fingerprint"] = changes.get("fingerprint", later["replay"]["fingerprint"])
+    first, second = ({EVALUATION: dump_json(document)} for document in (earlier, later))
+    push(Export({**first, MANIFEST: dump_manifest(first)}), NAME, api=api)
+    with pytest.raises(PublishingError, match="counts 1 uses") if is_refused else nullcontext():
+        push(Export({**second, MANIFEST: dump_manifest(second)}), NAME, api=api)
+    held = published(hub.repositories[NAME])[EVALUATION]
+    assert held == (first if is_refused else second)[EVALUATION]
 
 
 def test_first_push_is_one_commit_with_every_file_of_the_export(whole, hub, api):

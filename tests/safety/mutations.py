@@ -65,6 +65,17 @@ def damage_document(value: Any, *, most: int = 30) -> dict[str, Any]:
     return {name: _changed(value, *changes[name]) for name in chosen}
 
 
+def write_exponents(value: Any, *, most: int = 3) -> dict[str, str]:
+    """Return JSON texts in each of which one number has an exponent that no number can have."""
+    found = [path for path in places(value) if isinstance(_follow(value, path), float)]
+    return {
+        f"{'.'.join(map(str, path))} is 1e999": json.dumps(_changed(value, path, "here")).replace(
+            '"here"', "1e999"
+        )
+        for path in found[:: -(-len(found) // most) or 1]
+    }
+
+
 def repeat_key(text: str) -> str:
     """Return a JSON object whose first key stands there twice."""
     key = next(iter(json.loads(text)))

@@ -5,7 +5,7 @@ from collections import Counter
 
 from sepsis_cql.common.errors import SepsisCQLError
 
-from .mutations import DAMAGED_TEXT, damage_document, repeat_key
+from .mutations import DAMAGED_TEXT, damage_document, repeat_key, write_exponents
 
 TRIED: Counter[str] = Counter()
 MAY_BE_RIGHT = (
@@ -41,7 +41,8 @@ def documents_of(text):
     """Mutants of a JSON document: damaged bytes, a repeated key, and wrong fields evenly over the whole of it."""
     fields = {name: json.dumps(value).encode() for name, value in damage_document(json.loads(text)).items()}
     broken = {name: damage(text.encode()) for name, damage in DAMAGED_TEXT.items()}
-    return fields | broken | {"a key twice": repeat_key(text).encode()}
+    huge = {name: value.encode() for name, value in write_exponents(json.loads(text)).items()}
+    return fields | broken | huge | {"a key twice": repeat_key(text).encode()}
 
 
 def assert_large(kinds, *, at_least):

@@ -1,10 +1,14 @@
 """Policies, options and special files that are none: each is refused in one message, none is waited for."""
 
+import json
 import os
 
+import numpy as np
 import pytest
 
+from sepsis_cql.commands.output import console, with_output
 from sepsis_cql.common.errors import SepsisCQLError
+from sepsis_cql.evaluation.policies.base import checked_probabilities
 from sepsis_cql.evaluation.policies.load import load_policy
 
 from .refusals import TRIED
@@ -49,6 +53,7 @@ def test_specifications_of_no_policy_are_refused(command, inputs, tmp_path, spec
         ("synthesize", ["--set", "synthetic.panels.gas.tests=[pao2]"]),
         ("synthesize", ["--set", "synthetic.vital_signs.mood={base: 1, weights: {}, noise: 1}"]),
         ("compare", ["--set", "comparison.grids=5"]),
+        ("evaluate", ["--set", "evaluation.seed=-1"]),
         ("train", ["--config", "nothing"]),
         ("train", ["--set", "training.alpha=.nan"]),
         ("train", ["--set", "training.alpha"]),
@@ -59,6 +64,10 @@ def test_specifications_of_no_policy_are_refused(command, inputs, tmp_path, spec
         ("train", ["--set", "training.epochs=" + "9" * 5000]),
         ("train", ["--set", "training.hidden_sizes=[0]"]),
         ("train", ["--runtime", "cql"]),
+        ("train", ["--set", "training.hidden_sizes=[10000000000000]"]),
+        ("train", ["--set", "training.batch_size=99999999999999999999"]),
+        ("train", ["--set", "runtime.threads=999999999"]),
+        ("synthesize", ["--patients", "99999999999999"]),
         ("evaluate", ["--split", "train"]),
         ("evaluate", ["--protocol", "none"]),
         ("evaluate", ["--selection", "nowhere.json"]),
@@ -95,3 +104,65 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(command, inputs, 
     code, printed = command(*arguments, "--out", tmp_path / "out")
     assert code == 2 and "Traceback" not in printed and name in printed
     assert not (tmp_path / "out").exists()
+
+
+FAILING = {
+    "raises": "raise ValueError(f'the first state is {states[0]}')",
+    "raises without a text": "assert False",
+    "leaves": "raise SystemExit(0)",
+    "calls itself": "return act(states)",
+    "gives NaN": "return even(states) * np.nan",
+    "gives fewer rows": "return even(states)[1:]",
+    "gives ragged rows": "return [[1.0], [0.5, 0.5]] * (len(states) // 2)",
+    "gives texts": "return np.full((len(states), 25), '37.1')",
+    "gives complex numbers": "return even(states) + 0j",
+    "gives nothing": "return None",
+    "gives values": "return even(states) + 1.0",
+    "gives a dose too many": "return np.full(len(states), 25)",
+}
+
+
+@pytest.mark.parametrize("source", FAILING.values(), ids=FAILING)
+def test_a_policy_that_fails_on_patients_only_is_refused_without_their_values(tmp_path, monkeypatch, source):
+    TRIED["policies"] += 1
+    name = f"failing_policy_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(
+        "import numpy as np\n"
+        "def even(states):\n    return np.full((len(states), 25), 0.04)\n"
+        f"def act(states):\n    if len(states) == 4:\n        return even(states)\n    {source}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = load_policy(f"{name}:act")
+    policy = loaded.bind_to(("a", "b"), None, normalized=False)
+    assert checked_probabilities(policy, np.zeros((4, 2))).shape == (4, 25)
+    with pytest.raises(SepsisCQLError, match=name) as refused:
+        checked_probabilities(policy, np.full((60, 2), 37.123))
+    assert "37.1" not in str(refused.value)
+
+
+def test_a_policy_may_write_into_the_states_it_is_given():
+    def act(states):
+        states[np.isnan(states)] = 0.0
+        return np.full((len(states), 25), 0.04)
+
+    states = np.full((3, 2), np.nan)
+    policy = load_policy(act).bind_to(("a", "b"), None, normalized=False)
+    policy.probabilities(states)
+    assert np.isnan(states).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_no_numbers_choose_no_dose(bad):
+    policy = load_policy(lambda states: np.full((len(states), 25), bad), gives_values=True)
+    with pytest.raises(SepsisCQLError, match="a value is no number"):
+        policy.bind_to(("a",), None, normalized=False).probabilities(np.zeros((3, 1)))
+
+
+def test_json_stays_one_object_whatever_a_policy_prints(capsys):
+    def function():
+        print("printed by a policy")
+        console.answer({"a": 1})
+
+    with_output(function)(quiet=False, as_json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"a": 1} and "printed by" in printed.err

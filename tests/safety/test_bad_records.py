@@ -1,6 +1,7 @@
 """Damaged records, settings, weights, checkpoints and ledgers: each is refused in one message that names the file."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -10,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sepsis_cql.checkpoints.hub_package import load_package
-from sepsis_cql.checkpoints.original_pt import read_original_checkpoint
+from sepsis_cql.checkpoints.original_pt import model_from_checkpoint, read_original_checkpoint
 from sepsis_cql.commands.study import StudySettings
+from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.strict import SHIPPED, load_settings, read_record
 from sepsis_cql.evaluation.claims import load_claims
@@ -28,6 +30,7 @@ from sepsis_cql.synthetic.settings import SyntheticSettings
 from sepsis_cql.tests.replay.made_up import SIMULATION
 from sepsis_cql.training.checkpoint import KEY, load_checkpoint
 from sepsis_cql.training.learners.registry import load_training_settings
+from sepsis_cql.training.loop import read_log
 from sepsis_cql.training.outputs import read_run_record
 from sepsis_cql.training.settings import RuntimeSettings
 from sepsis_cql.training.sweep.ledger import HEAD, LEDGER, open_test_split, read_ledger
@@ -154,6 +157,9 @@ def test_damaged_weights_are_refused(copy):
             f"{name} in another shape": save(tensors | {name: tensor[None].clone()}),
         }
     mutants["a tensor more"] = save(tensors | {"more": torch.ones(1)})
+    mutants["many tensors of long names"] = save(
+        tensors | {f"{i}{'x' * 999}": torch.ones(1) for i in range(99)}
+    )
     door = lambda: load_package(copy / "training" / "package")  # noqa: E731
     assert wrongly_taken("packages", door, file, mutants) == []
 
@@ -174,6 +180,19 @@ def test_damaged_checkpoints_are_refused(copy):
     assert wrongly_taken("checkpoints", door, file, mutants) == []
 
 
+def test_damaged_logs_of_a_run_are_refused(copy):
+    file = copy / "training" / "metrics.jsonl"
+    assert len(read_log(file)) == 2
+    mutants = {name: damage(file.read_bytes()) for name, damage in DAMAGED_TEXT.items()}
+    first = file.read_text().splitlines()[0]
+    wrong = damage_document(json.loads(first))
+    mutants |= {
+        name: f"{first}\n{json.dumps(value)}\n".encode() for name, value in wrong.items() if "exp" not in name
+    }
+    may = ("empty",)  # of a run that logged nothing yet
+    assert wrongly_taken("records", lambda: read_log(file), file, mutants, may_be_right=may) == []
+
+
 def test_damaged_original_checkpoints_are_refused(copy):
     (file,) = (copy / "training" / "model").glob("*.pt")
     mutants = {name: damage(file.read_bytes()) for name, damage in DAMAGED_BYTES.items()}
@@ -183,6 +202,12 @@ def test_damaged_original_checkpoints_are_refused(copy):
         mutants[name] = file.read_bytes()
     door = lambda: read_original_checkpoint(file)  # noqa: E731
     assert wrongly_taken("checkpoints", door, file, mutants) == []
+    of_no_bytes = torch.ones(1).expand(10**6, 10**6)  # one number, that claims to be a million million
+    for name in whole["model_state_dict"]:
+        torch.save(whole | {"model_state_dict": whole["model_state_dict"] | {name: of_no_bytes}}, file)
+        mutants[f"{name} of no bytes"] = file.read_bytes()
+    network = lambda: model_from_checkpoint(read_original_checkpoint(file))  # noqa: E731
+    assert wrongly_taken("checkpoints", network, file, mutants) == []
     file.write_bytes(good)
     manifest = file.with_name(f"{file.stem}_manifest.json")
     mutants = {name: damage(manifest.read_bytes()) for name, damage in DAMAGED_TEXT.items()}
@@ -204,6 +229,15 @@ def test_damaged_ledgers_are_refused(tmp_path, name):
         "ledgers", lambda: read_ledger(tmp_path), file, mutants, may_be_right=("empty",) * (name == HEAD)
     )
     assert [row for row in found if "test_splits" not in row[1]] == []
+
+
+@pytest.mark.parametrize("name", [LEDGER, HEAD])
+def test_a_pipe_is_no_ledger_and_is_not_waited_for(tmp_path, name):
+    open_test_split(tmp_path, "a" * 64, "c" * 64)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SepsisCQLError, match="no regular file"):
+        read_ledger(tmp_path)
 
 
 def test_campaign_was_large():

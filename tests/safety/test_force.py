@@ -1,16 +1,27 @@
 """--force replaces what the same stage made, and nothing else."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sepsis_cql.common.errors import SepsisCQLError
-from sepsis_cql.common.ownership import MARK, STAGES, check_new_directory, mark_of, write_mark
+from sepsis_cql.common.ownership import (
+    MARK,
+    STAGES,
+    aside,
+    check_new_directory,
+    mark_of,
+    read_mark,
+    write_mark,
+)
 from sepsis_cql.common.storage import new_directory, open_directory
 from sepsis_cql.publishing.guard.files import read_files
 from sepsis_cql.replay.interop.demo_download import download_demo, load_demo_settings
 
-from .conftest import STAGE_OF, tree
+from .conftest import STAGE_OF, here, tree
 
 
 def foreign(tmp_path, stage, given):
@@ -233,3 +244,50 @@ def test_nobody_else_reads_a_directory_before_it_has_its_name(tmp_path, monkeypa
         (directory / "card").write_text("for all")
     assert modes == [0o700]
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_a_killed_run_moved_aside_is_still_the_result_of_its_stage(tmp_path, resume, force):
+    """A build killed between its two renames; then something else is told to write there."""
+    out = foreign(tmp_path, "build", None)
+    write_mark(out, "build")
+    out.rename(aside(out))
+    with pytest.raises(SepsisCQLError):
+        open_directory(out, "train", resume=resume, force=force)
+    with pytest.raises(SepsisCQLError), new_directory(out, "train", force=force):
+        pytest.fail("was let in")
+    assert read_mark(out) == "build" and (out / "chapter1.tex").read_text() == "years of work"
+
+
+def test_a_place_mounted_elsewhere_is_the_same_place(tmp_path):
+    for name in ("run/replay", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    write_mark(tmp_path / "run" / "replay", "build")
+    inner = f"""
+from pathlib import Path
+from sepsis_cql.common.ownership import check_new_directory, write_mark
+run, elsewhere = Path({str(tmp_path / "run")!r}), Path({str(tmp_path / "elsewhere")!r})
+for out, given in ((elsewhere, run), (elsewhere, run / "replay"), (run, elsewhere), (elsewhere / "replay", run)):
+    write_mark(out, "build")
+    try:
+        check_new_directory(out, "build", force=True, inputs=[given])
+    except Exception as error:
+        print("which this command reads" in str(error))
+"""
+    mount = f"mount --bind {shlex.quote(str(tmp_path / 'run'))} {shlex.quote(str(tmp_path / 'elsewhere'))}"
+    command = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, inner]
+    found = subprocess.run(command, capture_output=True, text=True, env=here(), check=False)
+    if found.returncode:
+        pytest.skip(f"nothing can be mounted here: {found.stderr[-100:]}")
+    assert found.stdout.split() == ["True"] * 4
+
+
+def test_a_ledger_that_is_not_there_yet_is_no_place_for_results(command, inputs, tmp_path):
+    arguments, _ = inputs["evaluate"]
+    for ledger in (tmp_path / "out", tmp_path / "out" / "ledger"):
+        code, printed = command(
+            "evaluate", *arguments, "--protocol", "published", "--ledger", ledger, "--out", tmp_path / "out"
+        )
+        assert code == 2 and "which this command reads" in printed
+        assert not (tmp_path / "out").exists()

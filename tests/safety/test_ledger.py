@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, TrainingError
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import sha256_file
+from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.api import evaluate
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import load_evaluation
 from sepsis_cql.evaluation.test_split import check_splits, ledger_of, note_test_split, sha256_split
@@ -22,6 +24,7 @@ from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.verify import _say_ledger
 from sepsis_cql.replay.directory import TEST_USES
 from sepsis_cql.replay.records import Source
+from sepsis_cql.replay.settings import ReplaySettings
 from sepsis_cql.tests.training.made_up import make_transitions
 from sepsis_cql.training.sweep import memory
 from sepsis_cql.training.sweep.ledger import (
@@ -237,11 +240,27 @@ def test_a_split_made_of_the_training_split_is_refused(name, copy):
         check_splits(replace(replay, **{name: copy(replay.train)}))
 
 
+def test_no_evaluation_shows_a_test_split_that_is_called_validation(copy):
+    """By whatever door: the call from Python, and `verify` of evidence about validation, go through this one."""
+    shutil.copyfile(copy / "replay" / "test.parquet", copy / "replay" / "validation.parquet")
+    with pytest.raises(EvaluationError, match="its validation split are those of its test split"):
+        evaluate(copy / "training" / "package", copy / "replay")
+
+
 def test_held_out_patients_of_an_audit_are_not_those_it_learned_from(copy, command):
     shutil.copyfile(copy / "replay" / "train.parquet", copy / "replay" / "validation.parquet")
     code, printed = command("audit", "--run", copy)
     assert code == 2 and "most episodes of its train split are those of its validation split" in printed
     assert not (copy / "audit").exists()
+
+
+def test_an_audit_speaks_of_the_weights_it_looked_at(copy, command):
+    weights = copy / "training" / "package" / "model.safetensors"
+    save_file(
+        {name: tensor + 0.0 for name, tensor in load_file(weights).items()}, weights, metadata={"a": "b"}
+    )
+    code, printed = command("audit", "--run", copy)
+    assert code == 2 and "other weights than those of training.json" in printed
 
 
 def test_a_replay_built_anew_is_the_same_test_split(tmp_path):
@@ -325,12 +344,13 @@ def test_an_evaluation_says_where_the_ledger_stood(scored, tmp_path):
     assert holds(default_ledger(), stood) and not holds(tmp_path / "new", stood)
     found = load_evaluation(ROOT / "model" / "evidence")
     recorded = found.model_copy(update={"ledger": stood, "test_split_uses": 1})
-    assert reduce_evaluation(recorded).ledger == stood
+    settings = load_shipped(ReplaySettings, "replay.yaml")
+    assert reduce_evaluation(recorded, settings).ledger == stood
     assert _say_ledger(recorded, None) == ""
     assert _say_ledger(recorded, tmp_path / "new").startswith("entry 2 (")
     with pytest.raises(ValidationError, match="a split that was not used"):
-        reduce_evaluation(recorded.model_copy(update={"test_split_uses": None}))
-    assert "ledger" not in reduce_evaluation(found).model_dump()
+        reduce_evaluation(recorded.model_copy(update={"test_split_uses": None}), settings)
+    assert "ledger" not in reduce_evaluation(found, settings).model_dump()
 
 
 def test_a_simulated_run_may_begin_a_ledger_of_its_own(tmp_path):

@@ -60,3 +60,25 @@ def test_an_error_of_the_engine_that_nobody_expected_is_a_sentence_without_a_cel
     assert CELL not in storage.explain_failure(raised.value)
     code, printed = command("build")
     assert code == 2 and "engine refused" in printed and CELL not in printed
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "\r\x9b31m", "x" * 1_000_000])
+def test_a_message_holds_no_commands_for_the_terminal_and_has_a_length(command, monkeypatch, text):
+    def fail():
+        raise SepsisCQLError(f"file: found {text}\nin two lines")
+
+    monkeypatch.setattr("sepsis_cql.commands.app.app", fail)
+    code, printed = command("build")
+    assert code == 2 and printed.startswith("error: file: found") and len(printed) < 5000
+    assert printed.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_too_little_memory_is_a_sentence(error):
+    assert "ran out of memory" in storage.explain_failure(error)

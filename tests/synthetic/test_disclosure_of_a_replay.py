@@ -24,9 +24,10 @@ from sepsis_cql.replay.report.counts import BuildReport
 from sepsis_cql.replay.report.scarce import find_scarce
 from sepsis_cql.replay.rows.buffers import DOSES, state_matrix
 from sepsis_cql.replay.rows.statistics import fit_normalizer
-from sepsis_cql.replay.settings import Features
+from sepsis_cql.replay.settings import Features, ReplaySettings
 from sepsis_cql.synthetic.truth import open_truth
 
+SETTINGS = load_shipped(ReplaySettings, "replay.yaml")
 FEATURES = load_shipped(Features, "features.yaml")
 NAMES = FEATURES.state_names
 
@@ -156,7 +157,9 @@ def shares_of(evaluation):
 
 def test_shares_times_their_whole_give_no_small_count_back(evaluation):
     exact = {name: (share, whole) for name, share, whole in shares_of(evaluation)}
-    shown = {name: (share, whole) for name, share, whole in shares_of(reduce_evaluation(evaluation))}
+    shown = {
+        name: (share, whole) for name, share, whole in shares_of(reduce_evaluation(evaluation, SETTINGS))
+    }
     attacked = 0
     for name, (share, whole) in shown.items():
         name = name.replace("package", "made up")
@@ -173,7 +176,7 @@ def test_shares_times_their_whole_give_no_small_count_back(evaluation):
 
 
 def test_doses_of_an_evaluation_add_up_to_no_small_count(evaluation):
-    shown, attacker = reduce_evaluation(evaluation), Attacker()
+    shown, attacker = reduce_evaluation(evaluation, SETTINGS), Attacker()
     steps = evaluation.n_transitions
     attacker.sees("steps", steps, shown.n_transitions)
     for i, (share, exact) in enumerate(
@@ -187,7 +190,7 @@ def test_doses_of_an_evaluation_add_up_to_no_small_count(evaluation):
 
 def test_a_difference_in_a_subgroup_gives_no_hidden_return_of_the_clinicians(evaluation):
     """Where their mean return is hidden, as it may rest on few deaths, so is what a policy gains over it."""
-    exact, shown = evaluation.diagnostics, reduce_evaluation(evaluation).diagnostics
+    exact, shown = evaluation.diagnostics, reduce_evaluation(evaluation, SETTINGS).diagnostics
     assert [row.group for row in exact.differences.rows] == [row.group for row in exact.subgroups]
     assert None not in [row.difference.value for row in exact.differences.rows]
     assert shown.differences.policy == "package" and shown.differences.rows
@@ -214,7 +217,7 @@ def test_variations_are_published_by_name_with_what_rests_on_enough_episodes(eva
         "decisions before comfort measures",
         "reward sofa_shaped",
     ]
-    shown = reduce_evaluation(evaluation)
+    shown = reduce_evaluation(evaluation, SETTINGS)
     assert [row.name for row in evaluation.sensitivity] == [row.name for row in shown.sensitivity] == names
     as_it_is, other, *_ = evaluation.sensitivity
     judged = evaluation.policies[0]
@@ -222,7 +225,7 @@ def test_variations_are_published_by_name_with_what_rests_on_enough_episodes(eva
     assert other.differences["fqe_cross_fitted"].value != pytest.approx(judged.difference_to_clinicians.value)
     cut = evaluation.sensitivity[2]
     assert cut.ess > as_it_is.ess  # fewer ratios are multiplied
-    assert reduce_evaluation(shown) == shown
+    assert reduce_evaluation(shown, SETTINGS) == shown
     page = render_page(evaluation, {})
     for text in (
         "Sensitivity to choices",
@@ -243,7 +246,7 @@ def numbers_in(value):
 
 
 def test_nothing_published_is_a_number_of_one_patient(evaluation, published_build, trip):
-    shown = reduce_evaluation(evaluation)
+    shown = reduce_evaluation(evaluation, SETTINGS)
     edges = {"vasopressor_edges", "fluid_edges"}  # quartiles of the doses
     documents = shown.model_dump_json(), published_build.model_dump_json(exclude={"action_grid": edges})
     published = {number for text in documents for number in numbers_in(json.loads(text))}

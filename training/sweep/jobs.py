@@ -18,7 +18,7 @@ from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_ch
 from sepsis_cql.training.data import TrainingData, load_training_data, new_model, set_weights
 from sepsis_cql.training.devices import find_device
 from sepsis_cql.training.learners.registry import LEARNERS
-from sepsis_cql.training.loop import Progress, read_losses
+from sepsis_cql.training.loop import Progress, read_log, read_losses
 from sepsis_cql.training.outputs import RunEnd, read_run_record, write_outputs
 from sepsis_cql.training.records import Metric, RunIdentity, RunRecord, Score, Scores
 from sepsis_cql.training.run import Run, job_identity, run_identities, train_runs
@@ -146,15 +146,16 @@ def write_run_at_best_epoch(job: Job, scored: ScoredRun, metric: Metric, out: Pa
     run, epoch = job.runs[index], scored.best(metric).epoch
     (checkpoint,) = (found for found in checkpoints_of(job, data) if found.epoch == epoch)
     record = read_run_record(run.out)
-    lines = (run.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:epoch]
+    lines = (run.out / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:epoch]
+    last = read_log(run.out / "metrics.jsonl")[:epoch][-1]
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    (out / "metrics.jsonl").write_bytes(b"".join(lines))
     end: RunEnd = {
         "epochs": epoch,
         "global_step": checkpoint.global_step,
         "resumed_from_epoch": record.resumed_from_epoch,
         "seconds": record.seconds,
-        "losses": read_losses(lines[-1]),
+        "losses": read_losses(last),
         "run": scored.name,
     }
     identity = RunIdentity(settings=record.settings, data=record.data, runtime=record.runtime)

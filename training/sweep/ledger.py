@@ -128,6 +128,8 @@ def read_ledger(ledger: Path) -> list[LedgerEntry]:
     if not file.exists() and not head.exists():
         return []
     try:
+        if not (file.is_file() and (head.is_file() or not head.exists())):
+            raise _refusal(file, "no regular files")
         entries = _parse(file)
         last = head.read_text(encoding="ascii").strip() if head.exists() else NOTHING
     except (OSError, UnicodeDecodeError) as error:
