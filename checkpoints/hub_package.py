@@ -136,6 +136,9 @@ def new_plain_network(
     config: SepsisCQLConfig, parameters: Mapping[str, Tensor], source: Path
 ) -> SepsisCQLModel:
     """Return a network that takes normalized inputs, its normalizer being the identity; see `new_network`."""
+    with torch.device("meta"):
+        expected = dict[str, Tensor](SepsisCQLModel(config).named_parameters())
+    check_weights(dict(parameters), expected, source)  # before they are copied, or stand for the normalizer
     normalizer = {name: torch.full((len(config.state_names),), value) for name, value in IDENTITY.items()}
     network = {name: value.clone(memory_format=torch.contiguous_format) for name, value in parameters.items()}
     return new_network(config, {**normalizer, **network}, source)

@@ -47,7 +47,8 @@ def test_what_the_records_lack_is_not_reported(evidence):
     assert (
         answers["5a"].found["configs/card.yaml: sources.synthetic.label"] == "synthetic ICU of this project"
     )
-    shares = "train 0.7, validation 0.15, test 0.15; train 1870, validation 400, test 380"
+    sizes = ", ".join(f"{name} {patients}" for name, patients in evidence["build"]["splits"].items())
+    shares = f"train 0.7, validation 0.15, test 0.15; {sizes}"
     assert answers["12a"].text.endswith(shares)
     assert answers["9b"].text == "lookback hours 24; step hours 4; availability storetime"
     assert answers["18a"].text == NOT_REPORTED and answers["18a"].found == {}

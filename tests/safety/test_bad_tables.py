@@ -9,7 +9,7 @@ from sepsis_cql.replay.mimic.checks import check_rows
 from sepsis_cql.replay.mimic.raw_files import parquet
 from sepsis_cql.replay.mimic.reading import check_columns, open_table
 from sepsis_cql.replay.mimic.sources.folder import FileTable
-from sepsis_cql.replay.mimic.tables import _connect
+from sepsis_cql.replay.mimic.tables import DISK_LIMIT, _connect
 from sepsis_cql.tests.replay.made_up import TABLES
 from sepsis_cql.tests.training.made_up import make_transitions
 
@@ -79,7 +79,7 @@ RIGHT_CELLS = {"DATE": "2150-01-02", "TIMESTAMP": "2150-01-01 08:00:00", "VARCHA
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    connection = _connect(tmp_path_factory.mktemp("engine"), None, None)
+    connection = _connect(tmp_path_factory.mktemp("engine"), None, DISK_LIMIT, None)
     yield connection
     connection.close()
 
