@@ -1,5 +1,6 @@
 """Small transitions with something to learn, and settings of short runs."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,16 @@ import torch
 
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
+from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.records import Source
 from sepsis_cql.replay.settings import Features
 from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.training.data import TrainingData, sha256_transitions
 from sepsis_cql.training.learners.registry import parse_settings
 from sepsis_cql.training.records import Score
+from sepsis_cql.training.run import Run
 from sepsis_cql.training.settings import RuntimeSettings, TrainingSettings
+from sepsis_cql.training.sweep.jobs import Job, Scorer
 
 CPU = torch.device("cpu")
 
@@ -100,3 +104,19 @@ def make_score(value: float, half: float = 1.0, **changes: Any) -> Score:
 
 SETTINGS = make_settings()
 RUNTIME = RuntimeSettings(device="cpu", threads=1)
+
+
+def make_jobs(replay: Path, out: Path, scorer: Scorer, *alphas: float) -> list[Job]:
+    """Jobs of one short run for each alpha."""
+    opened = open_replay(replay)
+    return [
+        Job(
+            runs=[Run(SETTINGS.model_copy(update={"alpha": alpha}), out / f"alpha{alpha}")],
+            checkpoints=out / f"checkpoints{alpha}",
+            replay=opened,
+            reward_variants=["sparse"],
+            runtime=RUNTIME,
+            scorer=scorer,
+        )
+        for alpha in alphas
+    ]

@@ -13,27 +13,15 @@ from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.validation_score import PolicyScorer
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.training.outputs import read_run_record
-from sepsis_cql.training.run import Run
 from sepsis_cql.training.sweep.in_processes import run_in_processes
-from sepsis_cql.training.sweep.jobs import Job, read_scores
+from sepsis_cql.training.sweep.jobs import read_scores
 
-from .made_up import RUNTIME, SETTINGS
+from .made_up import SETTINGS, make_jobs
 
 
-def make_jobs(replay, out):
-    opened = open_replay(replay)
-    scorer = PolicyScorer(opened, load_shipped(EvaluationSettings, "evaluation.yaml"))
-    return [
-        Job(
-            runs=[Run(SETTINGS.model_copy(update={"alpha": alpha}), out / f"alpha{alpha}")],
-            checkpoints=out / f"checkpoints{alpha}",
-            replay=opened,
-            reward_variants=["sparse"],
-            runtime=RUNTIME,
-            scorer=scorer,
-        )
-        for alpha in (0.1, 1.0)
-    ]
+def new_jobs(replay, out):
+    scorer = PolicyScorer(open_replay(replay), load_shipped(EvaluationSettings, "evaluation.yaml"))
+    return make_jobs(replay, out, scorer, 0.1, 1.0)
 
 
 def results_of(job):
@@ -41,7 +29,7 @@ def results_of(job):
 
 
 def test_two_processes_give_the_weights_and_scores_of_one(demo_replay, tmp_path):
-    here, there = make_jobs(demo_replay, tmp_path / "here"), make_jobs(demo_replay, tmp_path / "there")
+    here, there = new_jobs(demo_replay, tmp_path / "here"), new_jobs(demo_replay, tmp_path / "there")
     epochs = []
     torch.set_num_threads(3)  # the caller's own, which the runs must neither use nor change
     try:
@@ -61,4 +49,4 @@ def test_a_killed_process_is_one_sentence(demo_replay, tmp_path):
         os.kill(active_children()[0].pid, signal.SIGKILL)
 
     with pytest.raises(TrainingError, match=r"was killed.*runtime\.threads=1"):
-        list(run_in_processes(2, make_jobs(demo_replay, tmp_path), kill))
+        list(run_in_processes(2, new_jobs(demo_replay, tmp_path), kill))

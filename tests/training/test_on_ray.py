@@ -5,12 +5,10 @@ import os
 import pytest
 import torch
 
-from sepsis_cql.replay.directory import open_replay
-from sepsis_cql.training.run import Run
-from sepsis_cql.training.sweep.jobs import SCORES, Job, read_scores, run_locally
+from sepsis_cql.training.sweep.jobs import SCORES, read_scores, run_locally
 from sepsis_cql.training.sweep.on_ray import run_on_ray
 
-from .made_up import RUNTIME, SETTINGS, make_score
+from .made_up import make_jobs, make_score
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sepsis-cql[ray]'")
 
@@ -37,20 +35,6 @@ def cluster():
     cluster.shutdown()
 
 
-def make_jobs(replay, out, alphas):
-    return [
-        Job(
-            runs=[Run(SETTINGS.model_copy(update={"alpha": alpha}), out / f"alpha{alpha}")],
-            checkpoints=out / f"checkpoints{alpha}",
-            replay=replay,
-            reward_variants=["sparse"],
-            runtime=RUNTIME,
-            scorer=score_on_node,
-        )
-        for alpha in alphas
-    ]
-
-
 def scores_and_nodes(job):
     scores = read_scores(job.runs[0]).scores
     return [score.model_copy(update={"gates": []}) for score in scores], {score.gates[0] for score in scores}
@@ -60,9 +44,9 @@ def test_two_nodes_give_the_results_of_one_machine_and_a_dead_worker_fails_alone
     cluster, demo_replay, tmp_path
 ):
     torch.set_num_threads(1)
-    here = make_jobs(open_replay(demo_replay), tmp_path / "here", [0.1, 0.5, 1.0, 2.0])
+    here = make_jobs(demo_replay, tmp_path / "here", score_on_node, 0.1, 0.5, 1.0, 2.0)
     assert all(not failures for _, failures in run_locally(here, lambda job, progress: None))
-    there = make_jobs(open_replay(demo_replay), tmp_path / "there", [0.1, 0.5, 1.0, 2.0, 9.0])
+    there = make_jobs(demo_replay, tmp_path / "there", score_on_node, 0.1, 0.5, 1.0, 2.0, 9.0)
     failures = {job.runs[0].out.name: found for job, found in run_on_ray(there, lambda job, progress: None)}
     assert [name for name, found in failures.items() if found] == ["alpha9.0"]
     assert not (there[-1].runs[0].out / SCORES).exists()
