@@ -28,12 +28,15 @@ class FittedOn:
         held: the same of other patients.
         model: fitted on them; covariates are measured by it, also where somebody else's estimate weighs the episodes.
         normalizer: clinical units to its inputs.
+        fitted_patients, held_patients: (n,) whose each decision is.
     """
 
     fitted: Part
     held: Part
     model: BehaviorPolicy
     normalizer: Callable[[np.ndarray], np.ndarray]
+    fitted_patients: np.ndarray
+    held_patients: np.ndarray
 
 
 def measure_covariates(

@@ -73,6 +73,13 @@ class EvaluationData:
         """Return (R, n_episodes) counts of how often each episode is drawn, the same for every estimator and policy."""
         return np.concatenate(list(resample_counts(self.episodes.n_episodes, n_resamples, seed)))
 
+    def with_behavior(self, model: BehaviorPolicy) -> "EvaluationData":
+        """Return the same data under another behavior policy on inputs."""
+        train, scored = (model.probabilities(inputs) for inputs in (self.train_inputs, self.scored_inputs))
+        changed = replace(self, model=model, train_behavior=train, behavior=scored)
+        changed._local_actions.update(self._local_actions)
+        return changed
+
     def clinicians(self, states: np.ndarray) -> np.ndarray:
         """Return the clinicians' (n, 25) estimated probabilities at states as the replay holds them."""
         for known, behavior in (
@@ -187,12 +194,14 @@ def _fit(
     """Fit the behavior policy, calibrated on held patients or on a share of the training ones."""
     if held is None:
         is_held = hold_out(train.subject_id, settings.behavior.calibration_share, settings.seed)
-        parts = [(train.states[rows], train.actions[rows]) for rows in (~is_held, is_held)]
+        parts = [
+            (train.states[rows], train.actions[rows], train.subject_id[rows]) for rows in (~is_held, is_held)
+        ]
     else:
-        parts = [(part.states, part.actions) for part in (train, held)]
-    inputs = [(normalizer(states), actions) for states, actions in parts]
+        parts = [(part.states, part.actions, part.subject_id) for part in (train, held)]
+    inputs = [(normalizer(states), actions) for states, actions, _ in parts]
     model = fit_behavior(*inputs[0], *inputs[1], settings.behavior, settings.seed)
-    return FittedOn(parts[0], parts[1], model, normalizer)
+    return FittedOn(parts[0][:2], parts[1][:2], model, normalizer, parts[0][2], parts[1][2])
 
 
 def assemble_data(

@@ -137,6 +137,7 @@ class SensitivitySettings(Settings):
 
     gammas: list[Annotated[float, Field(gt=0, le=1)]]
     first_steps: list[Annotated[int, Field(ge=1)]]
+    behavior_refits: int = Field(ge=2)
 
 
 class DiagnosticSettings(Settings):

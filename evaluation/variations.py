@@ -1,8 +1,9 @@
 """How far the difference to clinicians and the verdict rest on choices: discount, horizon, reward, comfort measures.
 
 Each variation estimates the same version of the policy anew on the same episodes with one thing changed; the behavior
-policy stays. Where decisions are cut off, the policy acts before and the clinicians afterwards, so that the outcome
-keeps its meaning: the discounted rest of the return is the reward of the last decision that is kept.
+policy stays, but in the row that tells what its own uncertainty adds. Where decisions are cut off, the policy acts
+before and the clinicians afterwards, so that the outcome keeps its meaning: the discounted rest of the return is the
+reward of the last decision that is kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sepsis_cql.evaluation.behavior_refits import widen_by_refits
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
 from sepsis_cql.evaluation.estimators.episodes import pad_episodes
@@ -20,6 +22,7 @@ from sepsis_cql.replay.directory import ReplayDirectory
 from sepsis_cql.replay.transitions import Transitions
 
 SHAPED = "sofa_shaped"
+REFITTED = "behavior policy refitted"
 Changed = tuple[str, EvaluationData, EvaluationSettings]
 Report = Callable[[str, int], None]
 
@@ -50,20 +53,24 @@ def vary(
     covariates = data.covariates(settings)
     variations = list(_list_variations(data, replay, split, settings))
     rows = []
+
+    def add(name: str, found: PolicyEstimate, changed: EvaluationData, told: EvaluationSettings) -> None:
+        gates = check_gates(found, changed.behavior, told, covariates)
+        verdict = judge(found, gates, [], told, barred=barred).label
+        rows.append(
+            Variation(name=name, ess=found.summary.ess, differences=found.differences, verdict=verdict)
+        )
+
     for index, (name, changed, told) in enumerate(variations):
-        report(name, len(variations) - index - 1)
+        report(name, len(variations) - index)
         found = (
             judged if changed is data else estimate_policy(judged.evaluated, changed, told, told.resamples)
         )
-        gates = check_gates(found, changed.behavior, told, covariates)
-        rows.append(
-            Variation(
-                name=name,
-                ess=found.summary.ess,
-                differences=found.differences,
-                verdict=judge(found, gates, [], told, barred=barred).label,
-            )
-        )
+        add(name, found, changed, told)
+    report(REFITTED, 0)
+    widened = widen_by_refits(judged, data, settings, settings.sensitivity.behavior_refits)
+    if widened is not judged:
+        add(REFITTED, widened, data, settings)
     return rows
 
 

@@ -11,6 +11,7 @@ from scipy.stats import norm
 from sepsis_cql.common.processes import become_worker, open_pool
 from sepsis_cql.common.provenance import ROOT, code_sha256, git_commit, package_versions
 from sepsis_cql.common.storage import sha256_json
+from sepsis_cql.evaluation.behavior_refits import widen_by_refits
 from sepsis_cql.evaluation.data import EvaluationData, assemble_data, assemble_estimated
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
 from sepsis_cql.evaluation.estimators.fqe import FqeResult
@@ -137,6 +138,8 @@ def _evaluate(
     """What the evaluation makes of one policy."""
     policy = EvaluatedPolicy(target.policy, "learned", "none")
     found = estimate_policy(policy, data, evaluation, chosen.resamples)
+    if chosen.behavior_refits:
+        found = widen_by_refits(found, data, evaluation, chosen.behavior_refits)
     difference = found.difference
     is_praised = difference is not None and difference.lower is not None and difference.lower > 0
     covariates = data.covariates(evaluation) if is_praised else []  # which nothing but praise asks for

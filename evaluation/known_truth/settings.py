@@ -99,6 +99,7 @@ class CalibrationSettings(Settings):
     truth_episodes: int = Field(ge=1000)
     repeated_truth_episodes: int = Field(ge=1000)
     intervals: list[Method] = Field(min_length=1)
+    behavior_refits: int = Field(ge=0)
     behavior_models: list[str] = Field(min_length=1)
     cases: dict[str, CaseSettings]
 

@@ -13,6 +13,7 @@ from sepsis_cql.evaluation.estimators.weights import Weights
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics
 from sepsis_cql.evaluation.policies.behavior import Behavior, Candidate, Covariate, ReliabilityBin
 from sepsis_cql.evaluation.settings import BehaviorModel
+from sepsis_cql.evaluation.variations import REFITTED
 from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
 from sepsis_cql.publishing.guard.closing import Bounds, closed
 from sepsis_cql.publishing.guard.diagnostics import DIAGNOSTICS
@@ -55,7 +56,7 @@ THRESHOLD = (
 )
 VARIATION = (
     r"^(as evaluated|gamma (1|0\.[0-9]{1,6})|first [0-9]{1,3} decisions|decisions before comfort measures"
-    r"|reward sofa_shaped)$"
+    rf"|reward sofa_shaped|{REFITTED})$"
 )
 MEANING = "|".join(map(re.escape, (verdict.DISAGREE, verdict.ALONE, verdict.NO_GAIN, verdict.UNDONE)))
 

@@ -51,7 +51,7 @@ def policy(tmp_path_factory):
 def test_demo_is_evaluated_end_to_end_and_identifies_nothing(run, policy, demo_replay):
     out = run(policy, demo_replay, "--split", "validation", "--protocol", "sound", "--sensitivity")
     found = load_evaluation(out)
-    assert len(found.sensitivity) == 8 and found.sensitivity[0].name == "as evaluated"
+    assert len(found.sensitivity) == 9 and found.sensitivity[0].name == "as evaluated"
     assert [one.role for one in found.policies] == [
         "learned",
         "softened",

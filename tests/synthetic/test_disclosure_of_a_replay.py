@@ -101,7 +101,7 @@ def evaluation(trip):
     values["fqe"] |= {"refits": 2, "features": 8, "components": 2}
     values["behavior"] |= {"models": ["multinomial logistic"]}
     values |= {"clinician_shares": [0.5], "tilt_temperatures": [], "resamples": 20, "truth_episodes": 200}
-    values["sensitivity"] = {"gammas": [0.95], "first_steps": [3]}
+    values["sensitivity"] = {"gammas": [0.95], "first_steps": [3], "behavior_refits": 2}
     settings = EvaluationSettings.model_validate(values, strict=False)
     loaded = policy_of_function(lambda states: np.full((len(states), 25), 0.04), "made up")
     replay = open_replay(trip.replay)
@@ -216,6 +216,7 @@ def test_variations_are_published_by_name_with_what_rests_on_enough_episodes(eva
         "first 3 decisions",
         "decisions before comfort measures",
         "reward sofa_shaped",
+        "behavior policy refitted",
     ]
     shown = reduce_evaluation(evaluation, SETTINGS)
     assert [row.name for row in evaluation.sensitivity] == [row.name for row in shown.sensitivity] == names
