@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from sepsis_cql.replay.settings import Features
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 SIZE_LIMIT = 64 * 2**20  # bytes; the published network has 0.35 MB
 MOST_NAMES, LONGEST_NAME = 10, 100  # of tensors in a message
+MOST_INPUTS, MOST_LAYERS = 4096, 64
 # Fields of config.json that older packages lack, and that a package need not write where they say nothing new.
 LATER_FIELDS = {"attainable_return", "smallest_share", "factored", "hidden_units"}
 LIBRARY_KEYS = {"model_type", "auto_map", "custom_pipelines"}  # of config.json, beside the fields
@@ -124,8 +126,7 @@ def new_network(config: SepsisCQLConfig, tensors: dict[str, Tensor], source: Pat
     Raises:
         CheckpointError: config and weights disagree.
     """
-    with torch.device("meta"):
-        model = SepsisCQLModel(config)
+    model = _outline(config, source)
     check_weights(tensors, model.state_dict(), source)
     _check_normalizer(tensors, config, source)
     model.load_state_dict(tensors, assign=True)
@@ -136,12 +137,24 @@ def new_plain_network(
     config: SepsisCQLConfig, parameters: Mapping[str, Tensor], source: Path
 ) -> SepsisCQLModel:
     """Return a network that takes normalized inputs, its normalizer being the identity; see `new_network`."""
-    with torch.device("meta"):
-        expected = dict[str, Tensor](SepsisCQLModel(config).named_parameters())
+    expected = dict[str, Tensor](_outline(config, source).named_parameters())
     check_weights(dict(parameters), expected, source)  # before they are copied, or stand for the normalizer
     normalizer = {name: torch.full((len(config.state_names),), value) for name, value in IDENTITY.items()}
     network = {name: value.clone(memory_format=torch.contiguous_format) for name, value in parameters.items()}
     return new_network(config, {**normalizer, **network}, source)
+
+
+def _outline(config: SepsisCQLConfig, source: Path) -> SepsisCQLModel:
+    """Return a network without numbers, unless no file of ours could hold it."""
+    widths = [len(config.state_names), *config.hidden_sizes]
+    size = 4 * sum(first * second for first, second in pairwise(widths))  # bytes
+    if len(widths) > MOST_LAYERS + 1 or size > SIZE_LIMIT:
+        raise CheckpointError(
+            f"{source}: found {len(widths) - 1} hidden layers of {size} bytes, expected at most {MOST_LAYERS} of "
+            f"{SIZE_LIMIT} bytes together. Correct hidden_sizes."
+        )
+    with torch.device("meta"):
+        return SepsisCQLModel(config)
 
 
 def check_weights(found: dict[str, Tensor], expected: dict[str, Tensor], source: Path) -> None:
@@ -225,10 +238,18 @@ def _read_config(file: Path) -> SepsisCQLConfig:
         raise CheckpointError(f"{file}: fields {missing} missing. Write the package again.")
     if values.get("dtype") not in (None, "float32"):
         raise CheckpointError(f"{file}: dtype is {values['dtype']!r}, expected 'float32'.")
+    if long := sorted(name for name, value in values.items() if _is_long(value)):
+        raise CheckpointError(f"{file}: fields {long} have more than {MOST_INPUTS} values. Not one of ours.")
     try:
-        return SepsisCQLConfig.from_dict(values)
+        config = SepsisCQLConfig.from_dict(values)
+        _outline(config, file)
+        return config
     except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, list | dict) and len(value) > MOST_INPUTS
 
 
 def parse_weights(content: bytes, file: Path) -> dict[str, Tensor]:

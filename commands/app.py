@@ -1,5 +1,6 @@
 """The `sepsis-cql` command."""
 
+import errno
 import io
 import sys
 from contextlib import suppress
@@ -14,6 +15,11 @@ from sepsis_cql.commands.lazy import LazyGroup
 from sepsis_cql.common.errors import SepsisCQLError, StoppedError
 
 STOPPED = "Nothing half-written is left."
+STREAMS = {"stdout": 1, "stderr": 2}
+CLOSED = (
+    "Files of this program were closed by what it called, such as a policy; expected them left alone. Take that out of "
+    "it, then run the command again."
+)
 LONGEST = 4000  # characters of a message; what was found in a foreign file can be any text
 WARNING = "Research artefact on retrospective data. Not a medical device; never use it for patient care."
 
@@ -53,6 +59,8 @@ def main() -> None:
     except SepsisCQLError as error:
         _end("[bold red]error:[/]", str(error), 2)
     except BaseException as error:
+        if _was_closed(error):
+            _end("[bold red]error:[/]", CLOSED, 2)
         if _is_interrupt(error):
             _end("[yellow]interrupted.[/]", STOPPED, 130)
         if isinstance(error, SystemExit):
@@ -62,6 +70,16 @@ def main() -> None:
         if (sentence := explain_failure(error)) is None:
             raise
         _end("[bold red]error:[/]", sentence, 2)
+
+
+def _was_closed(error: BaseException) -> bool:
+    """Whether what was called, such as a user's policy, closed files of this program; its output is opened again."""
+    closed = [name for name in STREAMS if getattr(getattr(sys, name), "closed", False)]
+    for name in closed:
+        with suppress(OSError):
+            setattr(sys, name, open(STREAMS[name], "w", closefd=False))  # noqa: SIM115
+    is_told = isinstance(error, ValueError) and "closed file" in str(error)
+    return is_told or (isinstance(error, OSError) and error.errno == errno.EBADF)
 
 
 def _end(kind: str, text: str, code: int) -> NoReturn:

@@ -18,7 +18,7 @@ from sepsis_cql.common.strict import find_settings, list_names, load_settings, p
 def calibrate(
     out: Annotated[Path, typer.Option(help="Directory that receives one JSON file for each case.")],
     case: Annotated[list[str] | None, typer.Option(help="Only this case; may be repeated.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="Processes.")] = os.cpu_count() or 1,
     config: Annotated[str, typer.Option(help="Cases and settings: shipped, or a file.")] = "calibration",
     evaluation: Rules = "evaluation",
     changes: Changes = None,

@@ -10,7 +10,7 @@ from sepsis_cql.common.ownership import check_new_directory, read_mark
 
 
 def check_mimic(location: str | None) -> None:
-    """Refuse a --mimic that is no place of tables: neither on this disk nor spelled like an address."""
+    """Refuse a --mimic that is no place of tables, or has among them what is no file."""
     if location is None:
         return
     if not Path(location).exists() and ":/" not in location:
@@ -19,8 +19,10 @@ def check_mimic(location: str | None) -> None:
             "another place of tables: see `sepsis-cql build --help`."
         )
     from sepsis_cql.replay.mimic.sources.registry import find_kind  # loads the database engine
+    from sepsis_cql.replay.regular_files import check_files
 
     find_kind(location)
+    check_files(location)
 
 
 def check_engine(engine: str) -> None:
@@ -46,36 +48,41 @@ def check_selection(file: Path | None) -> None:
         )
 
 
-def check_policy(spec: str) -> None:
-    """Refuse a --policy that is neither here nor spelled like a module's function or a revision on the Hub."""
+def check_policy(spec: str) -> list[Path]:
+    """Refuse a --policy that is neither here nor spelled like a module's function or a revision on the Hub.
+
+    Returns:
+        What it is read from on this disk.
+    """
     path = Path(spec)
     if spec and path.exists():
-        return
+        return [path]
     if path.suffix in (".pt", ".d3"):
         raise EvaluationError(f"{spec}: not found. Expected a file that training wrote.")
     if ":" in spec:
-        _check_module(spec)
-        return
+        return _find_module(spec)
     name, _, revision = spec.partition("@")
     if name.count("/") != 1 or not revision:
         raise EvaluationError(
             f"{spec}: not found. Expected a package directory, a `.pt`, a `.d3`, module:function, or a Hub id "
             "with its revision, such as name/repository@main."
         )
+    return []
 
 
-def _check_module(spec: str) -> None:
+def _find_module(spec: str) -> list[Path]:
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does, so that a module beside the user is found
     module = spec.partition(":")[0]
     try:
-        is_found = importlib.util.find_spec(module) is not None
+        found = importlib.util.find_spec(module)
     except (ImportError, ValueError):
-        is_found = False
-    if not is_found:
+        found = None
+    if found is None:
         raise EvaluationError(
             f"{spec}: cannot be imported (no module named {module!r} here or installed). Expected module:function."
         )
+    return [Path(found.origin)] if found.origin and Path(found.origin).is_file() else []
 
 
 def check_out(

@@ -65,7 +65,7 @@ def evaluate(
     changed = parse_changes(changes or [], ["evaluation"])["evaluation"]
     file = find_settings(config, "tilt_temperatures")
     check_replay(replay)
-    check_policy(policy)
+    sources = check_policy(policy)
     check_selection(selection)
     # imported here, because torch would slow down every other command
     from sepsis_cql.common.storage import new_directory
@@ -79,7 +79,7 @@ def evaluate(
     settings = load_settings(EvaluationSettings, file, changed)
     opened = open_replay(replay)
     loaded = load_policy(policy)
-    inputs = [replay, file, *list_files(policy, selection, ledger)]
+    inputs = [replay, file, *sources, *list_files(selection, ledger)]
     with new_directory(out, "evaluate", force=force, inputs=inputs) as directory, Work("evaluate") as work:
         # after --out is known to be good, before the test split is entered
         probe_policy(loaded, opened, needs_values=protocol == "published")

@@ -225,6 +225,7 @@ def _walk(
 
 def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) -> Any:
     """Play every run where the truth is known, and write the record of the study."""
+    from sepsis_cql.evaluation.data import REWARD_VARIANT
     from sepsis_cql.evaluation.study import RECORD, describe_study, load_study, play_run
     from sepsis_cql.evaluation.truth import play
     from sepsis_cql.synthetic.truth import open_truth
@@ -242,7 +243,8 @@ def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) ->
             return play_run(out / SWEEP / "runs" / run.name, run.best(sweep.settings.metric), scorer, truth)
 
         clinicians = None if truth is None else play(truth.behavior, truth, scorer.settings)[0]
-        study = describe_study(sweep, size, runs[:2], runs[2], truth_of, clinicians)
+        scored = scorer.replay.transitions("validation", REWARD_VARIANT)
+        study = describe_study(sweep, size, runs[:2], runs[2], truth_of, clinicians, scored)
     write_json(out / RECORD, study.model_dump(mode="json"))
     return study
 

@@ -1,11 +1,12 @@
 """Whose a directory is: the mark of the stage that made it, one writer at a time, and what killed runs left there."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from filelock import FileLock, Timeout
 from sepsis_cql.common.errors import SepsisCQLError
 
 HOME = "SEPSIS_CQL_HOME"  # names another directory for locks and the ledger of test splits
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # of a disk whose files cannot be locked
 MARK = ".sepsis-cql"
 TEMPORARY = ".sepsis-cql-tmp-"  # how the name of everything unfinished begins
+LOCK = ".sepsis-cql-lock-"  # how the name of a lock beside a directory begins; it holds nothing but who writes there
 STAGES = (
     "synthesize", "download", "build", "concepts", "train", "sweep", "evaluate", "calibrate", "compare", "card",
     "export", "export-pt", "export-space", "import-checkpoint", "reproduce", "audit",
@@ -24,6 +27,13 @@ STAGES = (
 
 def user_directory(name: str) -> Path:
     """Return a directory of this user's own state, readable by nobody else: below SEPSIS_CQL_HOME or XDG_STATE_HOME."""
+    directory = _home() / name
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
+def _home() -> Path:
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     except RuntimeError:  # a user without a home, as in some containers
@@ -32,30 +42,40 @@ def user_directory(name: str) -> Path:
         raise SepsisCQLError(
             f"This user has no home directory, expected one for locks and the ledger. Set {HOME} to a directory."
         )
-    directory = Path(os.environ.get(HOME) or Path(state or "", "sepsis-cql"), name)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    return directory
+    return Path(os.environ.get(HOME) or Path(state or "", "sepsis-cql"))
 
 
 @contextmanager
 def one_writer(target: Path | str, command: str, *, wait_seconds: float = 0) -> Iterator[None]:
     """Hold the exclusive lock on a directory, or on a name such as that of a Hub repository.
 
-    The system frees the lock of a process that dies; a directory reached by two paths has one lock.
+    The system frees the lock of a process that dies; a directory reached by two paths has one lock. It lies in this
+    user's own directory and, where the folder around a directory can be written, there as well, for processes of other
+    users or with another SEPSIS_CQL_HOME.
 
     Raises:
         SepsisCQLError: another process holds the lock; it is named.
     """
-    key = hashlib.sha256(os.fsencode(target if isinstance(target, str) else os.path.realpath(target)))
-    file = user_directory("locks") / f"{key.hexdigest()}.lock"
+    place = os.fsencode(target if isinstance(target, str) else os.path.realpath(target))
+    files = {user_directory("locks") / f"{hashlib.sha256(place).hexdigest()}.lock": 0o600}
+    if not isinstance(target, str) and os.access(folder := Path(os.path.realpath(target)).parent, os.W_OK):
+        name = hashlib.sha256(os.path.basename(place)).hexdigest()[:16]  # noqa: PTH119
+        files[folder / f"{LOCK}{name}"] = 0o666
     holder = json.dumps({"pid": os.getpid(), "command": command, "since": f"{datetime.now(UTC):%F %T} UTC"})
+    with ExitStack() as held:
+        for file, mode in files.items():
+            held.enter_context(_held(file, mode, holder, target, wait_seconds))
+        yield
 
+
+@contextmanager
+def _held(file: Path, mode: int, holder: str, target: Path | str, wait_seconds: float) -> Iterator[None]:
     def sign(descriptor: int) -> None:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
+        with suppress(OSError):  # of a full disk; then nobody is named
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
 
-    lock = FileLock(file, timeout=wait_seconds, mode=0o600, fallback_to_soft=False, on_acquired=sign)
+    lock = FileLock(file, timeout=wait_seconds, mode=mode, fallback_to_soft=False, on_acquired=sign)
     try:
         lock.acquire()
     except Timeout:
@@ -63,10 +83,14 @@ def one_writer(target: Path | str, command: str, *, wait_seconds: float = 0) -> 
             f"{target}: {_describe_holder(file)} is writing there; expected one writer at a time. Wait until it has "
             "ended, or choose another place."
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS or not file.name.startswith(LOCK):
+            raise
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)  # while held: whoever waits for this inode sees that it has no name
+        with suppress(PermissionError):  # another user's, who alone may remove it
+            file.unlink(missing_ok=True)  # while held: whoever waits for this inode sees that it has no name
         lock.release()
 
 
@@ -102,7 +126,8 @@ def check_new_directory(
         inputs: files and directories that the command reads, which are never replaced.
 
     Raises:
-        SepsisCQLError: it is a file, holds something, is not ours, is a symbolic link or has to do with an input.
+        SepsisCQLError: it is a file, holds something, is not ours, is a symbolic link or has to do with an input, be it
+            by a link inside one, or with the locks and the ledger.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -110,8 +135,10 @@ def check_new_directory(
         raise SepsisCQLError(f"{path}: found {kind}, expected a directory or nothing. Choose another --out.")
     is_full = path.is_dir() and any(path.iterdir())
     _check_inputs(path, inputs, is_full=is_full)
+    _check_inputs(path, [_home()], is_full=False)
     if not is_full:
         return
+    _check_inputs(path, list(_list_links(inputs)), is_full=False)
     if not force:
         raise SepsisCQLError(f"{path}: already exists and is not empty. Use --force or another --out.")
     _check_is_ours(path, stage)
@@ -145,11 +172,11 @@ def remove_leftovers(path: Path) -> None:
         remove(leftover)
 
 
-def list_leftovers(directory: Path) -> list[Path]:
+def list_leftovers(directory: Path, beginnings: tuple[str, ...] = (TEMPORARY,)) -> list[Path]:
     """Return everything unfinished below `directory` and not inside another such thing."""
     found = []
     for folder, names, files in os.walk(directory):
-        found += [Path(folder, name) for name in (*names, *files) if name.startswith(TEMPORARY)]
+        found += [Path(folder, name) for name in (*names, *files) if name.startswith(beginnings)]
         names[:] = [name for name in names if not name.startswith(TEMPORARY)]
     return sorted(found)
 
@@ -203,6 +230,12 @@ def _check_inputs(path: Path, inputs: Sequence[Path | str], *, is_full: bool) ->
             )
 
 
+def _list_links(inputs: Sequence[Path | str]) -> Iterator[Path]:
+    for given in inputs:
+        for folder, names, files in os.walk(given):
+            yield from (link for name in (*names, *files) if (link := Path(folder, name)).is_symlink())
+
+
 def _places(path: Path | str) -> list[tuple[int, int] | Path]:
     """What a path and the folders around it are, whatever they are called: a mounted place has two names."""
     real = Path(os.path.realpath(path))
@@ -222,12 +255,27 @@ def _check_is_ours(path: Path, stage: str) -> None:
             f"{path}: lies behind a symbolic link, where --force replaces nothing. Give the real path "
             f"({os.path.realpath(path)}), or choose another --out."
         )
+    if inside := _list_mounts(path):
+        raise SepsisCQLError(
+            f"{path}: found {inside[0]} mounted in it, expected nothing of elsewhere. Unmount it, or choose another "
+            "--out."
+        )
     if (found := read_mark(path)) != stage:
         made = f"of `sepsis-cql {found}`" if found else "without its mark"
         raise SepsisCQLError(
             f"{path}: found a directory {made}; --force replaces only what `sepsis-cql {stage}` made. Remove it "
             "yourself, or choose another --out."
         )
+
+
+def _list_mounts(path: Path) -> list[str]:
+    """What is mounted inside a directory, whose files would be removed with it; Linux alone tells."""
+    with suppress(OSError):
+        rows = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        names = [row.split()[4].decode("unicode_escape").encode("latin-1") for row in rows]
+        inside = os.fsencode(os.path.abspath(path)) + b"/"  # noqa: PTH100
+        return [os.fsdecode(name) for name in names if name.startswith(inside)]
+    return []
 
 
 def _describe_holder(file: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.ownership import (
+    LOCK,
     TEMPORARY,
     aside,
     check_new_directory,
@@ -181,12 +182,17 @@ def explain_failure(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_of_torch):
         found = next(iter(str(error).splitlines()), "no more is free")
         return f"This machine ran out of memory ({found}). Ask for less at once, or take a machine with more of it."
+    if type(error).__name__.endswith("LinAlgError"):
+        return (
+            "An estimate's equations have no solution in these numbers. Look for absurd states or rewards in the "
+            "replay, or raise the penalty with --set evaluation.fqe.ridge."
+        )
     number = errno_of(error)
     if number not in ADVICE:
         return _explain_engine(error)
     named = getattr(error, "filename", None) or next(iter(re.findall(r'"(/[^"]+)"', str(error))), None)
     name = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else "A file"
-    name = name.split(f"/{TEMPORARY}")[0]  # the directory of something unfinished
+    name = re.split(f"/({TEMPORARY}|{LOCK})", name)[0]  # the directory of something unfinished
     return (
         f"{name}: cannot be written or opened ({os.strerror(number)}). {ADVICE[number]}, or choose another place, then "
         "run the command again; what was there before is as it was."

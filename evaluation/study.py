@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from sepsis_cql.checkpoints.hub_package import load_package
+from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import Record, read_record
 from sepsis_cql.evaluation.policies.softened import list_versions
 from sepsis_cql.evaluation.record import TrueValue
 from sepsis_cql.evaluation.truth import play
 from sepsis_cql.evaluation.validation_score import PolicyScorer
+from sepsis_cql.replay.transitions import Transitions
 from sepsis_cql.synthetic.truth import Truth
 from sepsis_cql.training.records import Metric, Score
 from sepsis_cql.training.sweep.protocol import Sweep
@@ -82,6 +85,8 @@ class Study(Record):
         choices: by each rule.
         n_failed: runs that failed.
         clinicians: their true value.
+        has_few_outcomes: whether fewer than ten patients that scored the runs died, or survived, so that no value is
+            published; None in the record of an older version.
     """
 
     size: str
@@ -93,6 +98,7 @@ class Study(Record):
     choices: Choices
     n_failed: int
     clinicians: TrueValue | None
+    has_few_outcomes: bool | None = Field(default=None, exclude_if=lambda few: few is None)
 
 
 def describe_study(
@@ -102,6 +108,7 @@ def describe_study(
     reference: ScoredRun | None,
     truth_of: Callable[[ScoredRun], RunTruth],
     clinicians: TrueValue | None,
+    scored: Transitions,
 ) -> Study:
     """Describe a finished sweep and what each rule chose from its runs.
 
@@ -112,6 +119,7 @@ def describe_study(
         reference: a run that was trained besides.
         truth_of: returns the true values of a run.
         clinicians: their true value; None for patients.
+        scored: the episodes that the runs were scored on.
     """
     every = {run.name: run for part in (*stages, [reference] if reference else []) for run in part}
     ranking = sweep.rank(list(every.values()))
@@ -144,7 +152,16 @@ def describe_study(
         ),
         n_failed=len(sweep.failures),
         clinicians=clinicians,
+        has_few_outcomes=has_few_outcomes(scored),
     )
+
+
+def has_few_outcomes(scored: Transitions) -> bool:
+    """Whether fewer than ten patients died, or survived, which a mean return of theirs would give away."""
+    survived = scored.rewards[scored.terminals] > 0
+    patients = scored.subject_id[scored.terminals]
+    groups = (patients[survived], patients[~survived])
+    return min(len(np.unique(group)) for group in groups) < SMALLEST_CELL
 
 
 def play_run(run: Path, score: Score, scorer: PolicyScorer, truth: Truth | None) -> RunTruth:

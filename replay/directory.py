@@ -1,10 +1,12 @@
 """One object for the replay a command works on: a directory written by `build`, or a file of the original format."""
 
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sepsis_cql.common.errors import ReplayError
@@ -152,14 +154,32 @@ def open_replay(path: Path) -> Replay:
     """Open what a command was given as --replay.
 
     Raises:
-        ReplayError: there is neither a replay directory nor a file.
+        ReplayError: there is neither a replay directory nor a file, or a patient is in two splits.
     """
     path = Path(path)
     if path.is_file():
         return ReplayFile(path)
     if not (path / PROVENANCE).is_file():
         raise ReplayError(f"{path}: no {PROVENANCE} found. Expected {EXPECTED}, or a replay parquet file.")
+    for name in ("subject_id", "stay_id"):
+        ids = {split: _ids(path / f"{split}.parquet", name) for split in SPLITS}
+        for first, second in combinations(SPLITS, 2):
+            if shared := ids[first] & ids[second]:
+                raise ReplayError(
+                    f"{path}: found {len(shared)} {name} of its {first} split in its {second} split, expected every "
+                    "patient in one of them. Build the replay again."
+                )
     return ReplayDirectory(path)
+
+
+def _ids(file: Path, name: str) -> set[object]:
+    """The different values of a column of keys; none where they cannot be read, which comes out where they are."""
+    if not file.is_file():
+        return set()
+    try:
+        return set(pq.read_table(file, columns=[name])[name].unique().to_pylist()) - {None}
+    except (pa.ArrowException, OSError, KeyError):
+        return set()
 
 
 def write_private_marks(directory: Path) -> None:

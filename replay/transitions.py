@@ -138,6 +138,8 @@ def _read_table(file: Path) -> pa.Table:
         if isinstance(error, OSError) and errno_of(error):
             raise
         raise ReplayError(f"{file}: not a readable parquet file ({type(error).__name__}).") from error
+    if table.num_rows == 0:
+        raise ReplayError(f"{file}: holds no transition. Build the replay from more patients.")
     required = {"stay_id", "step_index", "action"}
     names = table.column_names
     if missing := sorted(required - set(names)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sepsis_cql.common.errors import SepsisCQLError
-from sepsis_cql.common.ownership import list_leftovers
+from sepsis_cql.common.ownership import LOCK, TEMPORARY, list_leftovers
 from sepsis_cql.common.provenance import package_versions
 from sepsis_cql.replay.directory import ReplayFile, open_replay
 from sepsis_cql.replay.rows.splits import SPLITS
@@ -105,7 +105,7 @@ def _disk(directory: Path) -> Fact:
 
 def _leftovers(directory: Path) -> Iterator[Fact]:
     """Unfinished things below a directory; one whose process still runs is not told from one whose process died."""
-    found = list_leftovers(directory)
+    found = list_leftovers(directory, (TEMPORARY, LOCK))
     if not found:
         yield Fact("leftovers", f"none below {directory}")
     for path in found:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsis_cql.__main__ import main
-from sepsis_cql.common.ownership import TEMPORARY, list_leftovers
+from sepsis_cql.common.ownership import LOCK, TEMPORARY, list_leftovers
 from sepsis_cql.common.provenance import ROOT
 
 HEAVY = (
@@ -304,6 +304,8 @@ def readable_by_others(place: Path) -> Iterator[str]:
             names.clear()
             continue
         for name in files:
+            if name.startswith(LOCK):  # for others to see; it says who writes, and nothing else
+                continue
             try:
                 if Path(folder, name).lstat().st_mode & 0o044:
                     yield f"{folder}/{name}"

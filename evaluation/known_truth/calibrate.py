@@ -94,7 +94,7 @@ def _run(work: Work, jobs: int, numbers: list[int]) -> Iterator[tuple[int, list[
         yield from ((number, work(number)) for number in numbers)
         return
     # a fork knows the environment with the true values that this process has found
-    with open_pool(jobs, "fork", _become_worker, work) as pool:
+    with open_pool(min(jobs, len(numbers)), "fork", _become_worker, work) as pool:
         waiting = {pool.submit(_work, number): number for number in numbers}
         for done in as_completed(waiting):
             yield waiting[done], done.result()

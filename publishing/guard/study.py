@@ -14,6 +14,7 @@ from sepsis_cql.training.records import Score
 from sepsis_cql.training.sweep.documents import RankedRun, multiseed_document, stage_document
 
 FOLDER = "evaluation"
+VALUES = ("fqe", "fqe_lower", "fqe_upper", "published_wis")  # that rest on outcomes
 MULTISEED = f"{FOLDER}/stage2_multiseed_validation.json"
 GateName = Annotated[str, Field(pattern=f"^({GATES})$")]
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -33,7 +34,7 @@ BOUNDS: Bounds = {
     Score: {
         "epoch": Annotated[int, Field(ge=0, lt=10_000)],
         "softening": Softening,
-        **dict.fromkeys(("fqe", "fqe_lower", "fqe_upper"), float | None),
+        **dict.fromkeys(VALUES, float | None),
         "gates": Annotated[list[GateName], Field(max_length=30)],
         "n_episodes": RoundedCount,
     },
@@ -82,11 +83,16 @@ class PublishedStudy(Study):
 
 
 def reduce_study(study: Study) -> PublishedStudy:
-    """Reduce a study to what may be published; reducing twice changes nothing."""
+    """Reduce a study to what may be published; reducing twice changes nothing.
+
+    Values of patients are hidden where few of them died, or survived, as those of the test split are; also where the
+    record does not say so.
+    """
     values = round_numbers(study.model_dump(mode="json"))
+    is_hidden = study.clinicians is None if study.has_few_outcomes is None else study.has_few_outcomes
     values["size"] = study.size if study.size in ("small", "published") else "own"
     for run in values["runs"]:
-        run["score"] = _reduce_score(run["score"])
+        run["score"] = _reduce_score(run["score"]) | (dict.fromkeys(VALUES) if is_hidden else {})
     return PublishedStudy.model_validate(values)
 
 
@@ -115,8 +121,8 @@ def _reduce_score(score: dict[str, Any]) -> dict[str, Any]:
     episodes = round_count(score["n_episodes"])
     size = floor_size(score["ess"])
     published = None if score["published_ess"] is None else floor_size(score["published_ess"])
-    hidden: dict[str, Any] = dict.fromkeys(("fqe", "fqe_lower", "fqe_upper")) if episodes == SMALL else {}
-    if episodes == SMALL or (published or 0) < SMALLEST_CELL:
+    hidden: dict[str, Any] = dict.fromkeys(VALUES) if episodes == SMALL else {}
+    if (published or 0) < SMALLEST_CELL:
         hidden["published_wis"] = None
     if episodes == SMALL:
         size, published = 0.0, None if published is None else 0.0

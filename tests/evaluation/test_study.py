@@ -1,5 +1,8 @@
 """The record of a study: both choices from the same runs, the protocol's files from it, and nothing of few patients."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -7,10 +10,10 @@ from sepsis_cql.commands.output import console
 from sepsis_cql.commands.study import print_choices
 from sepsis_cql.evaluation.record import TrueValue
 from sepsis_cql.evaluation.report.study_figure import RULES, make_study_figures
-from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun
-from sepsis_cql.publishing.guard.study import make_stage_files, reduce_study
+from sepsis_cql.evaluation.study import Choices, RunTruth, Study, StudyRun, has_few_outcomes
+from sepsis_cql.publishing.guard.study import VALUES, make_stage_files, reduce_study
 
-from ..training.made_up import make_score
+from ..training.made_up import make_score, make_transitions
 
 CONFIGURATIONS = [
     {"reward_variant": "sparse", "learning_rate": 0.0001, "alpha": alpha} for alpha in (1.0, 0.1, 0.05)
@@ -80,6 +83,35 @@ def test_reducing_twice_changes_nothing_and_few_patients_show_nothing():
     assert make_stage_files(reduce_study(make_study(episodes=7)))[
         "evaluation/stage2_multiseed_validation.json"
     ]
+
+
+@pytest.mark.parametrize("changes", [{"has_few_outcomes": True}, {"clinicians": None}])
+def test_where_few_patients_died_or_survived_no_file_of_the_study_holds_a_value(changes):
+    study = reduce_study(make_study().model_copy(update=changes))
+    assert reduce_study(study) == study
+    values = {value for run in study.runs for name, value in run.score if name in VALUES}
+    assert values == {None} and study.runs[0].score.published_fqe == 9.0  # the network's own claim
+    files = str(make_stage_files(study))
+    assert not any(
+        str(score) in files for run in make_study().runs for score in (run.score.fqe, run.score.fqe_lower)
+    )
+    known = make_study().model_copy(update={"clinicians": None, "has_few_outcomes": False})
+    assert reduce_study(known).runs[0].score.fqe == 8.5
+
+
+@pytest.mark.parametrize(
+    ("died", "few"), [(0, True), (9, True), (10, False), (20, False), (21, True), (30, True)]
+)
+def test_few_outcomes_are_counted_by_patients(died, few):
+    data = make_transitions(30)
+    final = np.where(np.arange(30) < died, -15.0, 15.0)
+    rewards = data.rewards.copy()
+    rewards[data.terminals] = final
+    patients = np.repeat(np.arange(30), np.diff(np.r_[data.episode_starts, len(data)]))
+    assert has_few_outcomes(replace(data, rewards=rewards, subject_id=patients)) is few
+    assert has_few_outcomes(
+        replace(data, rewards=rewards, subject_id=patients // 10)
+    )  # ten stays of one patient
 
 
 @pytest.mark.parametrize(

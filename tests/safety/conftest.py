@@ -31,8 +31,10 @@ STAGE_OF = {
 }
 HOLDER = """
 import sys, time
+from pathlib import Path
 from sepsis_cql.common.ownership import one_writer
-with one_writer(sys.argv[1], "build"):
+place = Path(sys.argv[1]) if sys.argv[2] == "Path" else sys.argv[1]
+with one_writer(place, "build"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -122,9 +124,12 @@ def hold():
     """Start a process that holds the lock on a place; it is killed at the end."""
     started = []
 
-    def start(place: Path | str) -> subprocess.Popen:
+    def start(place: Path | str, kind: type = str) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(place)], stdout=subprocess.PIPE, text=True, env=here()
+            [sys.executable, "-c", HOLDER, str(place), kind.__name__],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=here(),
         )
         started.append(process)
         assert process.stdout.readline() == "held\n"

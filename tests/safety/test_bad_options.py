@@ -2,10 +2,12 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
 
+from sepsis_cql.commands import app
 from sepsis_cql.commands.output import console, with_output
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.evaluation.policies.base import checked_probabilities
@@ -72,6 +74,7 @@ def test_specifications_of_no_policy_are_refused(command, inputs, tmp_path, spec
         ("evaluate", ["--protocol", "none"]),
         ("evaluate", ["--selection", "nowhere.json"]),
         ("evaluate", ["--set", "evaluation.resamples=-1"]),
+        ("calibrate", ["--jobs", "99999999"]),
         ("evaluate", ["--set", "evaluation.resamples=1e400"]),
         ("build", ["--memory-limit", "much"]),
         ("build", ["--features", "nowhere.yaml"]),
@@ -80,7 +83,7 @@ def test_specifications_of_no_policy_are_refused(command, inputs, tmp_path, spec
     ],
 )
 def test_wrong_options_are_refused(command, inputs, tmp_path, stage, more):
-    code, printed = command(stage, *inputs[stage][0], "--out", tmp_path / "out", *more)
+    code, printed = command(stage, *inputs.get(stage, [[]])[0], "--out", tmp_path / "out", *more)
     assert code == 2 and "Traceback" not in printed
     assert not (tmp_path / "out").exists()
 
@@ -138,6 +141,28 @@ def test_a_policy_that_fails_on_patients_only_is_refused_without_their_values(tm
     with pytest.raises(SepsisCQLError, match=name) as refused:
         checked_probabilities(policy, np.full((60, 2), 37.123))
     assert "37.1" not in str(refused.value)
+
+
+@pytest.mark.parametrize("closing", ["sys.stdout.close()", "sys.stderr.close()", "os.close(file)"])
+def test_a_policy_that_closes_files_of_the_program_ends_in_one_sentence(monkeypatch, tmp_path, closing):
+    file = os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY)
+
+    def call():
+        exec(closing, {"sys": sys, "os": os, "file": file})
+        print("found")
+        os.write(file, b"found")
+
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        monkeypatch.setattr(sys, name, (tmp_path / name).open("w"))
+        monkeypatch.setitem(app.STREAMS, name, os.open(tmp_path / f"{number}", os.O_CREAT | os.O_WRONLY))
+    monkeypatch.setattr(app, "app", call)
+    if "stderr" in closing:
+        monkeypatch.setattr(sys, "stdout", sys.stderr)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    sys.stderr.flush()
+    text = (tmp_path / "stderr").read_text() + (tmp_path / "2").read_text()
+    assert ended.value.code == 2 and "closed by what it called" in text
 
 
 def test_a_policy_may_write_into_the_states_it_is_given():

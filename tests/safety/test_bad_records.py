@@ -49,12 +49,25 @@ RECORDS = {
 }
 
 
+HUGE = ([10**12] * 2, [10**30], [2**62] * 64, [1] * 65, [1] * 10**5, [4096] * 64, [-(10**30)])
+MANY = ("state_names", "missing_flags", "vasopressor_edges")
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_damaged_records_of_a_run_are_refused(copy, name):
     mutants = documents_of((copy / name).read_text())
     door = lambda: RECORDS[name](copy)  # noqa: E731
     may = (*MAY_BE_RIGHT, "custom_pipelines", "auto_map")  # for the Hub's own loader, which is not used here
     assert wrongly_taken("records", door, copy / name, mutants, may_be_right=may) == []
+
+
+def test_a_network_that_no_file_of_ours_could_hold_is_refused_before_it_is_made(copy):
+    file = copy / "training" / "package" / "config.json"
+    whole = json.loads(file.read_text())
+    wrong = {f"hidden_sizes {widths[:2]}": {"hidden_sizes": widths} for widths in HUGE}
+    wrong |= {f"many {name}": {name: [f"{number}_missing" for number in range(10**5)]} for name in MANY}
+    mutants = {name: json.dumps(whole | change).encode() for name, change in wrong.items()}
+    assert wrongly_taken("records", lambda: load_package(file.parent), file, mutants) == []
 
 
 def test_damaged_simulations_and_evaluations_are_refused(tmp_path):

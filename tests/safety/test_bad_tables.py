@@ -1,8 +1,12 @@
 """Wrong columns of a replay and wrong cells of a table: each is refused, and no cell is shown."""
 
+import gzip
+import os
+
 import pyarrow.parquet as pq
 import pytest
 
+from sepsis_cql.common.errors import ReplayError
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.interop.exports import write_original
 from sepsis_cql.replay.mimic.checks import check_rows
@@ -14,7 +18,7 @@ from sepsis_cql.tests.replay.made_up import TABLES
 from sepsis_cql.tests.training.made_up import make_transitions
 
 from .mutations import DAMAGED_BYTES, damage_columns
-from .refusals import assert_large, wrongly_taken
+from .refusals import TRIED, assert_large, wrongly_taken
 
 
 def test_wrong_columns_of_a_replay_file_are_refused(tmp_path):
@@ -58,6 +62,38 @@ def test_wrong_columns_of_a_replay_directory_are_refused(copy):
             mutants[name] = file.read_bytes()
     door = lambda: open_replay(copy / "replay").transitions("train")  # noqa: E731
     assert wrongly_taken("replays", door, file, mutants) == []
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_without_rows_is_refused(copy, split):
+    file = copy / "replay" / f"{split}.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    with pytest.raises(ReplayError, match=f"{split}.parquet: holds no transition"):
+        open_replay(copy / "replay").transitions(split)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("hosp/patients.csv", None),
+        ("icu/chartevents_1.parquet", None),
+        ("icu/chartevents/part.parquet", None),
+        ("SHA256SUMS.txt", None),
+        ("SHA256SUMS.txt", b"\xff\xfe\0"),
+        ("SHA256SUMS.txt", b"a" * (2**24 + 1)),
+        ("hosp/patients.csv", b"a" * 200_000 + b"\n1\n"),
+        ("hosp/patients.csv", b'"' + b"a,\n" * 70_000),
+        ("hosp/patients.csv.gz", gzip.compress(b'subject_id,"gender\n1\n')),
+    ],
+)
+def test_what_is_no_file_of_tables_is_refused_and_not_waited_for(command, tmp_path, name, content):
+    TRIED["tables"] += 1
+    file = tmp_path / "m" / name
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file) if content is None else file.write_bytes(content)
+    code, printed = command("build", "--mimic", tmp_path / "m", "--out", tmp_path / "out")
+    assert code == 2 and str(file) in printed.replace("\n", "") and "xpected" in printed + "Expected"
+    assert len(printed) < 600 and not (tmp_path / "out").exists()
 
 
 def _exchange(table, name):

@@ -274,13 +274,48 @@ for out, given in ((elsewhere, run), (elsewhere, run / "replay"), (run, elsewher
         check_new_directory(out, "build", force=True, inputs=[given])
     except Exception as error:
         print("which this command reads" in str(error))
+write_mark(run.parent, "build")
+try:
+    check_new_directory(run.parent, "build", force=True)
+except Exception as error:
+    print("mounted in it" in str(error))
 """
     mount = f"mount --bind {shlex.quote(str(tmp_path / 'run'))} {shlex.quote(str(tmp_path / 'elsewhere'))}"
     command = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, inner]
     found = subprocess.run(command, capture_output=True, text=True, env=here(), check=False)
     if found.returncode:
         pytest.skip(f"nothing can be mounted here: {found.stderr[-100:]}")
-    assert found.stdout.split() == ["True"] * 4
+    assert found.stdout.split() == ["True"] * 5
+
+
+def test_nothing_that_a_link_inside_an_input_leads_to_is_replaced(tmp_path):
+    with new_directory(tmp_path / "out", "build") as directory:
+        (directory / "icu").mkdir()
+        (directory / "icu" / "chartevents.csv").write_text("tables")
+    (tmp_path / "mimic").mkdir()
+    (tmp_path / "mimic" / "icu").symlink_to(tmp_path / "out" / "icu")
+    before = tree(tmp_path)
+    with (
+        pytest.raises(SepsisCQLError, match="which this command reads"),
+        new_directory(tmp_path / "out", "build", force=True, inputs=[tmp_path / "mimic"]),
+    ):
+        pytest.fail("was let in")
+    assert tree(tmp_path) == before
+
+
+def test_the_ledger_and_a_policy_inside_an_earlier_result_are_kept(command, inputs, tmp_path, monkeypatch):
+    with new_directory(tmp_path / "out", "evaluate") as directory:
+        (directory / "my_policy.py").write_text("def act(states):\n    return states\n")
+    monkeypatch.syspath_prepend(tmp_path / "out")
+    replay = inputs["evaluate"][0][1]
+    evaluate = ["evaluate", "--replay", replay, "--policy", "my_policy:act", "--protocol", "published"]
+    code, printed = command(*evaluate, "--out", tmp_path / "out", "--force")
+    assert code == 2 and "my_policy.py, which this command reads" in printed
+    monkeypatch.setenv("SEPSIS_CQL_HOME", str(tmp_path / "out" / "home"))
+    for name, (arguments, _) in inputs.items():
+        code, printed = command(*name.split(), *arguments, "--out", tmp_path / "out", "--force")
+        assert code == 2 and "home, which this command reads" in printed, name
+    assert (tmp_path / "out" / "my_policy.py").exists()
 
 
 def test_a_ledger_that_is_not_there_yet_is_no_place_for_results(command, inputs, tmp_path):

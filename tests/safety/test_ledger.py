@@ -8,6 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
@@ -240,15 +243,42 @@ def test_a_split_made_of_the_training_split_is_refused(name, copy):
         check_splits(replace(replay, **{name: copy(replay.train)}))
 
 
+def as_other_patients(replay, split, other):
+    """Put a split in the place of another, under numbers of other patients."""
+    table = pq.read_table(replay / f"{split}.parquet")
+    for name in ("subject_id", "stay_id"):
+        numbers = pc.add(table[name], 10_000_000)
+        table = table.set_column(table.column_names.index(name), name, numbers)
+    pq.write_table(table, replay / f"{other}.parquet")
+
+
+@pytest.mark.parametrize(
+    ("split", "other"), [("train", "validation"), ("train", "test"), ("test", "validation")]
+)
+@pytest.mark.parametrize("name", ["subject_id", "stay_id"])
+def test_a_patient_of_two_splits_is_found_whatever_the_states(copy, command, split, other, name):
+    files = [copy / "replay" / f"{one}.parquet" for one in (split, other)]
+    first, table = map(pq.read_table, files)
+    numbers = pa.array([first[name][0].as_py()] * table.num_rows)
+    pq.write_table(table.set_column(table.column_names.index(name), name, numbers), files[1])
+    for arguments in (["train", "--replay"], ["audit", "--run"], ["doctor", "--replay"]):
+        place = copy if arguments[0] == "audit" else copy / "replay"
+        code, printed = command(
+            *arguments, place, *(["--out", copy / "out"] if arguments[0] != "audit" else [])
+        )
+        assert code and f"found 1 {name} of its" in printed
+    assert not (copy / "out").exists()
+
+
 def test_no_evaluation_shows_a_test_split_that_is_called_validation(copy):
     """By whatever door: the call from Python, and `verify` of evidence about validation, go through this one."""
-    shutil.copyfile(copy / "replay" / "test.parquet", copy / "replay" / "validation.parquet")
+    as_other_patients(copy / "replay", "test", "validation")
     with pytest.raises(EvaluationError, match="its validation split are those of its test split"):
         evaluate(copy / "training" / "package", copy / "replay")
 
 
 def test_held_out_patients_of_an_audit_are_not_those_it_learned_from(copy, command):
-    shutil.copyfile(copy / "replay" / "train.parquet", copy / "replay" / "validation.parquet")
+    as_other_patients(copy / "replay", "train", "validation")
     code, printed = command("audit", "--run", copy)
     assert code == 2 and "most episodes of its train split are those of its validation split" in printed
     assert not (copy / "audit").exists()

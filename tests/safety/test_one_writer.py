@@ -5,11 +5,20 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sepsis_cql.common.errors import SepsisCQLError
-from sepsis_cql.common.ownership import MARK, TEMPORARY, aside, list_leftovers, one_writer, scratch_directory
+from sepsis_cql.common.ownership import (
+    LOCK,
+    MARK,
+    TEMPORARY,
+    aside,
+    list_leftovers,
+    one_writer,
+    scratch_directory,
+)
 from sepsis_cql.common.storage import new_directory, open_directory
 from sepsis_cql.training.doctor import examine
 
@@ -73,6 +82,33 @@ def test_two_spellings_of_a_place_have_one_lock(tmp_path, hold):
         pass
 
 
+def test_another_home_sees_who_writes_there_and_a_dead_one_stops_nobody(tmp_path, hold, monkeypatch):
+    monkeypatch.setenv("SEPSIS_CQL_HOME", str(tmp_path / "another"))
+    process = hold(tmp_path / "out", Path)
+    monkeypatch.setenv("SEPSIS_CQL_HOME", str(tmp_path / "own"))
+    with pytest.raises(SepsisCQLError, match=f"process {process.pid}"), one_writer(tmp_path / "out", "train"):
+        pass
+    (lock,) = list_leftovers(tmp_path, (LOCK,))
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o666  # whoever may write there may hold it
+    process.kill()
+    process.wait()
+    (fact,) = [fact for fact in examine(tmp_path, None) if fact.name == "leftover"]
+    assert str(lock) in fact.found
+    with one_writer(tmp_path / "out", "train"):
+        pass
+    assert list_leftovers(tmp_path, (LOCK,)) == []
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
+    with one_writer(tmp_path / "out", "train"):
+        (lock,) = list_leftovers(tmp_path, (LOCK,))
+    (tmp_path / "thesis").write_text("an input")
+    lock.symlink_to(tmp_path / "thesis")
+    with pytest.raises(OSError, match="symbolic links"), one_writer(tmp_path / "out", "train"):
+        pass
+    assert (tmp_path / "thesis").read_text() == "an input"
+
+
 def test_the_lock_of_a_dead_process_is_free(tmp_path, hold, home):
     process = hold(tmp_path / "out")
     process.kill()
@@ -100,8 +136,8 @@ def test_what_a_killed_run_left_is_private_is_listed_and_is_removed_by_the_next(
     (left,) = list_leftovers(tmp_path)
     assert left.name.startswith(TEMPORARY)
     assert stat.S_IMODE(left.stat().st_mode) == 0o700
-    (fact,) = [fact for fact in examine(tmp_path, None) if fact.name == "leftover"]
-    assert str(left) in fact.found and "MiB" in fact.found
+    facts = [fact.found for fact in examine(tmp_path, None) if fact.name == "leftover"]
+    assert [f"{left}: 0.0 MiB"] == [found for found in facts if TEMPORARY in found]
     with new_directory(tmp_path / "other", "build"):
         pass
     assert left.exists()  # not its own

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
+import torch
 
 from sepsis_cql.commands import checkpoints
 from sepsis_cql.common import storage
@@ -116,6 +118,8 @@ def test_no_more_is_spilled_to_disk_than_allowed(command, mimic_root, tmp_path, 
         (OSError(errno.ELOOP, "x", "a"), "loop of symbolic links"),
         (MemoryError("Unable to allocate 8. TiB"), "ran out of memory (Unable"),
         (MemoryError(), "Ask for less"),
+        (np.linalg.LinAlgError("Singular matrix"), "absurd states"),
+        (torch.linalg.LinAlgError("not positive-definite"), "absurd states"),
         (ValueError("No space left on device"), None),
         (FileNotFoundError(errno.ENOENT, "x", "a"), "Check the path"),
     ],
