@@ -93,7 +93,7 @@ def test_what_cannot_be_evaluated_is_refused(demo_replay, tmp_path, options, mes
 def test_test_episodes_under_the_name_of_validation_are_refused(demo_replay, tmp_path):
     copy = shutil.copytree(demo_replay, tmp_path / "replay")
     shutil.copy(copy / "test.parquet", copy / "validation.parquet")
-    with pytest.raises(SepsisCQLError, match="validation split are those of its test split"):
+    with pytest.raises(SepsisCQLError, match="of its validation split in its test split"):
         sepsis_cql.evaluate(uniform, copy, changes=QUICK)
 
 
