@@ -98,7 +98,7 @@ def test_first_order_refits_are_what_new_fits_give(softened, settings):
     basis = new_basis(decisions.inputs, settings.fqe, 1)
     data = make_fqe_data(basis, stays, decisions, settings)
     fit = solve(data, settings.fqe)
-    counts = np.concatenate(list(resample_counts(stays.n_episodes, 30, 2)))
+    counts = np.concatenate(list(resample_counts(stays.n_episodes, 12, 2)))
     pulls = episode_pulls(data, fit, stays.n_episodes)
     initial = basis.expected(decisions)[stays.episode_starts].mean(dim=0)
     first_order = initial @ (
@@ -120,9 +120,9 @@ def test_interval_is_as_wide_as_the_estimate_is_uncertain(icu, softened, setting
     policy = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 1.0)
     errors, widths = [], []
     for seed in range(12):
-        stays = icu.simulate(1000, 100 + seed)
+        stays = icu.simulate(400, 100 + seed)
         index = icu.state_index(stays.states)
-        counts = np.concatenate(list(resample_counts(1000, 100, seed)))
+        counts = np.concatenate(list(resample_counts(400, 100, seed)))
         result = cross_fit(
             stays, Decisions(stays.states, policy[index], icu.clinicians[index]), counts, settings
         )

@@ -1,84 +1,18 @@
-"""What a stranger does with a package: load it by the library alone, without this repository installed."""
+"""What a package does once it is loaded: its pipeline, its files, and classes that transformers knows."""
 
-import json
-import os
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from transformers import AutoModel
 
 from sepsis_cql.checkpoints.hub_package import save_package
+from sepsis_cql.checkpoints.registration import register_lazily
 from sepsis_cql.configuration_sepsis_cql import SepsisCQLConfig
 from sepsis_cql.feature_extraction_sepsis_cql import SepsisCQLFeatureExtractor
 from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.pipeline_sepsis_cql import SepsisTreatmentPipeline
-
-STRANGER = """
-import importlib.util, json, sys
-import pandas as pd
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
-
-package, rows_file, copy = sys.argv[1:]
-assert importlib.util.find_spec("sepsis_cql") is None
-rows = pd.read_json(rows_file)
-config = AutoConfig.from_pretrained(package, trust_remote_code=True)
-extractor = AutoFeatureExtractor.from_pretrained(package, trust_remote_code=True)
-model = AutoModel.from_pretrained(package, trust_remote_code=True)
-answers = pipeline(model=package, trust_remote_code=True, device="cpu")(rows)
-model.save_pretrained(copy)
-again = AutoModel.from_pretrained(copy, trust_remote_code=True)
-inputs = extractor(rows, return_tensors="pt")
-print(json.dumps({
-    "classes": [type(thing).__name__ for thing in (config, extractor, model)],
-    "q_values": model(**inputs).q_values.tolist(),
-    "copied_q_values": again(**inputs).q_values.tolist(),
-    "actions": model.greedy_action(inputs["states"]).tolist(),
-    "fluid_edges": config.fluid_edges,
-    "answers": answers,
-}))
-"""
-
-
-@pytest.fixture
-def clinical_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.astype({"heart_rate": float})
-
-
-@pytest.mark.slow
-def test_a_package_serves_a_stranger_like_its_author(
-    package: Path,
-    model: SepsisCQLModel,
-    feature_extractor: SepsisCQLFeatureExtractor,
-    clinical_rows: pd.DataFrame,
-    tmp_path: Path,
-) -> None:
-    rows_file = tmp_path / "rows.json"
-    clinical_rows.to_json(rows_file)
-    # -S leaves out the .pth file by which the editable install finds sepsis_cql
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": sysconfig.get_path("purelib"),
-        "HF_HOME": str(tmp_path / "cache"),
-        "HF_MODULES_CACHE": str(tmp_path / "modules"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-S", "-c", STRANGER, str(package), str(rows_file), str(tmp_path / "copy")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-
-    states = feature_extractor(clinical_rows, return_tensors="pt")["states"]
-    expected = model(states).q_values.tolist()
-    assert answer["classes"] == ["SepsisCQLConfig", "SepsisCQLFeatureExtractor", "SepsisCQLModel"]
-    assert answer["q_values"] == expected
-    assert answer["copied_q_values"] == expected
-    assert answer["fluid_edges"] == model.config.fluid_edges
-    assert [row["q_values"] for row in answer["answers"]] == expected
-    assert [row["action"] for row in answer["answers"]] == answer["actions"]
 
 
 def test_the_pipeline_answers_every_row_with_doses(
@@ -141,3 +75,12 @@ def test_a_package_is_written_the_same_twice(
     save_package(model, feature_extractor, tmp_path / "again")
     for file in package.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_classes_register_at_once_where_transformers_is_imported_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(AutoModel._model_mapping, "_extra_content", {})
+    assert SepsisCQLConfig not in AutoModel._model_mapping
+    register_lazily()
+    assert SepsisCQLConfig in AutoModel._model_mapping

@@ -12,7 +12,7 @@ from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.synthetic.simulator import SimulatedICU, simulate
 from sepsis_cql.synthetic.truth import open_truth
 
-EPISODES = 4000
+EPISODES = 1500
 
 
 def always(action):
@@ -32,7 +32,7 @@ def values(truth, state_names):
         **{f"always {action}": always(action) for action in range(1, 25)},
     }
     return {
-        name: truth.value(policy, EPISODES if name[:6] != "always" else 800, 5, gamma=0.99)
+        name: truth.value(policy, EPISODES if name[:6] != "always" else 300, 5, gamma=0.99)
         for name, policy in policies.items()
     }
 
