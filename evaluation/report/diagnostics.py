@@ -61,7 +61,23 @@ def diagnose(
         if fqe is None
         else shown.Evaluator(sweeps=fqe.sweeps, change=fqe.change, bounded=fqe.bounded_value),
         differences=compare_subgroups(judged, data, groups, settings),
+        behavior_by_sofa=_doses_by(strata, data, rules.smallest_cell),
     )
+
+
+def _doses_by(strata: np.ndarray, data: EvaluationData, smallest: int) -> list[shown.GroupDoses]:
+    """How often each drug was given in each stratum of decisions, and how often the behavior policy says."""
+    actions = np.arange(N_ACTIONS)
+    answer: dict[str, dict[str, shown.DrugShare]] = {}
+    for drug, has_any in (("vasopressor", actions >= N_BINS), ("fluid", actions % N_BINS > 0)):
+        parts = [
+            _means_by(strata, values, data.scored.subject_id, smallest)
+            for values in (data.behavior[:, has_any].sum(axis=1), has_any[data.scored.actions])
+        ]
+        for predicted, observed in zip(*parts, strict=True):
+            share = shown.DrugShare(predicted=predicted.value, observed=observed.value)
+            answer.setdefault(predicted.group, {"n_patients": predicted.n_patients})[drug] = share
+    return [shown.GroupDoses(group=group, **found) for group, found in answer.items()]
 
 
 def _means_by(

@@ -64,6 +64,7 @@ def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
         difference=say_difference,
         bias=find_bias,
         differences=evaluation.diagnostics and evaluation.diagnostics.differences,
+        by_sofa=evaluation.diagnostics.behavior_by_sofa if evaluation.diagnostics else [],
         interval=_say_interval,
         shares=[tail.share for tail in evaluation.policies[0].tails] if evaluation.policies else [],
     )

@@ -23,6 +23,25 @@ class GroupMean(Record):
     n_patients: int
 
 
+class DrugShare(Record):
+    """Share of decisions with any of a drug: as the behavior policy predicts, and as given."""
+
+    predicted: float
+    observed: float
+
+
+class GroupDoses(Record):
+    """How well the behavior policy knows the clinicians of one severity group.
+
+    A model that is right on the whole may still give the sickest too little.
+    """
+
+    group: str
+    n_patients: int
+    vasopressor: DrugShare
+    fluid: DrugShare
+
+
 class SupportShare(Record):
     """Share of the policy's decisions on actions that clinicians give with less than `threshold`."""
 
@@ -112,7 +131,7 @@ class Evaluator(Record):
 class Diagnostics(Record):
     """Where a policy and the clinicians differ, and for whom; groups below the smallest cell are left out.
 
-    Older records lack `differences`.
+    Older records lack `differences` and `behavior_by_sofa`.
     """
 
     policy: str
@@ -127,6 +146,7 @@ class Diagnostics(Record):
     dose_difference: DoseDifference
     evaluator: Evaluator | None
     differences: SubgroupDifferences | None = Field(default=None, exclude_if=lambda found: found is None)
+    behavior_by_sofa: list[GroupDoses] = Field(default_factory=list, exclude_if=lambda rows: not rows)
 
 
 def rank_group(group: str) -> tuple[float, str]:

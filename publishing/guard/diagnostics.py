@@ -38,6 +38,8 @@ OF_GROUP = {"characteristic": Characteristic, "group": Group, "n_episodes": Tens
 KNOWN = AfterValidator(_are_known)
 DIAGNOSTICS: Bounds = {
     shown.GroupMean: {"group": Group, "value": Share, "n_patients": Tens},
+    shown.DrugShare: {"predicted": Share, "observed": Share},
+    shown.GroupDoses: {"group": Group, "n_patients": Tens},
     shown.SupportShare: {"threshold": Share, "share": Share},
     shown.WeightHistogram: {
         "log10_edges": Annotated[list[float], AfterValidator(_are_ours)],
@@ -68,6 +70,7 @@ DIAGNOSTICS: Bounds = {
         "policy_actions": Shares,
         "agreement": Share,
         "agreement_by_sofa": Annotated[list[shown.GroupMean], Field(max_length=12), KNOWN],
+        "behavior_by_sofa": Annotated[list[shown.GroupDoses], Field(max_length=12), KNOWN],
         "unsupported_share": Annotated[list[shown.SupportShare], Field(max_length=8)],
         "subgroups": Annotated[list[shown.Subgroup], Field(max_length=80), KNOWN],
         "q_calibration": Annotated[list[shown.ValueCalibration], Field(max_length=5)],

@@ -258,6 +258,16 @@ def _reduce_diagnostics(
             for row in values["agreement_by_sofa"]
             if is_known_group(SEVERITY, row["group"])
         ],
+        "behavior_by_sofa": [
+            row
+            | {"n_patients": round_count(row["n_patients"])}
+            | {
+                drug: {name: round_share(share, row["n_patients"]) for name, share in row[drug].items()}
+                for drug in ("vasopressor", "fluid")
+            }
+            for row in values.get("behavior_by_sofa", [])
+            if is_known_group(SEVERITY, row["group"])
+        ],
         "unsupported_share": [
             row | {"share": round_share(row["share"], steps)} for row in values["unsupported_share"]
         ],

@@ -175,6 +175,25 @@ def test_shares_times_their_whole_give_no_small_count_back(evaluation):
     assert attacked >= 5, "too few small counts to attack"
 
 
+def test_the_behavior_policy_is_held_against_the_doses_of_each_severity(evaluation, trip):
+    replay = open_replay(trip.replay)
+    part, sofa = replay.transitions("validation"), replay.details("validation")["sofa"].to_numpy()
+    rows = evaluation.diagnostics.behavior_by_sofa
+    shown = reduce_evaluation(evaluation, SETTINGS).diagnostics.behavior_by_sofa
+    assert len(rows) >= 2
+    for row, seen in zip(rows, shown, strict=True):
+        low, high = (float(end) for end in row.group.strip("[)").split(", "))
+        inside = (sofa >= low) & (sofa < high)
+        assert row.n_patients == len(np.unique(part.subject_id[inside]))
+        assert row.vasopressor.observed == pytest.approx((part.actions[inside] >= 5).mean())
+        assert row.fluid.observed == pytest.approx((part.actions[inside] % 5 > 0).mean())
+        assert 0 < row.vasopressor.predicted < 1 and row.fluid.predicted != row.fluid.observed
+        assert seen.fluid.observed == round_share(row.fluid.observed, row.n_patients)
+        assert seen.n_patients == round_count(row.n_patients)
+    page = render_page(evaluation, {})
+    assert "vasopressor predicted" in page and f"{100 * rows[0].fluid.observed:.1f}%" in page
+
+
 def test_doses_of_an_evaluation_add_up_to_no_small_count(evaluation):
     shown, attacker = reduce_evaluation(evaluation, SETTINGS), Attacker()
     steps = evaluation.n_transitions
