@@ -26,6 +26,7 @@ class Claim(Settings):
         resamples: of the bootstrap.
         ess: effective sample size, in episodes.
         split: on which it was scored; a split that a policy was selected on is `validation`.
+        true_value: of the policy, where the source plays it in a simulator.
     """
 
     policy: str
@@ -37,6 +38,7 @@ class Claim(Settings):
     resamples: int | None = Field(default=None, ge=1)
     ess: FiniteFloat | None = Field(default=None, ge=0)
     split: Literal["train", "validation", "test"] | None = None
+    true_value: FiniteFloat | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +82,7 @@ class Flaw(NamedTuple):
         "unattainable", "few episodes", "unstated size", "clinicians differ", "initial states", "no interval",
         "few resamples", "outside its interval", "no clinicians", "no baseline", "worse than clinicians",
         "worse than a baseline", "families differ", "selected here", "unstated range",
+        "misses the truth", "truly worse than clinicians",
     ]  # fmt: skip
     rows: list[str]
     sentence: str
@@ -107,6 +110,7 @@ def find_flaws(table: ClaimTable, minimum_ess: float) -> list[Flaw]:
         *(flaw for row in table.rows for flaw in _of_row(row, table, minimum_ess)),
         *_of_clinicians(table.rows),
         *_of_comparisons(table.rows),
+        *_of_truth(table.rows),
         *_of_table(table),
     ]
 
@@ -140,6 +144,10 @@ def _of_row(row: Claim, table: ClaimTable, minimum_ess: float) -> Iterator[Flaw]
     if row.split in ("train", "validation") and row.role == "learned":
         why = "which trained or selected it; expected the test split"
         yield Flaw("selected here", where, f"was scored on {row.split}, {why}")
+    low, high = row.interval or (row.value, row.value)
+    if row.true_value is not None and not low <= row.true_value <= high:
+        told = f"the true value is {row.true_value:g}"
+        yield Flaw("misses the truth", where, f"{told}, which {low:g} to {high:g} does not hold")
 
 
 def _of_clinicians(rows: list[Claim]) -> Iterator[Flaw]:
@@ -171,6 +179,22 @@ def _of_comparisons(rows: list[Claim]) -> Iterator[Flaw]:
             yield Flaw(
                 "families differ", [one.name, other.name], "two estimates of one policy exclude each other"
             )
+
+
+def _of_truth(rows: list[Claim]) -> Iterator[Flaw]:
+    """Learned policies that are estimated to be better than the clinicians and truly are not."""
+    own = [
+        row.value if row.true_value is None else row.true_value for row in rows if row.role == "clinicians"
+    ]
+    for row in rows:
+        if (
+            row.role == "learned"
+            and row.true_value is not None
+            and own
+            and row.true_value <= own[0] < row.value
+        ):
+            sentence = f"{row.value:g} is claimed where the clinicians have {own[0]:g}; the truth is {row.true_value:g}"
+            yield Flaw("truly worse than clinicians", [row.name], sentence)
 
 
 def _apart(one: Claim, other: Claim) -> bool:

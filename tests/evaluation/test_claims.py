@@ -35,6 +35,13 @@ def flaws(name):
             {"clinicians differ", "unstated size", "no interval", "worse than a baseline", "unstated range"},
         ),
         ("factored_actions", {"unstated size"}),
+        (
+            "oberst_sontag",
+            {
+                "unstated size", "no interval", "no baseline", "families differ", "misses the truth",
+                "truly worse than clinicians",
+            },
+        ),
         ("sound", set()),
     ],
 )  # fmt: skip
@@ -46,6 +53,11 @@ def test_flaws_give_the_numbers():
     sentences = " ".join(flaw.sentence for name in ("published_card", "sepsis_agent") for flaw in flaws(name))
     assert "15.6899, 15.6166, 15.7556 lies outside the attainable returns of -15 to 15" in sentences
     assert "10.4089 effective episodes of 2,585" in sentences
+    truth = [flaw.sentence for flaw in flaws("oberst_sontag") if flaw.kind.startswith("truly")]
+    assert (
+        truth[0] == "0.6286 is claimed where the clinicians have 0.324; the truth is -0.4907"
+        and len(truth) == 3
+    )
     assert "wis 5.27, wpdis 10.82" in sentences  # the clinicians' DR may differ, by its model
 
 
