@@ -204,7 +204,9 @@ def new_sweep(
     rules = load_settings(EvaluationSettings, files.evaluation, changes["evaluation"])
     device = load_runtime(runtime, changes["runtime"])
     found = find_device(device)
-    run: Run = run_on_ray if engine == "ray" else run_locally
+    run: Run = run_locally
+    if engine == "ray":
+        run, device = run_on_ray, device.model_copy(update={"threads": device.threads or 1})
     if run is run_locally and found.type == "cpu" and device.runs_per_model == 1:
         run = partial(run_in_processes, device.threads or torch.get_num_threads())
         device = device.model_copy(update={"threads": 1})

@@ -67,17 +67,22 @@ def diagnose(
 
 def _doses_by(strata: np.ndarray, data: EvaluationData, smallest: int) -> list[shown.GroupDoses]:
     """How often each drug was given in each stratum of decisions, and how often the behavior policy says."""
-    actions = np.arange(N_ACTIONS)
-    answer: dict[str, dict[str, shown.DrugShare]] = {}
-    for drug, has_any in (("vasopressor", actions >= N_BINS), ("fluid", actions % N_BINS > 0)):
-        parts = [
-            _means_by(strata, values, data.scored.subject_id, smallest)
-            for values in (data.behavior[:, has_any].sum(axis=1), has_any[data.scored.actions])
+    actions, patients = np.arange(N_ACTIONS), data.scored.subject_id
+
+    def compare(has_any: np.ndarray) -> list[tuple[shown.GroupMean, shown.DrugShare]]:
+        predicted, observed = data.behavior[:, has_any].sum(axis=1), has_any[data.scored.actions]
+        parts = [_means_by(strata, values, patients, smallest) for values in (predicted, observed)]
+        return [
+            (one, shown.DrugShare(predicted=one.value, observed=other.value))
+            for one, other in zip(*parts, strict=True)
         ]
-        for predicted, observed in zip(*parts, strict=True):
-            share = shown.DrugShare(predicted=predicted.value, observed=observed.value)
-            answer.setdefault(predicted.group, {"n_patients": predicted.n_patients})[drug] = share
-    return [shown.GroupDoses(group=group, **found) for group, found in answer.items()]
+
+    return [
+        shown.GroupDoses(group=row.group, n_patients=row.n_patients, vasopressor=vasopressor, fluid=fluid)
+        for (row, vasopressor), (_, fluid) in zip(
+            compare(actions >= N_BINS), compare(actions % N_BINS > 0), strict=True
+        )
+    ]
 
 
 def _means_by(

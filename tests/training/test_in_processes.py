@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from multiprocessing import active_children
 
 import pytest
@@ -13,8 +14,9 @@ from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.validation_score import PolicyScorer
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.training.outputs import read_run_record
+from sepsis_cql.training.settings import RuntimeSettings
 from sepsis_cql.training.sweep.in_processes import run_in_processes
-from sepsis_cql.training.sweep.jobs import read_scores
+from sepsis_cql.training.sweep.jobs import read_scores, run_locally, write_run_at_best_epoch
 
 from .made_up import SETTINGS, make_jobs
 
@@ -50,3 +52,16 @@ def test_a_killed_process_is_one_sentence(demo_replay, tmp_path):
 
     with pytest.raises(TrainingError, match=r"was killed.*runtime\.threads=1"):
         list(run_in_processes(2, new_jobs(demo_replay, tmp_path), kill))
+
+
+def test_a_run_is_frozen_as_it_was_trained_wherever_that_was(demo_replay, tmp_path):
+    """On a cluster the machine that trained a job may have other threads than the one that freezes the choice."""
+    job = replace(new_jobs(demo_replay, tmp_path)[0], runtime=RuntimeSettings(device="cpu"))
+    try:
+        torch.set_num_threads(2)
+        assert not any(failures for _, failures in run_locally([job], lambda job, progress: None))
+        torch.set_num_threads(1)
+        frozen = write_run_at_best_epoch(job, read_scores(job.runs[0]), "fqe", tmp_path / "frozen")
+    finally:
+        torch.set_num_threads(1)
+    assert frozen.runtime.threads == read_run_record(job.runs[0].out).runtime.threads == 2

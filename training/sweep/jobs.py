@@ -16,12 +16,12 @@ from sepsis_cql.modeling_sepsis_cql import SepsisCQLModel
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, tensors_of_model
 from sepsis_cql.training.data import TrainingData, load_training_data, new_model, set_weights
-from sepsis_cql.training.devices import find_device
+from sepsis_cql.training.devices import describe_device, find_device
 from sepsis_cql.training.learners.registry import LEARNERS
 from sepsis_cql.training.loop import Progress, read_log, read_losses
 from sepsis_cql.training.outputs import RunEnd, read_run_record, write_outputs
-from sepsis_cql.training.records import Metric, RunIdentity, RunRecord, Score, Scores
-from sepsis_cql.training.run import Run, job_identity, run_identities, train_runs
+from sepsis_cql.training.records import Metric, RunIdentity, RunRecord, RuntimeFacts, Score, Scores
+from sepsis_cql.training.run import Run, job_identity, train_runs
 from sepsis_cql.training.settings import RuntimeSettings
 from sepsis_cql.training.sweep.ranking import ScoredRun
 
@@ -74,7 +74,8 @@ def run_job(job: Job, report: Callable[[Progress], None] = lambda progress: None
         if run.out.name not in failures and not (run.out / SCORES).exists()
     ]
     try:
-        checkpoints = list(checkpoints_of(job, data)) if missing else []
+        here = describe_device(find_device(job.runtime), job.runtime)
+        checkpoints = list(checkpoints_of(job, data, here)) if missing else []
     except SepsisCQLError as error:
         return failures | {job.runs[index].out.name: str(error) for index in missing}
     with _scoring_threads() as threads:
@@ -125,9 +126,9 @@ def read_scores(run: Run) -> ScoredRun:
     return ScoredRun(run.out.name, run.settings, found.scores)
 
 
-def checkpoints_of(job: Job, data: TrainingData) -> Iterator[Checkpoint]:
-    """Yield the checkpoints of a job, oldest first."""
-    identities = run_identities(job.runs, data, find_device(job.runtime), job.runtime)
+def checkpoints_of(job: Job, data: TrainingData, runtime: RuntimeFacts) -> Iterator[Checkpoint]:
+    """Yield the checkpoints of a job, oldest first, which was trained on the machine that `runtime` describes."""
+    identities = [RunIdentity(settings=run.settings, data=data.facts(), runtime=runtime) for run in job.runs]
     for path in list_checkpoints(job.checkpoints):
         yield load_checkpoint(path, job_identity(identities))
 
@@ -144,8 +145,8 @@ def write_run_at_best_epoch(job: Job, scored: ScoredRun, metric: Metric, out: Pa
     data = load_training_data(job.replay, job.reward_variants)
     index = [run.out.name for run in job.runs].index(scored.name)
     run, epoch = job.runs[index], scored.best(metric).epoch
-    (checkpoint,) = (found for found in checkpoints_of(job, data) if found.epoch == epoch)
     record = read_run_record(run.out)
+    (checkpoint,) = (found for found in checkpoints_of(job, data, record.runtime) if found.epoch == epoch)
     lines = (run.out / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:epoch]
     last = read_log(run.out / "metrics.jsonl")[:epoch][-1]
     out.mkdir(parents=True, exist_ok=True)
