@@ -27,7 +27,7 @@ def concepts(
     disk_limit: DiskLimit = None,
 ) -> None:
     """Write the derived tables of every stay as parquet under their official names and columns."""
-    check_mimic(mimic)
+    check_mimic(mimic, cache)
     # imported here, because pandas and DuckDB would slow down every other command
     from sepsis_cql.replay.directory import write_private_marks
     from sepsis_cql.replay.mimic.concepts import FURTHER, create_concepts
@@ -66,7 +66,7 @@ def agree(
     disk_limit: DiskLimit = None,
 ) -> None:
     """Compare the derived tables with reference files; exit code 1 where something differs."""
-    check_mimic(mimic)
+    check_mimic(mimic, cache)
     from sepsis_cql.replay.mimic.concepts import FURTHER, create_concepts
     from sepsis_cql.replay.mimic.tables import open_mimic
     from sepsis_cql.replay.report.agreement import compare_concepts, find_references

@@ -9,8 +9,8 @@ from sepsis_cql.common.errors import EvaluationError, ReplayError, SepsisCQLErro
 from sepsis_cql.common.ownership import check_new_directory, read_mark
 
 
-def check_mimic(location: str | None) -> None:
-    """Refuse a --mimic that is no place of tables, or has among them what is no file."""
+def check_mimic(location: str | None, cache: Path | None = None) -> None:
+    """Refuse a --mimic that is no place of tables, or has among them what is no file, and a damaged --cache."""
     if location is None:
         return
     if not Path(location).exists() and ":/" not in location:
@@ -19,10 +19,11 @@ def check_mimic(location: str | None) -> None:
             "another place of tables: see `sepsis-cql build --help`."
         )
     from sepsis_cql.replay.mimic.sources.registry import find_kind  # loads the database engine
-    from sepsis_cql.replay.regular_files import check_files
+    from sepsis_cql.replay.regular_files import check_cache, check_files
 
     find_kind(location)
     check_files(location)
+    check_cache(cache)
 
 
 def check_engine(engine: str) -> None:

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sepsis_cql.checkpoints.example import example_patient
-from sepsis_cql.checkpoints.hub_package import CONFIG
+from sepsis_cql.checkpoints.hub_package import CONFIG, read_small_file
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
@@ -84,7 +84,7 @@ def check_card(package: Path) -> None:
         PublishingError: they differ; the first differing line is named.
     """
     facts = load_facts(package)
-    if not (package / CONFIG).is_file() or (package / CONFIG).read_bytes() != describe_network(
+    if not (package / CONFIG).is_file() or read_small_file(package / CONFIG) != describe_network(
         facts["records"]
     ):
         raise PublishingError(
@@ -97,7 +97,7 @@ def check_card(package: Path) -> None:
 def _check_page(file: Path, expected: list[str]) -> None:
     if not file.is_file():
         raise PublishingError(f"{file}: not found. Run `sepsis-cql card`.")
-    found = file.read_text(encoding="utf-8").splitlines()
+    found = read_small_file(file).decode(errors="replace").splitlines()
     if found == expected:
         return
     pairs = zip([*found, ""], [*expected, ""], strict=False)
@@ -125,7 +125,8 @@ def load_facts(package: Path) -> dict[str, Any]:
     Raises:
         PublishingError: a record is absent or not as we write it.
     """
-    files = {path: (package / path).read_bytes() for path in RECORDS.values() if (package / path).is_file()}
+    found = {path: package / path for path in RECORDS.values() if (package / path).is_file()}
+    files = {path: read_small_file(file) for path, file in found.items()}
     try:
         records = read_records(files)
     except PublishingError as error:

@@ -14,7 +14,7 @@ from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.sources.registry import list_inputs
 from sepsis_cql.replay.mimic.tables import MimicTables, open_mimic
 from sepsis_cql.replay.records import DoseGrid, Provenance, Source, Statistics
-from sepsis_cql.replay.regular_files import check_files
+from sepsis_cql.replay.regular_files import check_cache, check_files
 from sepsis_cql.replay.report.counts import BuildReport, build_report
 from sepsis_cql.replay.report.dataset_card import CARD, render_dataset_card
 from sepsis_cql.replay.report.page import write_report
@@ -72,6 +72,7 @@ def build_replay(
     """
     check_files(mimic)
     engine = engine or Engine()
+    check_cache(engine.cache)
     read = [*list_inputs(mimic), *inputs, *([engine.cache] if engine.cache else [])]
     with new_directory(out, "build", force=force, private=True, inputs=read) as directory:
         announce("tables", "")

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sepsis_cql.common.errors import TableError
+from sepsis_cql.common.storage import read_json
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.mimic.raw_files import TablesSettings
 from sepsis_cql.replay.mimic.sources.folder import DEPTH, SUFFIXES
 
 ROOMS = {"hosp", "icu", "data", "metadata"}
+CACHE, READ = "mimic-tables", {"rows": int, "fingerprint": str}  # its folder, and a record's fields
 LISTING = "SHA256SUMS.txt"
 LARGEST_LISTING = 2**24  # bytes; MIMIC-IV's has 4,000
 LONGEST_HEADER = 2**16  # characters; MIMIC-IV's longest has 400
@@ -35,6 +37,20 @@ def check_files(location: str | Path) -> None:
             _check_listing(file)
         elif file.name.casefold() in names and not file.name.endswith(".parquet"):
             _check_header(file)
+
+
+def check_cache(cache: Path | None) -> None:
+    """Refuse a cache of converted tables whose records are damaged, before one of them is looked up.
+
+    Raises:
+        TableError: naming the file.
+    """
+    for file in [] if cache is None else (cache / CACHE).glob("*.json"):
+        found = read_json(file, expected="what was read of a table; delete the cache")
+        if not (isinstance(found, dict) and {name: type(found.get(name)) for name in READ} == READ):
+            raise TableError(
+                f"{file}: found no record of a table that was read. Delete the cache, then build again."
+            )
 
 
 def _files(folder: Path) -> Iterator[Path]:

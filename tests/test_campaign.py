@@ -3,8 +3,14 @@
 import json
 import re
 
+import pytest
+
+from sepsis_cql.benchmarks.attacks.processes import CALIBRATION, COMPARISON
 from sepsis_cql.benchmarks.campaign import CLASSES
 from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.common.strict import load_settings
+from sepsis_cql.evaluation.comparison.record import ComparisonSettings
+from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings
 
 
 def test_the_page_shows_the_record_of_every_class_and_nothing_failed():
@@ -19,3 +25,11 @@ def test_the_page_shows_the_record_of_every_class_and_nothing_failed():
     assert list(found) == list(CLASSES)
     assert [sum(column) for column in zip(*found.values(), strict=True)] == whole
     assert all(tried == held > 0 and not failed for tried, held, failed in found.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "text"), [(CalibrationSettings, CALIBRATION), (ComparisonSettings, COMPARISON)]
+)
+def test_the_settings_that_the_campaign_runs_commands_with_are_whole(tmp_path, model, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_settings(model, tmp_path / "mine.yaml").model_dump()

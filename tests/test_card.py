@@ -54,6 +54,20 @@ def test_card_check_fails_on_a_changed_number(package, file, old, new):
 
 
 @pytest.mark.parametrize(
+    "file", ["README.md", "docs/results.md", "config.json", "model/evidence/build_report.json"]
+)
+@pytest.mark.parametrize("size", [None, 2**27])
+def test_files_that_are_no_text_or_no_size_of_ours_fail_the_check(package, file, size):
+    with (package / file).open("wb") as stream:
+        stream.write(b"\xff\xfe")
+        stream.truncate(size)
+    with pytest.raises(
+        SepsisCQLError, match=Path(file).name if size else r"README\.md|results\.md|config\.json"
+    ):
+        check_card(package)
+
+
+@pytest.mark.parametrize(
     ("listed", "measured", "expected"),
     [
         (["one", "two"], ["two"], r"known-truth tables \['one'\] not found"),

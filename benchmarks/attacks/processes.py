@@ -188,6 +188,7 @@ refits: 20
 truth_episodes: 1000
 repeated_truth_episodes: 1000
 intervals: [bca]
+behavior_refits: 0
 behavior_models: [multinomial logistic]
 cases:
   tiny: {environment: icu-sepsis, training: 100, scored: 100, behavior: estimated, policies: {optimal: [1.0]}}

@@ -56,7 +56,7 @@ def _read(file: Path, made_with: str) -> dict[int, list[Outcome]]:
         try:
             entry = json.loads(line)
             found[int(entry["repetition"])] = ONE.validate_python(entry["outcomes"])
-        except (ValueError, KeyError, TypeError, ValidationError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, ValidationError):
             break  # of a run that was stopped while it wrote
     return found
 

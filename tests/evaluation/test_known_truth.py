@@ -180,7 +180,10 @@ def test_cases_that_cannot_be_are_refused(change, named):
         CaseSettings(**({"environment": "icu-sepsis", **SMALL} | change))
 
 
-def test_repetitions_of_a_stopped_run_are_kept_and_a_broken_line_is_made_again(tmp_path):
+@pytest.mark.parametrize(
+    "broken", ['{"repetition": 2, "out', '{"repetition": 1e400, "outcomes": []}', "[" * 100_000]
+)
+def test_repetitions_of_a_stopped_run_are_kept_and_a_broken_line_is_made_again(tmp_path, broken):
     file, made = tmp_path / "case.repetitions.jsonl", []
 
     def run(numbers):
@@ -189,7 +192,7 @@ def test_repetitions_of_a_stopped_run_are_kept_and_a_broken_line_is_made_again(t
             yield number, [make_finding("a", 8.0, float("nan") if number == 1 else 8.5, 1.0)]
 
     assert len(list(resume(file, "these", 3, run))[-1]) == 3
-    file.write_text(file.read_text()[:-20])
+    file.write_text("\n".join([*file.read_text().splitlines()[:-1], broken]))
     made.clear()
     found = list(resume(file, "these", 4, run))[-1]
     assert made == [2, 3]

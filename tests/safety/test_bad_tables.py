@@ -1,6 +1,7 @@
 """Wrong columns of a replay and wrong cells of a table: each is refused, and no cell is shown."""
 
 import gzip
+import json
 import os
 
 import pyarrow.parquet as pq
@@ -14,11 +15,12 @@ from sepsis_cql.replay.mimic.raw_files import parquet
 from sepsis_cql.replay.mimic.reading import check_columns, open_table
 from sepsis_cql.replay.mimic.sources.folder import FileTable
 from sepsis_cql.replay.mimic.tables import DISK_LIMIT, _connect
+from sepsis_cql.replay.regular_files import check_cache
 from sepsis_cql.tests.replay.made_up import TABLES
 from sepsis_cql.tests.training.made_up import make_transitions
 
 from .mutations import DAMAGED_BYTES, damage_columns
-from .refusals import TRIED, assert_large, wrongly_taken
+from .refusals import TRIED, assert_large, documents_of, wrongly_taken
 
 
 def test_wrong_columns_of_a_replay_file_are_refused(tmp_path):
@@ -94,6 +96,15 @@ def test_what_is_no_file_of_tables_is_refused_and_not_waited_for(command, tmp_pa
     code, printed = command("build", "--mimic", tmp_path / "m", "--out", tmp_path / "out")
     assert code == 2 and str(file) in printed.replace("\n", "") and "xpected" in printed + "Expected"
     assert len(printed) < 600 and not (tmp_path / "out").exists()
+
+
+def test_damaged_records_of_a_cache_are_refused(tmp_path):
+    file = tmp_path / "mimic-tables" / "patients-0123456789abcdef.json"
+    file.parent.mkdir()
+    mutants = documents_of(json.dumps({"rows": 100, "fingerprint": "a" * 64}))
+    assert (
+        wrongly_taken("tables", lambda: check_cache(tmp_path), file, mutants, may_be_right=("unknown",)) == []
+    )
 
 
 def _exchange(table, name):
