@@ -41,8 +41,14 @@ def check_replay(path: Path) -> None:
         )
 
 
-def check_selection(file: Path | None) -> None:
-    """Refuse a --selection that is no file."""
+def check_selection(file: Path | None, split: str, *, again: bool, why: str | None) -> None:
+    """Refuse a --selection that is no file, and what is for the test split beside another split."""
+    given = [name for name, value in (("--selection", file), ("--again", again), ("--why", why)) if value]
+    if given and split != "test":
+        raise EvaluationError(
+            f"{given[0]}: found --split {split}, expected test: no other split has a ledger or needs a frozen choice. "
+            f"Add --split test, or leave {' and '.join(given)} away."
+        )
     if file is not None and not file.is_file():
         raise EvaluationError(
             f"{file}: not found. Expected the selection.json that `sepsis-cql sweep` or `reproduce` froze."
@@ -90,7 +96,12 @@ def check_out(
     out: Path, stage: str, *, resume: bool, force: bool = False, inputs: Sequence[Path | str] = ()
 ) -> None:
     """Refuse to continue what is not there, such as a mistyped --out, and to replace what --force must not."""
-    if force and not resume:
+    if force and resume:
+        raise SepsisCQLError(
+            f"{out}: found --resume and --force, expected one of them. --resume goes on with what is there, --force "
+            "replaces it."
+        )
+    if force:
         check_new_directory(out, stage, force=True, inputs=inputs)
     if resume and read_mark(out) != stage:
         raise SepsisCQLError(

@@ -66,7 +66,7 @@ def evaluate(
     file = find_settings(config, "tilt_temperatures")
     check_replay(replay)
     sources = check_policy(policy)
-    check_selection(selection)
+    check_selection(selection, split, again=again, why=why)
     # imported here, because torch would slow down every other command
     from sepsis_cql.common.storage import new_directory
     from sepsis_cql.evaluation.evaluate import evaluate_policy, write_evaluation

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
+from rich.table import Column
 
 from sepsis_cql.commands.early import check_engine, check_out, check_replay
 from sepsis_cql.commands.options import (
@@ -118,8 +119,8 @@ class RunsBar(Bar):
     def __init__(self, directory: Path) -> None:
         super().__init__(
             TextColumn("run {task.fields[done]} of {task.total:.0f}"),
-            BarColumn(),
-            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         )
         self.total = 1
         self._directory, self._before = directory, self._count(directory)
@@ -139,11 +140,13 @@ class RunsBar(Bar):
     def report(self, job: Any, progress: Any) -> None:
         """Take in an epoch of a job of the sweep."""
         done = self._count(self._directory)
-        self._under_way[job.runs[0].out.name] = job, len(job.runs) * progress.epoch / progress.epochs
+        if (name := job.runs[0].out.name) not in self._under_way:  # what a job goes on from cost no time here
+            self._before += len(job.runs) * (progress.epoch - 1) / progress.epochs
+        self._under_way[name] = job, len(job.runs) * progress.epoch / progress.epochs
         share = sum(share for job, share in self._under_way.values() if not job.is_done())
         spent, made = time.perf_counter() - self._began, max(done + share - self._before, 1e-9)
         left = max(self.total - done - share, 0) * spent / made
-        text = f"{job.runs[0].out.name}, epoch {progress.epoch} of {progress.epochs}; about {_minutes(left)} left"
+        text = f"about {_minutes(left)} left; {name}, epoch {progress.epoch} of {progress.epochs}"
         self.update(
             self._task,
             completed=done + share,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from sepsis_cql.commands.early import check_out, check_replay
 from sepsis_cql.commands.options import Changes, Force, ReplayPath, Resume, Runtime, find_runtime
@@ -46,15 +47,15 @@ def train(
     settings = load_training_settings(file, changed["training"])
     runtime_settings = load_runtime(runtime, changed["runtime"])
     opened = open_replay(replay)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    facts = TextColumn("{task.fields[facts]}")  # losses and speed
+    columns = BarColumn(bar_width=12), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+    facts = TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True))  # speed and losses
     with open_tracker(log_to, out) as log, Bar(*columns, facts) as bar:
         task = bar.add_task("train", total=settings.epochs, facts="")
 
         def report(progress: Any) -> None:
             log(progress)
             speed = f"{progress.steps_per_second:.0f} steps/s"
-            bar.update(task, completed=progress.epoch, facts=f"{_describe(progress.losses[0])}  {speed}")
+            bar.update(task, completed=progress.epoch, facts=f"{speed}, {_describe(progress.losses[0])}")
 
         try:
             record = train_from_replay(

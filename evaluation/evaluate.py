@@ -129,6 +129,8 @@ def evaluate_policy(
         verdict=_overall(policies, frozen),
         frozen=frozen if policies else None,
         action_grid=None if replay.statistics is None else replay.statistics.action_grid,
+        step_hours=None if replay.provenance is None else replay.provenance.settings.step_hours,
+        mortality_days=None if replay.provenance is None else replay.provenance.settings.mortality_days,
         sensitivity=variations,
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
     )

@@ -172,6 +172,8 @@ class Evaluation(Record):
 
     `bound` is the largest attainable absolute return; `action_grid` holds the dose edges of the 25 actions, which older
     records lack; `ledger` says where the ledger of test splits stood when credentialed episodes of one were scored.
+    `step_hours` and `mortality_days` are those of the replay's settings: the length of a step, and until when a death
+    counts. A single file does not tell them, older records lack them.
     `frozen` is the softening of the version that validation froze: `verdict` is that version's, and no other is
     endorsed. Without it `verdict` is that of the policy as it acts. `sensitivity` has the variations asked for.
     """
@@ -192,6 +194,8 @@ class Evaluation(Record):
     verdict: Verdict
     versions: dict[str, str | None]
     action_grid: DoseGrid | None = Field(default=None, exclude_if=lambda grid: grid is None)
+    step_hours: int | None = Field(default=None, exclude_if=lambda hours: hours is None)
+    mortality_days: int | None = Field(default=None, exclude_if=lambda days: days is None)
     ledger: LedgerHead | None = Field(default=None, exclude_if=lambda ledger: ledger is None)
     frozen: str | None = Field(default=None, exclude_if=lambda version: version is None)
     sensitivity: list[Variation] = Field(default_factory=list, exclude_if=lambda rows: not rows)

@@ -15,7 +15,9 @@ from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import list_captions
 from sepsis_cql.evaluation.known_truth.record import MEASURED, CalibrationLine, measured_lines
+from sepsis_cql.evaluation.report.figures import FIGURES
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate, say_published
+from sepsis_cql.evaluation.report.study_figure import STUDY_FIGURES
 from sepsis_cql.evaluation.study import Study, StudyRun
 from sepsis_cql.publishing import numbers
 from sepsis_cql.publishing.evidence import RECORDS, Records, feature_rows, read_records
@@ -23,6 +25,7 @@ from sepsis_cql.publishing.membership.record import audit_errors
 from sepsis_cql.publishing.package import describe_network
 
 README, RESULTS = "README.md", "docs/results.md"
+SHOWN = {name: text for name, (_, _, text) in FIGURES.items()} | STUDY_FIGURES  # by the name of a figure
 TEMPLATES = {README: "card.md.j2", RESULTS: "results.md.j2"}
 
 
@@ -179,7 +182,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
             if any(name in policy.estimates for policy in evaluation.policies)
         },
         "has_truth": any(policy.true_value for policy in evaluation.policies),
-        "figures": sorted(f"{name}.png" for name in figures),
+        "figures": {f"{name}.png": SHOWN[name] for name in sorted(figures) if name in SHOWN},
         "checkpoints": [f"{records.checkpoint}.pt"],
         "features": feature_rows(step_hours),
         "patient": [(k, None if v is None else f"{v:g}") for k, v in example_patient(step_hours).items()],

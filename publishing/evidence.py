@@ -41,6 +41,7 @@ RECORDS = {
     "study": f"{FOLDER}/{STUDY}",
     "membership": f"{FOLDER}/{AUDIT}",
 }
+CLOCK = ("step_hours", "mortality_days")  # that build and evaluation both tell
 METADATA = {"format": "pt"}  # of the weights: all that transformers writes and asks for
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam: averages of gradients on patients
 
@@ -56,6 +57,12 @@ class Records:
     evaluation: PublishedEvaluation
     study: PublishedStudy | None = None
     membership: MembershipAudit | None = None
+
+    @property
+    def drawn(self) -> PublishedEvaluation:
+        """Return what pictures are drawn from: the evaluation, with the lengths of time of the build."""
+        clock = {name: getattr(self.build.settings, name) for name in CLOCK}
+        return self.evaluation.model_copy(update=clock)
 
     @property
     def checkpoint(self) -> str:
@@ -203,6 +210,8 @@ def disagreements(sources: Sources) -> Iterator[str]:
         include=set(type(grid).model_fields)
     ):
         yield "build and evaluation have different doses"
+    if any(getattr(evaluation, name) not in (None, getattr(build.settings, name)) for name in CLOCK):
+        yield "build and evaluation have steps of other lengths, or count deaths until other days"
     if getattr(build.splits, evaluation.split) != evaluation.n_patients:
         yield "build and evaluation count different patients"
 

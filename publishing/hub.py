@@ -35,6 +35,7 @@ ADVICE = {
     429: "The Hub limits the rate of requests. Wait a few minutes, then push again.",
 }
 AGAIN = "The repository is as before or holds the whole commit; run the same command again later."
+PLAIN = "If it fails again, set HF_HUB_DISABLE_XET=1: files then go by plain HTTP."
 BAD_CARD = "Invalid metadata in README.md"  # how the client begins this one message
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 DOWNLOAD_CACHE = ".cache"  # what the client leaves in a download directory
@@ -165,13 +166,16 @@ def _explanation(error: BaseException) -> str:
             status = cause.response.status_code
             return f"the Hub answered {status}. {ADVICE.get(status, AGAIN)}"
         if isinstance(cause, httpx2.TransportError | ConnectionError):
-            return f"the connection failed ({type(cause).__name__}). {AGAIN}"
+            advice = (
+                f"{AGAIN} {PLAIN}" if isinstance(cause, ConnectionError) else AGAIN
+            )  # xet's, after minutes
+            return f"the connection failed ({type(cause).__name__}). {advice}"
         if str(cause).startswith(BAD_CARD):
             return (
                 "the Hub refuses the metadata of README.md. Nothing was uploaded; correct configs/card.yaml."
             )
         cause = cause.__cause__ or cause.__context__
-    return f"the client failed ({type(error).__name__}). {AGAIN}"
+    return f"the client failed ({type(error).__name__}). {AGAIN} {PLAIN}"
 
 
 def _obsolete_files(api: HfApi, repository: str, parent: str, export: Export) -> list[str]:

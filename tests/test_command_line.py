@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from sepsis_cql.commands.app import app
 from sepsis_cql.commands.evaluate import print_metrics
 from sepsis_cql.commands.lazy import MODULES, load_command
 from sepsis_cql.commands.output import Work, console, print_rows
+from sepsis_cql.commands.sweep import RunsBar
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, SettingsError
 from sepsis_cql.common.ownership import write_mark
 from sepsis_cql.common.strict import SHIPPED, find_settings, load_settings
@@ -113,7 +115,19 @@ def test_gymnasium_knows_the_environment_after_the_package_alone(tmp_path):
         ("evaluate --replay file --policy nosuch --out x", "nosuch: not found"),
         ("evaluate --replay file --policy nosuch.pt --out x", "nosuch.pt: not found"),
         ("evaluate --replay file --policy nosuch.there:act --out x", "no module named 'nosuch.there'"),
-        ("evaluate --replay file --policy json:loads --selection nosuch --out x", "nosuch: not found"),
+        (
+            "evaluate --replay file --policy json:loads --split test --selection nosuch --out x",
+            "nosuch: not found",
+        ),
+        (
+            "evaluate --replay file --policy json:loads --selection file --out x",
+            "--selection: found --split valid",
+        ),
+        (
+            "evaluate --replay file --policy json:loads --why me --again --out x",
+            "or leave --again and --why away",
+        ),
+        ("train --replay file --out x --resume --force", "found --resume and --force, expected one"),
         ("train --replay file --out typo --resume", "typo: found nothing that `sepsis-cql train` began"),
         ("sweep --replay file --out typo --resume", "typo: found nothing that `sepsis-cql sweep` began"),
         ("train --replay file --out x --config nosuch", "nosuch: not the name of shipped settings"),
@@ -338,6 +352,18 @@ def test_an_estimate_that_failed_is_not_printed_as_a_number(evaluated, tmp_path,
 def test_an_interval_ends_where_returns_end(evaluated, tmp_path):
     directory = edited(evaluated[1], tmp_path, -1.64, -119.44, 116.15)
     assert "-1.64 [-15.00, 15.00]" in printed(directory)
+
+
+def test_the_time_left_of_a_sweep_that_goes_on_is_judged_by_what_is_made_now(tmp_path, monkeypatch):
+    """Two runs, of which one goes on at epoch 151 of 200 and takes 10 s an epoch: 48 epochs and 200 are left."""
+    now = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr("sepsis_cql.commands.sweep.time.perf_counter", lambda: next(now))
+    bar = RunsBar(tmp_path)
+    bar.total = 2
+    job = SimpleNamespace(runs=[SimpleNamespace(out=tmp_path / "one")], is_done=lambda: False)
+    for epoch in (151, 152):
+        bar.report(job, SimpleNamespace(epoch=epoch, epochs=200))
+    assert bar.tasks[0].description == "about 41 min left; one, epoch 152 of 200"
 
 
 def test_a_bar_knows_what_is_left():

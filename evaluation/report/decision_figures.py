@@ -18,7 +18,8 @@ from sepsis_cql.evaluation.report.style import (
 from sepsis_cql.replay.rows.actions import N_BINS
 
 LEAST = 1e-3  # share of decisions at the pale end of the color scale
-UNITS = {"vasopressor": "norepinephrine equivalent, mcg/kg/min", "fluid": "intravenous fluid, mL in 4 h"}
+HARDLY_EVER = 0.01  # clinicians' probability of a dose, below which it has no support, as with the gates
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # behind a text that a line may cross
 CAVEAT = (
     "No evidence of benefit: sicker patients get other doses (confounding by indication), and any policy near the "
     "usual dose shows this shape (Gottesman et al. 2018)."
@@ -34,6 +35,7 @@ def draw_action_grids(figure: Figure, found: Evaluation) -> bool:
     grids = {"clinicians": seen.clinician_actions, "policy": seen.policy_actions}
     axes = figure.subplots(1, 2)
     edges = found.action_grid
+    span = "a step" if found.step_hours is None else f"in {found.step_hours} h"
     for panel, (title, actions) in zip(axes, grids.items(), strict=True):
         shares = np.array(actions).reshape(N_BINS, N_BINS)
         image = panel.imshow(shares.clip(min=LEAST), origin="lower", cmap="cividis_r", norm=LogNorm(LEAST, 1))
@@ -45,7 +47,7 @@ def draw_action_grids(figure: Figure, found: Evaluation) -> bool:
         panel.set_title(title)
         panel.set_xticks(range(N_BINS), name_doses(edges.fluid_edges if edges else None), rotation=30)
         panel.set_yticks(range(N_BINS), name_doses(edges.vasopressor_edges if edges else None))
-        panel.set(xlabel=UNITS["fluid"], ylabel=UNITS["vasopressor"].replace(", ", ",\n"))
+        panel.set(xlabel=f"intravenous fluid, mL {span}", ylabel="norepinephrine equivalent,\nmcg/kg/min")
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of decisions, log scale")
     bar.set_ticks([0.001, 0.01, 0.1, 1], labels=["0.1% or less", "1%", "10%", "100%"])
     none = [show_share(actions[0]) for actions in grids.values()]
@@ -64,8 +66,9 @@ def draw_agreement(figure: Figure, found: Evaluation) -> bool:
     axes = figure.add_subplot()
     places = range(len(rows))
     bars = axes.bar(places, [row.value for row in rows], color=POLICY, width=0.6)
-    axes.bar_label(bars, [f"{show_share(row.value)}\n{row.n_patients} patients" for row in rows], padding=2)
     axes.axhline(seen.agreement, color=CLINICIANS, linestyle="--", label="all decisions")
+    labels = [f"{show_share(row.value)}\n{row.n_patients} patients" for row in rows]
+    axes.bar_label(bars, labels, padding=3, bbox=PAPER)
     axes.set_xticks(places, [name_group(row.group) for row in rows])
     axes.set(
         xlabel="SOFA when the step begins", ylabel="probability of the dose\nthe clinicians gave", ylim=(0, 1)
@@ -94,9 +97,9 @@ def draw_support(figure: Figure, found: Evaluation) -> bool:
         ylabel="share of decisions",
         ylim=(0, max(0.05, 1.2 * max(shares))),
     )
-    row = min(rows, key=lambda one: abs(one.threshold - 0.05))
-    text = f"{show_share(row.share)} of advised doses have a probability below {row.threshold:g} with clinicians: "
-    frame(figure, found, text + "the records say next to nothing of them.")
+    row = min(rows, key=lambda one: abs(one.threshold - HARDLY_EVER))
+    text = f"Clinicians give {show_share(row.share)} of the advised doses less than once in {1 / row.threshold:.0f} "
+    frame(figure, found, text + "times: the records say next to nothing of those.")
     return True
 
 
@@ -105,12 +108,13 @@ def draw_weights(figure: Figure, found: Evaluation) -> bool:
     if found.diagnostics is None:
         return False
     weights = found.diagnostics.weights
+    share = "nearly all" if weights.zero_share >= 0.995 else show_share(weights.zero_share)
     left, *others = figure.subplots(1, 1 + bool(weights.largest_shares), squeeze=False)[0]
     edges = np.array(weights.log10_edges)
     left.bar(edges[:-1], weights.shares, width=np.diff(edges), align="edge", color=POLICY, edgecolor="white")
     zero = edges[0] - 1.5
     left.bar(zero, weights.zero_share, width=0.8, color=CLINICIANS)
-    left.text(zero, weights.zero_share, show_share(weights.zero_share), ha="center", va="bottom")
+    left.text(zero, weights.zero_share, share, ha="center", va="bottom")
     ticks = edges[edges == np.rint(edges)][::2]
     left.set_xticks([zero, *ticks], ["0", *(f"$10^{{{tick:.0f}}}$" for tick in ticks)])
     left.set(xlabel="weight of an episode (zero apart)", ylabel="share of episodes", ylim=(0, 1.1))
@@ -118,10 +122,8 @@ def draw_weights(figure: Figure, found: Evaluation) -> bool:
         right.bar(range(1, len(weights.largest_shares) + 1), weights.largest_shares, color=POLICY)
         right.set(xlabel="episodes with the largest weights", ylabel="share of all weight", ylim=(0, 1))
         right.set_xticks(range(1, len(weights.largest_shares) + 1))
-    share = "Nearly all" if weights.zero_share >= 0.995 else show_share(weights.zero_share)
-    text = (
-        f"{share} of the weights are 0: estimates by weights say nothing of the policy from those episodes."
-    )
+    text = f"{share[0].upper()}{share[1:]} of the weights are 0: estimates by weights learn nothing of the policy from "
+    text += "those episodes."
     frame(figure, found, text)
     return True
 
@@ -142,9 +144,8 @@ def draw_reliability(figure: Figure, found: Evaluation) -> bool:
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left")
     gap = sum(abs(cell.predicted - cell.observed) * cell.n for cell in cells) / sum(cell.n for cell in cells)
-    frame(
-        figure, found, f"The model of the clinicians is off by {gap:.1%} on average; all weights rest on it."
-    )
+    text = f"The model of the clinicians is off by {100 * gap:.1f} percentage points on average; "
+    frame(figure, found, text + "all weights rest on it.")
     return True
 
 
@@ -154,16 +155,16 @@ def draw_dose_difference(figure: Figure, found: Evaluation) -> bool:
     if not any(parts.values()):
         return False
     panels = figure.subplots(1, 2)
+    mortality = "mortality" if found.mortality_days is None else f"{found.mortality_days}-day mortality"
     for axes, (drug, rows) in zip(panels, parts.items(), strict=True):
         shares = [row.mortality for row in rows]
         bars = share_interval(shares, [row.n_episodes for row in rows])
         axes.errorbar([row.difference for row in rows], shares, bars, fmt="o", color=POLICY)
-        for row in rows:
-            axes.annotate(
-                f"{row.n_episodes}", (row.difference, row.mortality), (5, 3), textcoords="offset points"
-            )
+        for row, share, below in zip(rows, shares, bars[0], strict=True):
+            place = {"xytext": (0, -3), "textcoords": "offset points", "ha": "center", "va": "top"}
+            axes.annotate(f"{row.n_episodes}", (row.difference, share - below), bbox=PAPER, **place)
         axes.axvline(0, color=CLINICIANS, linestyle="--")
-        axes.set(xlabel=f"{drug}: bins given above advised", ylabel="90-day mortality", ylim=(0, 1))
+        axes.set(xlabel=f"{drug}: bins given above advised", ylabel=mortality, ylim=(0, 1))
         axes.set(xlim=(0.5 - N_BINS, N_BINS - 0.5), xticks=range(1 - N_BINS, N_BINS))
     frame(figure, found, f"{CAVEAT} Numbers are episodes, bars 95% intervals.")
     return True

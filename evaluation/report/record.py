@@ -106,7 +106,7 @@ class ValueCalibration(Record):
 
 
 class DoseCell(Record):
-    """90-day mortality where clinicians gave on average `difference` bins more than the policy advises."""
+    """Mortality where clinicians gave on average `difference` bins more than the policy advises."""
 
     difference: int
     mortality: float

@@ -19,6 +19,7 @@ RULES: dict[str, Callable[[StudyRun], tuple[float, ...]]] = {
         _or_worst(run.score.fqe_lower),
     ),
 }
+STUDY_FIGURES = {"selection": "true value of every run by its rank under the published and the sound rule"}
 MARKS = {"published": ("v", "chosen by the published rule"), "sound": ("*", "chosen by the sound rule"),
          "reference": ("D", "the published card's own settings")}  # fmt: skip
 

@@ -95,4 +95,5 @@ def share_interval(shares: Sequence[float], sizes: Sequence[int]) -> np.ndarray:
 
 def label_return(found: Evaluation) -> str:
     """Return the label of an axis of returns."""
-    return f"expected return (−{found.bound:g}: all die within 90 days, +{found.bound:g}: none)"
+    until = "" if found.mortality_days is None else f" within {found.mortality_days} days"
+    return f"expected return (−{found.bound:g}: all die{until}, +{found.bound:g}: none)"

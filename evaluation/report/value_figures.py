@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from sepsis_cql.common.privacy import SMALLEST_CELL
 from sepsis_cql.evaluation.estimators.table import list_captions
@@ -123,8 +124,10 @@ def draw_subgroups(figure: Figure, found: Evaluation) -> bool:
     draw_key(axes, "clinicians, mean return", CLINICIANS, "s")
     draw_key(axes, "policy, cross-fitted FQE, 95% intervals", POLICY)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2)
-    text = f"In {lower} of {compared} groups the policy's fitted value is below the clinicians' return. "
-    frame(figure, found, text + "Groups are small: read the intervals.")
+    verdict = found.policies[0].verdict if found.policies else None
+    said = f"Verdict on the policy as it acts: {verdict.label}, and no more of any group. " if verdict else ""
+    text = f"In {lower} of {compared} groups its fitted value is below the clinicians' return. In brackets: episodes."
+    frame(figure, found, said + text)
     return True
 
 
@@ -142,16 +145,14 @@ def draw_q_calibration(figure: Figure, found: Evaluation) -> bool:
         min(predicted.min(), (observed - half).min()) - 1,
         max(predicted.max(), (observed + half).max()) + 1,
     )
-    axes.plot(ends, ends, color=CLINICIANS, linestyle="--", label="agreement")
-    axes.errorbar(
-        predicted, observed, half, fmt="o", color=POLICY, label="a fifth of the episodes, 95% at most"
-    )
+    axes.plot(ends, ends, color=CLINICIANS, linestyle="--", label="equal")
+    axes.errorbar(predicted, observed, half, fmt="o", color=POLICY, label="a fifth of episodes,\n95% at most")
     axes.set(xlabel="value fitted to the clinicians' first action", ylabel="mean return that followed")
     axes.set(xlim=ends, ylim=ends, aspect="equal")
-    axes.legend(loc="lower right")
-    inside = int((np.abs(predicted - observed) <= half).sum())
-    text = f"{inside} of {len(rows)} fifths agree with the evaluator within what chance allows."
-    frame(figure, found, text)
+    axes.legend(loc="upper left")
+    order = f"{spearmanr(predicted, observed).statistic:+.2f}" if len(rows) > 1 else "undefined"
+    text = f"Order counts (rank correlation {order}), not level: after the first dose the value is of the policy, the "
+    frame(figure, found, text + "return of the clinicians.")
     return True
 
 

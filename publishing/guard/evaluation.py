@@ -136,6 +136,8 @@ BOUNDS: Bounds = {
         "versions": dict[
             Literal["python", "sepsis-cql", "numpy", "scipy", "scikit-learn", "torch"], Version | None
         ],
+        "step_hours": Annotated[int, Field(ge=1, le=24)] | None,
+        "mortality_days": Annotated[int, Field(ge=1, le=365)] | None,
         "frozen": Softening | None,
         "sensitivity": Annotated[list[record.Variation], Field(max_length=30)],
     },

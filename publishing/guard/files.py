@@ -71,7 +71,7 @@ class Export:
 
 def make_package(sources: Sources, report: Report = say_nothing) -> dict[str, bytes]:
     """Return the package of the sources with its pictures and its card, by path."""
-    pictures = draw_pictures(sources.records.evaluation, sources.records.study, report)
+    pictures = draw_pictures(sources.records.drawn, sources.records.study, report)
     report("card", 0)
     return (
         make_files(sources)
@@ -149,7 +149,7 @@ def inspect(files: Mapping[str, bytes], report: Report = say_nothing) -> tuple[E
             {name: data for name, data in files.items() if not name.startswith(FIGURES)}, made
         )
         if not problems:
-            pictures = draw_pictures(sources.records.evaluation, sources.records.study, report)
+            pictures = draw_pictures(sources.records.drawn, sources.records.study, report)
             made |= {f"{FIGURES}{name}.png": data for name, data in pictures.items()}
             problems += _compare(files, made)
     except PublishingError as error:

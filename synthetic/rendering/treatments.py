@@ -114,7 +114,7 @@ class Treatments:
         bridged = np.zeros_like(treated)
         for step in range(len(treated) - 1):
             free = treated[step] & treated[step + 1] & (self.rng.random(treated.shape[1]) < CARRIED_ON)
-            bridged[step] = free & ~(bridged[step - 1] if step else False)
+            bridged[step] = free & ~(bridged[step - 1] if step else np.False_)
         return bridged
 
     def _bounds(self, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def evaluation():
     grid = DoseGrid(vasopressor_edges=[0.04, 0.07, 0.14], fluid_edges=[250.0, 450.0, 850.0])
-    return load_facts(ROOT)["evaluation"].model_copy(update={"action_grid": grid})
+    return load_facts(ROOT)["records"].drawn.model_copy(update={"action_grid": grid})
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,29 @@ def test_text_has_one_size(figures):
     assert sizes == {9.0}
 
 
-def test_doses_stand_on_the_axes_with_their_units(figures):
-    texts = figures["action_grids"].findobj(match=lambda artist: hasattr(artist, "get_text"))
-    assert {"0.04-0.07", "over 850", "intravenous fluid, mL in 4 h"} <= {text.get_text() for text in texts}
+@pytest.mark.parametrize(
+    ("hours", "days", "fluid", "mortality", "worst"),
+    [
+        (4, 90, "mL in 4 h", "90-day mortality", "all die within 90 days"),
+        (2, 28, "mL in 2 h", "28-day mortality", "all die within 28 days"),
+        (None, None, "mL a step", "mortality", "all die"),
+    ],
+)
+def test_axes_tell_doses_and_times_of_the_settings(evaluation, hours, days, fluid, mortality, worst):
+    found = evaluation.model_copy(update={"step_hours": hours, "mortality_days": days})
+    drawn = dict(make_figures(found))
+    texts = drawn["action_grids"].findobj(match=lambda artist: hasattr(artist, "get_text"))
+    assert {"0.04-0.07", "over 850", f"intravenous fluid, {fluid}"} <= {text.get_text() for text in texts}
+    assert drawn["mortality_by_dose_difference"].axes[0].get_ylabel() == mortality
+    assert f"15: {worst}, +15: none" in drawn["estimates"].axes[0].get_xlabel()
+    page = render_page(found, {})
+    assert ("death)" in page) == (days is None) and (f"alive at day {days}" in page) == (days is not None)
+
+
+def test_fitted_values_of_groups_claim_no_more_than_the_verdict(evaluation, figures):
+    assert f"acts: {evaluation.policies[0].verdict.label}, and no more of any group" in " ".join(
+        figures["subgroups"].get_suptitle().split()
+    )
 
 
 def test_severity_rises_from_left_to_right(figures):

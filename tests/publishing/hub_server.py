@@ -1,4 +1,4 @@
-"""A small Hub on 127.0.0.1: what the real huggingface_hub client asks of one, kept in memory."""
+"""A small Hub on 127.0.0.1: what the real client asks of one, kept in memory; its xet store is a folder."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -76,6 +77,7 @@ class HubServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
+        self.xet_store = ""  # an address as the xet client takes it, such as local:///folder
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self.before_commit: list = []
@@ -262,6 +264,15 @@ def preupload(handler: Handler, name: str, revision: str) -> None:
     handler._json({"files": answers, "commitOid": handler._repository(name).refs["main"]})
 
 
+def xet_token(handler: Handler, name: str, revision: str) -> None:
+    """Say where the xet store is; the real Hub then reads there what a commit names, this one has it in `objects`."""
+    handler._may_write()
+    place = {"casUrl": handler.server.xet_store, "accessToken": "short-lived", "exp": int(time.time()) + 3600}
+    headers = {"X-Xet-Cas-Url": place["casUrl"], "X-Xet-Access-Token": place["accessToken"]}
+    headers["X-Xet-Token-Expiration"] = str(place["exp"])
+    handler._send(200, json.dumps(place).encode(), headers)
+
+
 def lfs_batch(handler: Handler, name: str) -> None:
     handler._may_write()
     objects = []
@@ -356,6 +367,7 @@ ROUTES = [
     ("GET", MODEL + r"/tree/(refs/pr/\d+|[^/]+)(/.+)?", lambda h, n, r, f: tree(h, n, r, f or "")),
     ("GET", MODEL + r"/refs", refs),
     ("POST", MODEL + r"/preupload/(.+)", preupload),
+    ("GET", MODEL + r"/xet-write-token/(.+)", xet_token),
     ("POST", MODEL + r"/commit/(.+)", commit),
     ("POST", MODEL + r"/tag/(.+)", tag),
     ("POST", r"/((?:datasets/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch", lfs_batch),

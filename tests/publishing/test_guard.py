@@ -265,6 +265,16 @@ def test_package_says_the_largest_return_of_the_reward_it_was_trained_on(clean, 
     assert config["attainable_return"] == bound
 
 
+def test_an_evaluation_of_steps_of_another_length_than_the_build_is_refused(clean):
+    sources = read_sources(clean)
+    for hours, days, expected in ((4, 90, []), (None, None, []), (2, 90, ["steps"]), (4, 28, ["steps"])):
+        timed = sources.records.evaluation.model_copy(update={"step_hours": hours, "mortality_days": days})
+        records = dataclasses.replace(sources.records, evaluation=timed)
+        found = list(disagreements(dataclasses.replace(sources, records=records)))
+        assert [text.split()[4] for text in found] == expected
+        assert (records.drawn.step_hours, records.drawn.mortality_days) == (4, 90)
+
+
 def test_package_and_example_patient_follow_the_length_of_a_step(clean):
     records = read_records(clean)
     settings = records.build.settings.model_copy(update={"step_hours": 2})

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.utils._xet import abort_xet_session
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.guard.files import Export, read_files
@@ -17,7 +18,7 @@ from sepsis_cql.publishing.guard.strict_json import dump_json
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest, manifest_differences
 
-from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository
+from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository, sha256
 
 NAME = "someone/sepsis"
 FIGURE = "model/figures/support.png"
@@ -377,6 +378,38 @@ def test_bytes_that_come_back_different_are_reported_and_not_tagged(export, hub,
     with pytest.raises(PublishingError, match="Do not use it"):
         push(export, NAME, tag="v1", api=api)
     assert hub.repositories[NAME].tags == {}
+
+
+@pytest.fixture
+def xet(monkeypatch, tmp_path):
+    """The client's own way of uploads, with a folder as the Hub's store."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    abort_xet_session()  # another test's, which remembers its own home
+    yield tmp_path / "store"
+    abort_xet_session()
+
+
+def test_large_files_go_up_by_xet_where_the_client_has_it(export, hub, api, xet):
+    files = contents(export)
+    large = [data for name, data in files.items() if name.endswith(LFS_SUFFIXES)]
+    hub.xet_store, hub.objects = f"local://{xet}", {sha256(data): data for data in large}
+    push(export, NAME, api=api)
+    assert published(hub.repositories[NAME]) == files
+    assert hub.seen("GET", "/xet-write-token/") and not hub.seen("POST", "/info/lfs/")
+    stored = sum(file.stat().st_size for file in xet.rglob("*") if file.is_file())
+    assert stored > len(files["model.safetensors"])  # floats cannot be compressed by much
+
+
+def test_an_xet_store_that_fails_is_one_sentence_and_plain_http_goes_on(export, hub, api, xet, monkeypatch):
+    xet.write_text("a file, no folder")
+    hub.xet_store = f"local://{xet}"
+    with pytest.raises(PublishingError, match=r"the client failed .*HF_HUB_DISABLE_XET=1"):
+        push(export, NAME, api=api)
+    assert len(hub.repositories[NAME].commits) == 1
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    push(export, NAME, api=api)
+    assert len(hub.repositories[NAME].commits) == 2
 
 
 def test_private_repository_is_seen_by_nobody_else(export, hub, api, tmp_path):

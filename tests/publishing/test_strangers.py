@@ -12,6 +12,7 @@ from transformers import AutoFeatureExtractor, AutoModel, pipeline
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.checkpoints.hub_package import load_package, new_feature_extractor, save_package
 from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.publishing.guard.files import read_export
 from sepsis_cql.publishing.hub import push
 
 from ..forked import Fresh
@@ -161,3 +162,6 @@ def test_a_hub_id_loads_with_the_q_values_of_the_export(stranger, export, hub, a
     assert "v1 gamma 0.99 here 0.99" in printed
     assert "main gamma 0.5 here 0.99" in printed
     assert hub.seen("HEAD", "/resolve/.*/config.json$")  # what download counts are made of
+    hf = "from huggingface_hub.cli.hf import main; main()"
+    stranger(hf, tmp_path, "download", NAME, "--revision", "v1", "--local-dir", "there")
+    assert read_export(tmp_path / "there").files == read_export(export).files
