@@ -73,7 +73,7 @@ def verify(
         PublishingError: the directory is no export.
     """
     report("files", len(FIGURES) + 2)
-    files, foreign = read_files(directory)
+    files, foreign = read_files(directory, is_download=True)
     if MANIFEST not in files:
         raise PublishingError(
             f"{directory}: no {MANIFEST}, so this is not an export. Expected what `sepsis-cql export` writes."

@@ -21,6 +21,7 @@ from sepsis_cql.publishing.probes import PROBES, probe_problem
 from sepsis_cql.publishing.signature import check_signature
 
 FIGURES = "model/figures/"
+OF_A_DOWNLOAD = re.compile(r"\.gitattributes|\.cache/huggingface/.+")
 MOST_FILES = 200
 SHOWN = 10  # differences in a message
 SHOWN_NAME = re.compile(r"[A-Za-z_][A-Za-z_./-]{0,59}")
@@ -108,16 +109,17 @@ def read_export(directory: Path) -> Export:
     return export
 
 
-def read_files(directory: Path) -> tuple[dict[str, bytes], list[Problem]]:
+def read_files(directory: Path, *, is_download: bool = False) -> tuple[dict[str, bytes], list[Problem]]:
     """Read the regular files of the kinds an export has, once; whatever else lies there is a problem.
 
-    The mark that `sepsis-cql export` leaves is no part of an export, provided that it is exactly that.
+    The mark that `sepsis-cql export` leaves is no part of an export, provided that it is exactly that; nor is, of what
+    was downloaded and is not published from here, what the Hub and its client put beside it.
     """
     files, problems = {}, []
     mark = MARK if read_mark(directory) else None
     for path in _walk(directory):
         name = path.relative_to(directory).as_posix()
-        if name == mark:
+        if name == mark or (is_download and OF_A_DOWNLOAD.fullmatch(name)):
             continue
         rule = find_rule(name)
         if rule is None or not stat.S_ISREG(path.lstat().st_mode):

@@ -12,8 +12,8 @@ from transformers import AutoFeatureExtractor, AutoModel, pipeline
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.checkpoints.hub_package import load_package, new_feature_extractor, save_package
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.publishing.guard.files import read_export
 from sepsis_cql.publishing.hub import push
+from sepsis_cql.publishing.verify import verify
 
 from ..forked import Fresh
 from .hub_server import HubServer
@@ -164,4 +164,7 @@ def test_a_hub_id_loads_with_the_q_values_of_the_export(stranger, export, hub, a
     assert hub.seen("HEAD", "/resolve/.*/config.json$")  # what download counts are made of
     hf = "from huggingface_hub.cli.hf import main; main()"
     stranger(hf, tmp_path, "download", NAME, "--revision", "v1", "--local-dir", "there")
-    assert read_export(tmp_path / "there").files == read_export(export).files
+    found = verify(tmp_path / "there")
+    assert {one.result for one in found} == {"matches", "not checked"}, found
+    (tmp_path / "there" / ".cache" / "notes.txt").touch()
+    assert "differs" in {one.result for one in verify(tmp_path / "there")}
