@@ -109,7 +109,11 @@ def estimate_policy(
         differences=differences,
         distance=_distance(statistics[rules.recommended], statistics[rules.independent], refits),
         worst_missing=value_missing_at_worst(
-            _value(statistics[rules.recommended]), weights, settings.bound, rules.missing_standard_errors
+            _value(statistics[rules.recommended]),
+            weights,
+            settings.bound,
+            rules.missing_standard_errors,
+            unseen=unseen_share(probabilities, data, rules.never),
         ),
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
@@ -119,7 +123,9 @@ def estimate_policy(
     )
 
 
-def value_missing_at_worst(value: float, weights: np.ndarray, bound: float, standard_errors: float) -> float:
+def value_missing_at_worst(
+    value: float, weights: np.ndarray, bound: float, standard_errors: float, *, unseen: float = 0.0
+) -> float:
     """Return a value, with the mass that weights lack of a mean of 1 beyond chance valued at the worst return.
 
     Args:
@@ -127,10 +133,26 @@ def value_missing_at_worst(value: float, weights: np.ndarray, bound: float, stan
         weights: (n_episodes,).
         bound: largest absolute return.
         standard_errors: of the mean weight that are held for chance.
+        unseen: share of the policy's episodes that no weight can show, which no chance excuses.
     """
     error = weights.std(ddof=1) / np.sqrt(len(weights))
-    known = min(1.0, float(weights.mean() + standard_errors * error))
+    known = min(1.0 - unseen, float(weights.mean() + standard_errors * error))
     return known * value - (1 - known) * bound
+
+
+def unseen_share(probabilities: np.ndarray, data: EvaluationData, never: float) -> float:
+    """Return the share of a policy's episodes with a dose that clinicians never give where it is given.
+
+    How often the policy gives such doses is known exactly, at the states the clinicians reach; the mean weight tells it
+    only up to chance.
+
+    Args:
+        probabilities: (n, 25) of the policy at the scored states.
+        data: the scored episodes.
+        never: probability of the clinicians below which they never give a dose.
+    """
+    each = (probabilities * (data.behavior < never)).sum(axis=1)
+    return float(1 - (1 - data.episodes.pad(each)).prod(axis=1).mean())
 
 
 def local_excess(probabilities: np.ndarray, data: EvaluationData, rules: GateSettings) -> float:

@@ -108,6 +108,7 @@ class GateSettings(Settings):
     mean_weight: tuple[float, float]
     fqe_bounding: float = Field(gt=0)
     missing_standard_errors: float = Field(ge=0)
+    never: float = Field(ge=0, lt=1)
     independent: str
     family_distance: float = Field(gt=0)
     local_neighbors: int = Field(ge=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.evaluation.estimate import value_missing_at_worst
+from sepsis_cql.evaluation.estimate import unseen_share, value_missing_at_worst
 from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -115,3 +115,13 @@ def test_what_a_factor_as_strong_as_a_measured_one_would_undo_is_not_identified(
 )
 def test_only_what_weights_lack_beyond_chance_is_valued_at_worst(weights, value):
     assert value_missing_at_worst(8.0, weights, 15.0, 1.0) == pytest.approx(value, abs=1e-4)
+
+
+def test_what_no_weight_can_show_is_valued_at_worst_whatever_their_mean():
+    weights = np.full(100, 1.1)
+    assert value_missing_at_worst(8.0, weights, 15.0, 1.0, unseen=0.25) == 0.75 * 8.0 - 0.25 * 15.0
+    stays = SimpleNamespace(pad=lambda values: np.array([[values[0], values[1]], [values[2], 0.0]]))
+    data = SimpleNamespace(behavior=np.array([[1.0, 0.0], [0.9, 0.1], [0.999, 0.001]]), episodes=stays)
+    policy = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
+    assert unseen_share(policy, data, 1e-5) == pytest.approx(0.1 / 2)
+    assert unseen_share(policy, data, 0.01) == pytest.approx((0.1 + 1) / 2)
