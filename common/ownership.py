@@ -144,6 +144,21 @@ def check_new_directory(
     _check_is_ours(path, stage)
 
 
+def check_can_be_renamed(path: Path) -> None:
+    """Refuse a place whose directory appears by a rename that cannot be made, which would come out after the work.
+
+    Raises:
+        SepsisCQLError: it has no name of its own, or something is mounted there, as a volume of a container is.
+    """
+    found = "" if path.name not in ("", "..") else "a directory without a name of its own"
+    if os.path.realpath(path) in _list_mounts(Path(os.path.realpath(path)).parent):
+        found = "a place where a disk or volume is mounted"
+    if found:
+        raise SepsisCQLError(
+            f"{path}: found {found}, expected one to make. Choose another --out, such as one inside it."
+        )
+
+
 @contextmanager
 def private_files() -> Iterator[None]:
     """Create files as 0600 and directories as 0700 within the block, whatever the umask."""
@@ -255,6 +270,7 @@ def _check_is_ours(path: Path, stage: str) -> None:
             f"{path}: lies behind a symbolic link, where --force replaces nothing. Give the real path "
             f"({os.path.realpath(path)}), or choose another --out."
         )
+    check_can_be_renamed(path)
     if inside := _list_mounts(path):
         raise SepsisCQLError(
             f"{path}: found {inside[0]} mounted in it, expected nothing of elsewhere. Unmount it, or choose another "
@@ -273,7 +289,7 @@ def _list_mounts(path: Path) -> list[str]:
     with suppress(OSError):
         rows = Path("/proc/self/mountinfo").read_bytes().splitlines()
         names = [row.split()[4].decode("unicode_escape").encode("latin-1") for row in rows]
-        inside = os.fsencode(os.path.abspath(path)) + b"/"  # noqa: PTH100
+        inside = os.fsencode(os.path.abspath(path)).rstrip(b"/") + b"/"  # noqa: PTH100
         return [os.fsdecode(name) for name in names if name.startswith(inside)]
     return []
 

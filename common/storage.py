@@ -18,6 +18,7 @@ from sepsis_cql.common.ownership import (
     LOCK,
     TEMPORARY,
     aside,
+    check_can_be_renamed,
     check_new_directory,
     list_leftovers,
     one_writer,
@@ -44,6 +45,11 @@ ADVICE = {
     errno.ENOENT: "Check the path, or run the stage that makes it",
     errno.EEXIST: "Choose a place inside a directory",
     errno.EISDIR: "Give a file",
+    errno.EBUSY: "Choose a directory inside it",
+    errno.EXDEV: "Choose a directory that no image holds",
+    errno.EMFILE: "Raise the limit on open files",
+    errno.ENFILE: "Raise the limit on open files",
+    errno.ESTALE: "Check the network disk",
 }
 NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE
@@ -68,11 +74,7 @@ def new_directory(
         SepsisCQLError: `path` must not be replaced, or another process writes there.
     """
     path = Path(path)
-    if path.name in ("", ".."):  # cannot be renamed, which would come out when all the work is done
-        raise SepsisCQLError(
-            f"{path}: found a directory without a name of its own, expected one to make. Choose another "
-            "--out."
-        )
+    check_can_be_renamed(path)
     check_new_directory(path, stage, force=force, inputs=inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     with one_writer(path, stage):

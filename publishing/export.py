@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sepsis_cql.common.ownership import check_new_directory, one_writer
+from sepsis_cql.common.ownership import check_can_be_renamed, check_new_directory, one_writer
 from sepsis_cql.common.storage import new_directory
 from sepsis_cql.evaluation.report.figures import FIGURES
 from sepsis_cql.evaluation.study import RECORD as STUDY
@@ -82,6 +82,7 @@ def write_checkpoint(run: Path, out: Path, *, force: bool = False, with_moments:
 def write_explorer(run: Path, out: Path, *, force: bool = False) -> Path:
     """Write the explorer of a run as a static Space into a new directory; return its page."""
     with one_writer(out, "export-space"):  # told before minutes of work; it is held again to write
+        check_can_be_renamed(out)
         check_new_directory(out, "export-space", force=force, inputs=_parts(run))
     sources = _read(run, False)
     return write_space(make_network(sources), sources.records, out, force=force, inputs=list(_parts(run)))

@@ -266,7 +266,7 @@ def test_a_place_mounted_elsewhere_is_the_same_place(tmp_path):
     write_mark(tmp_path / "run" / "replay", "build")
     inner = f"""
 from pathlib import Path
-from sepsis_cql.common.ownership import check_new_directory, write_mark
+from sepsis_cql.common.ownership import check_can_be_renamed, check_new_directory, write_mark
 run, elsewhere = Path({str(tmp_path / "run")!r}), Path({str(tmp_path / "elsewhere")!r})
 for out, given in ((elsewhere, run), (elsewhere, run / "replay"), (run, elsewhere), (elsewhere / "replay", run)):
     write_mark(out, "build")
@@ -275,17 +275,22 @@ for out, given in ((elsewhere, run), (elsewhere, run / "replay"), (run, elsewher
     except Exception as error:
         print("which this command reads" in str(error))
 write_mark(run.parent, "build")
-try:
-    check_new_directory(run.parent, "build", force=True)
-except Exception as error:
-    print("mounted in it" in str(error))
+for check in (
+    lambda: check_new_directory(run.parent, "build", force=True),
+    lambda: check_new_directory(elsewhere, "build", force=True),
+    lambda: check_can_be_renamed(elsewhere),
+):
+    try:
+        check()
+    except Exception as error:
+        print("mounted" in str(error))
 """
     mount = f"mount --bind {shlex.quote(str(tmp_path / 'run'))} {shlex.quote(str(tmp_path / 'elsewhere'))}"
     command = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, inner]
     found = subprocess.run(command, capture_output=True, text=True, env=here(), check=False)
     if found.returncode:
         pytest.skip(f"nothing can be mounted here: {found.stderr[-100:]}")
-    assert found.stdout.split() == ["True"] * 5
+    assert found.stdout.split() == ["True"] * 7
 
 
 def test_nothing_that_a_link_inside_an_input_leads_to_is_replaced(tmp_path):
