@@ -45,10 +45,8 @@ lower:  ## run a part of the tests with the lowest versions that the ranges allo
 	.venv-lower/bin/pip install --quiet --no-build-isolation --constraint constraints-lower.txt --editable '.[icu-sepsis]' pytest
 	OMP_NUM_THREADS=1 .venv-lower/bin/python -m pytest $(LOWER)
 
-bench: install  ## time a training step, an evaluation, start and package beside their alternatives, into outputs/bench
-	$(BIN)/python benchmarks/training_step.py --out outputs/bench
-	$(BIN)/python benchmarks/evaluation.py --out outputs/bench
-	$(BIN)/python benchmarks/everyday.py --out outputs/bench
+bench: install  ## time every job in small beside its alternatives and draw cost against size (MIMIC=demo adds builds)
+	$(BIN)/python benchmarks/every.py --out outputs/bench $(if $(MIMIC),--mimic $(MIMIC))
 
 TABLES = $(if $(DATA),--data $(DATA)) $(if $(MIMIC),--mimic $(MIMIC))
 

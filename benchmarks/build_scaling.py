@@ -6,7 +6,7 @@ makes tables of any size from the open demo (each copy has its own patients, adm
 four years later), then measures two fresh processes at each size, one after the other: the floor, and the whole
 `sepsis-cql build`. Processor time is user and system time of all threads, which other work on a machine stretches
 less than the clock's. Disk is the most that the build's directory took, looked at five times a second. The result goes
-to DIR/scaling.json and to the screen.
+to DIR/build_scaling.json and to the screen.
 """
 
 import argparse
@@ -52,7 +52,9 @@ def main() -> None:
             "rows_of_3.1": full,
             "extrapolated_processor_hours_of_3.1": hours,
         }
-        write_json(arguments.out / "scaling.json", summary)  # after every size: a larger one may be stopped
+        write_json(
+            arguments.out / "build_scaling.json", summary
+        )  # after every size: a larger one may be stopped
     print(f"MIMIC-IV 3.1 ({full:,} rows) at the rate of the largest size: {hours:.2f} h of one processor")
 
 

@@ -7,6 +7,7 @@ to score. d3rlpy is left out where it is not installed (`benchmarks/requirements
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sepsis_cql.benchmarks.training_step import describe_processor
 from sepsis_cql.common.provenance import package_versions
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import load_shipped
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": N_REFITS}})
     chosen = load_shipped(CalibrationSettings, "calibration.yaml", {"truth_episodes": 1000})
     case = CaseSettings(
@@ -62,7 +65,12 @@ def main() -> None:
             began = time.perf_counter()
             task()
             seconds[name].append(time.perf_counter() - began)
-    result = {"versions": package_versions("torch", "d3rlpy", "numpy"), "threads": torch.get_num_threads()}
+    result: dict[str, Any] = {
+        "processor": describe_processor(),
+        "threads": torch.get_num_threads(),
+        "load average before": round(load, 1),
+        "versions": package_versions("torch", "d3rlpy", "numpy"),
+    }
     result |= describe({name: statistics.median(values) for name, values in seconds.items()}, data)
     write_json(arguments.out / "evaluation.json", result)
     for name, value in result.items():

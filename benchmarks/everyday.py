@@ -3,8 +3,7 @@
     python benchmarks/everyday.py --out DIR
 
 interleaves each job with what it cannot be faster than or what it replaces: Python's own start; reading the weights and
-the bare matrix products; the published bootstrap in plain loops. Writes DIR/everyday.json, with median and spread, and
-DIR/everyday.png, each job against its size.
+the bare matrix products; the published bootstrap in plain loops. Writes DIR/everyday.json, with median and spread.
 """
 
 import argparse
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -65,7 +63,6 @@ def main() -> None:
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out / "everyday.json", result)
-    draw(result, arguments.out / "everyday.png")
     for name, value in result.items():
         print(f"{name:30} {value}")
 
@@ -134,20 +131,6 @@ def describe(times: dict[str, list[float]], above: str = "", below: str = "") ->
         ratios = [a / b for a, b in zip(times[above], times[below], strict=True)]
         found[f"{above} / {below}"] = round(statistics.median(ratios), 2)
     return found
-
-
-def draw(result: dict[str, Any], file: Path) -> None:
-    """Draw milliseconds against size, one panel a job."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    titles = {"by rows of patients, ms": "rows", "by scored episodes, ms": "scored episodes"}
-    for panel, (field, unit) in zip(panels, titles.items(), strict=True):
-        sizes = result[field]
-        for name in (name for name, one in next(iter(sizes.values())).items() if isinstance(one, dict)):
-            medians = [one[name]["median"] for one in sizes.values()]
-            panel.loglog([int(n) for n in sizes], medians, "o-", label=name)
-        panel.set(xlabel=unit, ylabel="ms")
-        panel.legend(fontsize=8)
-    figure.savefig(file, dpi=110)
 
 
 if __name__ == "__main__":
