@@ -14,6 +14,7 @@ from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.checkpoints.hub_package import load_package, new_feature_extractor
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.evaluation.report.page import render_page
 from sepsis_cql.feature_extraction_sepsis_cql import RATIOS
 from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.explorer import (
@@ -82,12 +83,11 @@ def _is_possible(row):
 
 
 @pytest.fixture(scope="module")
-def seen(page, patients, tmp_path_factory):
+def browse(tmp_path_factory):
+    """Open a page of a new folder in a browser; return what its script puts into `data-seen` of its body."""
     if (browser := shutil.which("chromium") or shutil.which("google-chrome")) is None:
         pytest.skip("no Chromium on this machine")
     folder = tmp_path_factory.mktemp("explorer")
-    drive = DRIVE.replace("<script>", f"<script>const patients = {json.dumps(patients)};", 1)
-    (folder / "page.html").write_text(page.replace("</body>", f"{drive}</body>"), encoding="utf-8")
     command = [
         browser,
         "--headless",
@@ -95,9 +95,22 @@ def seen(page, patients, tmp_path_factory):
         "--disable-gpu",
         f"--user-data-dir={folder / 'profile'}",
     ]
-    command += ["--window-size=500,900", "--dump-dom", (folder / "page.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return json.loads(html.unescape(re.search(r'data-seen="(.*?)"', done.stdout)[1]))
+    command += ["--allow-file-access-from-files", "--window-size=500,900", "--dump-dom"]
+
+    def open_page(**pages):
+        for name, page in pages.items():
+            (folder / f"{name}.html").write_text(page, encoding="utf-8")
+        place = (folder / f"{next(iter(pages))}.html").as_uri()
+        done = subprocess.run([*command, place], capture_output=True, text=True, timeout=120, check=True)
+        return json.loads(html.unescape(re.search(r'data-seen="(.*?)"', done.stdout)[1]))
+
+    return open_page
+
+
+@pytest.fixture(scope="module")
+def seen(browse, page, patients):
+    drive = DRIVE.replace("<script>", f"<script>const patients = {json.dumps(patients)};", 1)
+    return browse(page=page.replace("</body>", f"{drive}</body>"))
 
 
 @torch.no_grad()
@@ -117,6 +130,29 @@ def test_a_moved_slider_moves_the_answer_and_what_cannot_be_is_said(model, seen)
     assert seen["cells"] == 25 and seen["moved"] != seen["first"]
     assert "map is above sbp" in seen["warning"]
     assert seen["wide"] <= 500
+
+
+FRAMES = """<body>{}<script>
+addEventListener("load", () => {{
+  document.body.dataset.seen = JSON.stringify([...document.querySelectorAll("iframe")].map(frame => {{
+    const page = frame.contentDocument.documentElement;
+    for (const part of page.querySelectorAll("details")) part.open = true;
+    return [frame.clientWidth, page.scrollWidth, page.scrollHeight];
+  }}));
+}});
+</script></body>"""
+
+
+def test_report_and_explorer_fit_a_telephone_and_a_screen(browse, page):
+    """A browser without a screen has no window below 500 pixels; a frame can be as narrow as a telephone."""
+    figures = {file: file.stem for file in sorted((ROOT / "model" / "figures").glob("*.png"))}
+    report = render_page(load_facts(ROOT)["evaluation"], figures)
+    frame = '<iframe src="{}.html" style="border:0;width:{}px;height:900px"></iframe>'
+    frames = "".join(frame.format(name, width) for name in ("report", "explorer") for width in (390, 1280))
+    found = browse(frames=FRAMES.format(frames), report=report, explorer=page)
+    assert [width for width, _, _ in found] == [390, 1280, 390, 1280]
+    assert all(content <= width for width, content, _ in found), found
+    assert all(height > 900 for _, _, height in found), found
 
 
 def test_a_course_is_stepped_through_and_answered_as_in_python(model, seen):
