@@ -8,7 +8,6 @@ knows the simulated ICU by its name.
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -52,8 +51,11 @@ STEPS: dict[str, Callable[[ModuleType], None]] = {
 }
 
 
-class _Finder(MetaPathFinder):
-    """Finds the modules of `STEPS` as Python does, and runs their step once they are imported."""
+class _Finder:
+    """Finds the modules of `STEPS` as Python does, and runs their step once they are imported.
+
+    It names no base class, which would have to be imported.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

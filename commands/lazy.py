@@ -1,10 +1,12 @@
 """Commands that are imported when they are called, so that help and a mistyped name wait for no library."""
 
-import ast
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from inspect import cleandoc
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import typer
@@ -81,7 +83,11 @@ def _stand_in(name: str) -> Callable[..., None]:
 
 
 @cache
-def _read_docstrings(module: str) -> dict[str, str | None]:
-    """Return the docstring of each function of a module of this folder, without importing it."""
-    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
-    return {part.name: ast.get_docstring(part) for part in tree.body if isinstance(part, ast.FunctionDef)}
+def _read_docstrings(module: str) -> dict[str, str]:
+    """Return the docstring of each function of a module of this folder, without importing it: of its compiled code."""
+    name = f"{__package__}.{module}"
+    loader = SourceFileLoader(name, str(Path(__file__).with_name(f"{module}.py")))
+    code = loader.get_code(name)
+    assert code is not None  # as it is for a builtin module
+    parts = [part for part in code.co_consts if isinstance(part, CodeType)]
+    return {part.co_name: cleandoc(part.co_consts[0]) for part in parts if isinstance(part.co_consts[0], str)}

@@ -28,10 +28,13 @@ from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.settings import ReplaySettings
 
 from .conftest import ROOT
+from .forked import Fresh
 
-MAIN = "from sepsis_cql.commands.app import main; main()"
+IMPORTED = "from sepsis_cql.commands.app import main"
+MAIN = f"{IMPORTED}; main()"
 HEAVY = "torch", "transformers", "numpy", "pandas", "duckdb", "pyarrow", "matplotlib", "sklearn", "scipy"
 CHECKS = "pydantic", "yaml"
+HERE = {"PYTHONPATH": str(ROOT.parent), "PATH": "/usr/bin:/bin"}
 
 
 def loaded(*names):
@@ -45,14 +48,17 @@ def call(*options):
 
 def run(*arguments, cwd=None):
     """Run a Python process that imports this checkout."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(ROOT.parent), "PATH": "/usr/bin:/bin", "HOME": str(cwd or ROOT)},
-    )
+    command = [sys.executable, *map(str, arguments)]
+    env = HERE | {"HOME": str(cwd or ROOT)}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=env)
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """A process that has imported what every command has, and runs each program in a fork."""
+    fresh = Fresh(f"{IMPORTED}\n", tmp_path_factory.mktemp("light"), HERE)
+    yield fresh
+    fresh.close()
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["-h"], ["--help"], ["train", "-h"]])
@@ -144,15 +150,10 @@ def test_gymnasium_knows_the_environment_after_the_package_alone(tmp_path):
         ),
     ],
 )
-def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path, arguments, message):
+def test_a_mistake_is_told_before_anything_heavy_is_imported(light, tmp_path, arguments, message):
     (tmp_path / "file").touch()
-    code = (
-        f"import sys; sys.argv = ['sepsis-cql', *{arguments.split()!r}]\n"
-        "from sepsis_cql.commands.app import main\n"
-        "try: main()\n"
-        f"finally: {loaded(*HEAVY)}"
-    )
-    done = run("-c", code, cwd=tmp_path)
+    code = f"import sys\ntry: main()\nfinally: {loaded(*HEAVY)}"
+    done = light.run(f"{IMPORTED}\n{code}", tmp_path, *arguments.split(), HOME=str(tmp_path))
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stdout == "[]\n"

@@ -1,17 +1,19 @@
 """The command as a user runs it, and inputs small enough that refusals cost nothing."""
 
 import shutil
-import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from sepsis_cql.commands.app import main
+from sepsis_cql.common.ownership import one_writer
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.strict import SHIPPED
 from sepsis_cql.replay.interop.exports import write_original
+from sepsis_cql.tests.forked import CONTEXT
 from sepsis_cql.tests.training.made_up import make_transitions
 
 STAGE_OF = {
@@ -29,15 +31,6 @@ STAGE_OF = {
     "import-checkpoint": "import-checkpoint",
     "reproduce": "reproduce",
 }
-HOLDER = """
-import sys, time
-from pathlib import Path
-from sepsis_cql.common.ownership import one_writer
-place = Path(sys.argv[1]) if sys.argv[2] == "Path" else sys.argv[1]
-with one_writer(place, "build"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.fixture
@@ -124,21 +117,24 @@ def hold():
     """Start a process that holds the lock on a place; it is killed at the end."""
     started = []
 
-    def start(place: Path | str, kind: type = str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(place), kind.__name__],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=here(),
-        )
+    def start(place: Path | str, kind: type = str) -> BaseProcess:
+        here, there = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=hold_until_killed, args=(kind(place), there))
+        process.start()
         started.append(process)
-        assert process.stdout.readline() == "held\n"
+        assert here.recv() == "held"
         return process
 
     yield start
     for process in started:
         process.kill()
-        process.wait()
+        process.join()
+
+
+def hold_until_killed(place, there):
+    with one_writer(place, "build"):
+        there.send("held")
+        time.sleep(60)
 
 
 def here():

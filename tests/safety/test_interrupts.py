@@ -57,7 +57,6 @@ def run(program, *arguments):
         "sepsis_cql.commands.train",
         "numpy",
         "pyarrow",
-        "torch",
         "torch.nn",
     ],
 )

@@ -91,7 +91,7 @@ def test_another_home_sees_who_writes_there_and_a_dead_one_stops_nobody(tmp_path
     (lock,) = list_leftovers(tmp_path, (LOCK,))
     assert stat.S_IMODE(lock.stat().st_mode) == 0o666  # whoever may write there may hold it
     process.kill()
-    process.wait()
+    process.join()
     (fact,) = [fact for fact in examine(tmp_path, None) if fact.name == "leftover"]
     assert str(lock) in fact.found
     with one_writer(tmp_path / "out", "train"):
@@ -112,7 +112,7 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
 def test_the_lock_of_a_dead_process_is_free(tmp_path, hold, home):
     process = hold(tmp_path / "out")
     process.kill()
-    process.wait()
+    process.join()
     with one_writer(tmp_path / "out", "train"):
         pass
     assert list((home / "locks").iterdir()) == []

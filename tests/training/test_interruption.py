@@ -142,8 +142,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, mess
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
     replay = tmp_path / "replay.parquet"
     write_original(make_transitions(), replay)
-    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=60"]
-    options += ["--set=training.checkpoint_epochs=5", "--set=runtime.threads=1", "--set=runtime.device=cpu"]
+    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=30"]
+    options += ["--set=training.checkpoint_epochs=3", "--set=runtime.threads=1", "--set=runtime.device=cpu"]
 
     def start(*more):
         return Fork(main, tmp_path, ["sepsis-cql", "train", *options, *more])

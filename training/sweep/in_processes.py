@@ -46,7 +46,8 @@ def run_in_processes(
         return
     context = get_context(START)
     if START == "forkserver":
-        context.set_forkserver_preload([__name__])
+        # what all of them need is imported once, and not in each
+        context.set_forkserver_preload(sorted({__name__, *(type(job.scorer).__module__ for job in jobs)}))
     reports = context.SimpleQueue()
     with open_pool(min(n, len(jobs)), START, _become_worker, jobs, reports) as pool:
         waiting = {pool.submit(_run, index): index for index in range(len(jobs))}
