@@ -77,21 +77,24 @@ def _held(file: Path, mode: int, holder: str, target: Path | str, wait_seconds: 
 
     lock = FileLock(file, timeout=wait_seconds, mode=mode, fallback_to_soft=False, on_acquired=sign)
     try:
-        lock.acquire()
-    except Timeout:
-        raise SepsisCQLError(
-            f"{target}: {_describe_holder(file)} is writing there; expected one writer at a time. Wait until it has "
-            "ended, or choose another place."
-        ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS or not file.name.startswith(LOCK):
-            raise
-    try:
+        try:
+            lock.acquire()
+        except Timeout:
+            raise SepsisCQLError(
+                f"{target}: {_describe_holder(file)} is writing there; expected one writer at a time. Wait until it "
+                "has ended, or choose another place."
+            ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS or not file.name.startswith(LOCK):
+                raise
         yield
     finally:
-        with suppress(PermissionError):  # another user's, who alone may remove it
-            file.unlink(missing_ok=True)  # while held: whoever waits for this inode sees that it has no name
-        lock.release()
+        if lock.is_locked:
+            with suppress(PermissionError):  # another user's, who alone may remove it
+                file.unlink(
+                    missing_ok=True
+                )  # while held: whoever waits for this inode sees that it has no name
+            lock.release()
 
 
 def mark_of(stage: str) -> bytes:
@@ -270,6 +273,12 @@ def _check_is_ours(path: Path, stage: str) -> None:
             f"{path}: lies behind a symbolic link, where --force replaces nothing. Give the real path "
             f"({os.path.realpath(path)}), or choose another --out."
         )
+    for lock in list_leftovers(path, (LOCK,)):
+        if _is_held(lock):
+            raise SepsisCQLError(
+                f"{path}: {_describe_holder(lock)} is writing inside it; expected nobody. Wait until it has ended, or "
+                "choose another --out."
+            )
     check_can_be_renamed(path)
     if inside := _list_mounts(path):
         raise SepsisCQLError(
@@ -282,6 +291,14 @@ def _check_is_ours(path: Path, stage: str) -> None:
             f"{path}: found a directory {made}; --force replaces only what `sepsis-cql {stage}` made. Remove it "
             "yourself, or choose another --out."
         )
+
+
+def _is_held(file: Path) -> bool:
+    try:
+        with FileLock(file, timeout=0, fallback_to_soft=False):
+            return False
+    except (Timeout, PermissionError):
+        return True
 
 
 def _list_mounts(path: Path) -> list[str]:

@@ -99,6 +99,23 @@ def test_another_home_sees_who_writes_there_and_a_dead_one_stops_nobody(tmp_path
     assert list_leftovers(tmp_path, (LOCK,)) == []
 
 
+def test_nothing_is_replaced_while_another_writes_inside_it(tmp_path, hold):
+    with new_directory(tmp_path / "run", "reproduce") as directory:
+        (directory / "replay").mkdir()
+    process = hold(tmp_path / "run" / "replay", Path)
+    for _ in range(2):
+        with (
+            pytest.raises(SepsisCQLError, match=f"process {process.pid}.* is writing inside it"),
+            new_directory(tmp_path / "run", "reproduce", force=True),
+        ):
+            pytest.fail("was let in")
+    process.kill()
+    process.wait()
+    with new_directory(tmp_path / "run", "reproduce", force=True):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [MARK]
+
+
 def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
     with one_writer(tmp_path / "out", "train"):
         (lock,) = list_leftovers(tmp_path, (LOCK,))
