@@ -2,11 +2,14 @@
 
 import json
 import re
+import sys
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from sepsis_cql.benchmarks.attacks.processes import CALIBRATION, COMPARISON
-from sepsis_cql.benchmarks.campaign import CLASSES
+from sepsis_cql.benchmarks.campaign import CLASSES, tried_in_modules
 from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.strict import load_settings
 from sepsis_cql.evaluation.comparison.record import ComparisonSettings
@@ -33,3 +36,10 @@ def test_the_page_shows_the_record_of_every_class_and_nothing_failed():
 def test_the_settings_that_the_campaign_runs_commands_with_are_whole(tmp_path, model, text):
     (tmp_path / "mine.yaml").write_text(text)
     assert load_settings(model, tmp_path / "mine.yaml").model_dump()
+
+
+def test_cases_that_several_modules_count_together_are_counted_once(monkeypatch):
+    before, shared = sum(tried_in_modules().values()), Counter({"tables": 3, "records": 4})
+    for name in ("one", "two"):
+        monkeypatch.setitem(sys.modules, f"made_up.tests.{name}", SimpleNamespace(TRIED=shared))
+    assert sum(tried_in_modules().values()) == before + 7
