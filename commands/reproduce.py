@@ -234,7 +234,7 @@ def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) ->
         return load_study(out)
     truth = open_truth(scorer.replay)
     expected = len({run.name for part in (*runs[:2], [runs[2]] if runs[2] else []) for run in part})
-    with Work("true value") as work:
+    with Work("compare" if truth is None else "true value") as work:
 
         def truth_of(run: Any) -> Any:
             nonlocal expected

@@ -42,8 +42,8 @@ CELLS = (
     "ESS",
     "judged as",
     "cross-fitted FQE",
-    "true value: greedy",
-    "judged",
+    "true value, as it acts",
+    "true value, as judged",
 )  # of the table of choices
 # What decides the files of a study; how they are shown does not.
 ROOMS = ("checkpoints", "common", "evaluation", "replay", "synthetic", "training")
@@ -164,7 +164,8 @@ def print_choices(study: "Study", bound: float) -> None:
     table = new_table("", *chosen, fold=tuple(chosen))
     rows = [_cells(run, bound) for run in chosen.values()]
     for name, *cells in zip(CELLS, *rows, strict=True):
-        table.add_row(name, *cells)
+        if any(cells):  # the truth of patients is not known
+            table.add_row(name, *cells)
     print_table(table)
     if study.clinicians is not None:
         console.print(f"true value of the clinicians: {study.clinicians.value:.2f}")

@@ -141,6 +141,13 @@ def test_the_table_of_choices_fits_80_columns_and_marks_what_cannot_be(monkeypat
     text = captured.get()
     assert max(map(len, text.splitlines())) <= 80
     assert "30.00" in text and "unattainable" in text and "12.00 (" not in text
+    assert "true value, as judged" in text
+    study = make_study()
+    unknown = RunTruth(greedy=None, judged=None)
+    runs = [run.model_copy(update={"truth": unknown}) for run in study.runs]
+    with console.capture() as captured:
+        print_choices(study.model_copy(update={"runs": runs, "clinicians": None}), 15.0)
+    assert "true value" not in captured.get()
 
 
 def test_the_figure_ranks_the_runs_by_both_rules_against_the_truth():
@@ -150,7 +157,7 @@ def test_the_figure_ranks_the_runs_by_both_rules_against_the_truth():
     assert (name, places) == ("selection", [[5, 4, 3, 1, 2], [1, 2, 3, 5, 4]])
     assert published.lines[0].get_ydata().tolist() == [8.5, 8.0, 5.0, -12.0, -2.0]
     assert figure.get_supxlabel() == "SIMULATED PATIENTS, validation split, 5 runs. Research only."
-    assert figure.get_suptitle().endswith("Nearer to it: the sound rule.")
+    assert "nearer to it is the sound rule" in " ".join(figure.get_suptitle().split())
     without = make_study().runs[0].model_copy(update={"score": make_score(-1.0, published_fqe=None)})
     assert [rank(without) < rank(make_run(0, 7, [2], -3.0, -1.0)) for rank in RULES.values()] == [True, False]
     without = make_study().model_copy(update={"clinicians": None})
