@@ -192,7 +192,12 @@ def explain_failure(error: BaseException) -> str | None:
     number = errno_of(error)
     if number not in ADVICE:
         return _explain_engine(error)
-    named = getattr(error, "filename", None) or next(iter(re.findall(r'"(/[^"]+)"', str(error))), None)
+    copied_to = getattr(error, "filename2", None) if number in (errno.ENOSPC, errno.EDQUOT) else None
+    named = (
+        copied_to
+        or getattr(error, "filename", None)
+        or next(iter(re.findall(r'"(/[^"]+)"', str(error))), None)
+    )
     name = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else "A file"
     name = re.split(f"/({TEMPORARY}|{LOCK})", name)[0]  # the directory of something unfinished
     return (

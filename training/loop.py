@@ -217,8 +217,8 @@ def explain_write_errors(checkpoints: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{error.filename or checkpoints.parent}: cannot write ({error.strerror or error}). Free space "
-            f"or correct permissions, then continue with --resume. {_last_good(checkpoints)}"
+            f"{error.filename2 or error.filename or checkpoints.parent}: cannot write ({error.strerror or error}). "
+            f"Free space or correct permissions, then continue with --resume. {_last_good(checkpoints)}"
         ) from error
 
 
