@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -305,7 +306,9 @@ def _list_mounts(path: Path) -> list[str]:
     """What is mounted inside a directory, whose files would be removed with it; Linux alone tells."""
     with suppress(OSError):
         rows = Path("/proc/self/mountinfo").read_bytes().splitlines()
-        names = [row.split()[4].decode("unicode_escape").encode("latin-1") for row in rows]
+        names = [
+            re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), row.split()[4]) for row in rows
+        ]
         inside = os.fsencode(os.path.abspath(path)).rstrip(b"/") + b"/"  # noqa: PTH100
         return [os.fsdecode(name) for name in names if name.startswith(inside)]
     return []

@@ -261,13 +261,13 @@ def test_what_a_killed_run_moved_aside_is_still_the_result_of_its_stage(tmp_path
 
 
 def test_a_place_mounted_elsewhere_is_the_same_place(tmp_path):
-    for name in ("run/replay", "elsewhere"):
+    for name in ("run/replay", "else where"):
         (tmp_path / name).mkdir(parents=True)
     write_mark(tmp_path / "run" / "replay", "build")
     inner = f"""
 from pathlib import Path
 from sepsis_cql.common.ownership import check_can_be_renamed, check_new_directory, write_mark
-run, elsewhere = Path({str(tmp_path / "run")!r}), Path({str(tmp_path / "elsewhere")!r})
+run, elsewhere = Path({str(tmp_path / "run")!r}), Path({str(tmp_path / "else where")!r})
 for out, given in ((elsewhere, run), (elsewhere, run / "replay"), (run, elsewhere), (elsewhere / "replay", run)):
     write_mark(out, "build")
     try:
