@@ -285,7 +285,7 @@ for check in (
     except Exception as error:
         print("mounted" in str(error))
 """
-    mount = f"mount --bind {shlex.quote(str(tmp_path / 'run'))} {shlex.quote(str(tmp_path / 'elsewhere'))}"
+    mount = f"mount --bind {shlex.quote(str(tmp_path / 'run'))} {shlex.quote(str(tmp_path / 'else where'))}"
     command = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, inner]
     found = subprocess.run(command, capture_output=True, text=True, env=here(), check=False)
     if found.returncode:
