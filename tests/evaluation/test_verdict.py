@@ -141,11 +141,11 @@ def test_policy_of_the_published_alpha_is_not_endorsed(icu, decide, data):
 
 
 def train_with_little_conservatism(training, icu):
-    """(n, 47) states to (n, 25) values by the published alpha of 0.05, sooner by smaller batches and larger steps."""
+    """(n, 47) states to (n, 25) values by the published alpha of 0.05, sooner by a smaller network and larger steps."""
     torch.manual_seed(1024)
-    layers = [torch.nn.Linear(47, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(256, 25))
-    network = TrainableNetwork([model], [1e-3], grad_clip=10.0, device=torch.device("cpu"))
+    layers = [torch.nn.Linear(47, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(64, 25))
+    network = TrainableNetwork([model], [2e-3], grad_clip=10.0, device=torch.device("cpu"))
     buffer = DeviceBuffer(
         states=torch.tensor(training.states),
         next_states=torch.tensor(training.next_states),
