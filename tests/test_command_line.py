@@ -56,7 +56,8 @@ def run(*arguments, cwd=None):
 @pytest.fixture(scope="module")
 def light(tmp_path_factory):
     """A process that has imported what every command has, and runs each program in a fork."""
-    fresh = Fresh(f"{IMPORTED}\n", tmp_path_factory.mktemp("light"), HERE)
+    code = f"{IMPORTED}\nimport sepsis_cql.common.strict\n"
+    fresh = Fresh(code, tmp_path_factory.mktemp("light"), HERE)
     yield fresh
     fresh.close()
 
