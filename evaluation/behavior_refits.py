@@ -1,7 +1,8 @@
 """Intervals that also hold what the estimated clinicians leave uncertain.
 
 The behavior policy is fitted on other patients than those scored. What refits on resampled patients change of an
-estimate is therefore independent of the bootstrap of the scored episodes, and the two variances add.
+estimate is therefore independent of the bootstrap of the scored episodes, and the two variances add. A version near to
+the clinicians is made anew beside each refit; a policy that does not rest on them stays as it is.
 """
 
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sepsis_cql.evaluation.estimators.fqe import FqeResult
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import LEVEL, deviation
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, fit_behavior
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference, Estimate
 from sepsis_cql.evaluation.settings import BehaviorSettings, EvaluationSettings
 
@@ -47,7 +49,8 @@ def widen_by_refits(
     rows = []
     for number in range(refits):
         model = refit(on, settings.behavior, settings.seed + number)
-        again = estimate_policy(found.evaluated, data.with_behavior(model), fast, FEWEST)
+        changed = data.with_behavior(model)
+        again = estimate_policy(_follow(found.evaluated, changed), changed, fast, FEWEST)
         rows.append({name: _value(one) for name, one in again.statistics.items()})
     spreads = {name: deviation(np.array([row[name] for row in rows])) for name in rows[0]}
     rules = settings.gates
@@ -60,6 +63,16 @@ def widen_by_refits(
         difference=differences[rules.recommended],
         distance=_farther(found, apart),
     )
+
+
+def _follow(evaluated: EvaluatedPolicy, changed: EvaluationData) -> EvaluatedPolicy:
+    """A version near to the clinicians, near to the refitted ones.
+
+    Else its weights would hold how far both models lie apart, which those of the estimate do not.
+    """
+    if evaluated.remake is None:
+        return evaluated
+    return replace(evaluated, policy=evaluated.remake(changed.clinicians))
 
 
 def refit(on: FittedOn, settings: BehaviorSettings, seed: int) -> BehaviorPolicy:

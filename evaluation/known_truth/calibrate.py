@@ -17,13 +17,13 @@ from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_policy
 from sepsis_cql.evaluation.estimators.fqe import FqeResult
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
 from sepsis_cql.evaluation.estimators.intervals import Method, compute_interval
-from sepsis_cql.evaluation.known_truth.environments import FiniteEnvironment, Target
+from sepsis_cql.evaluation.known_truth.environments import Clinicians, FiniteEnvironment, Target
 from sepsis_cql.evaluation.known_truth.record import Calibration
 from sepsis_cql.evaluation.known_truth.repetitions import resume
 from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.known_truth.simulated_icu import SimulatedIcu
 from sepsis_cql.evaluation.known_truth.summary import Numbers, Outcome, rank, summarize
-from sepsis_cql.evaluation.policies.base import FunctionPolicy
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -129,14 +129,26 @@ def _repeat(
     data = collect(environment, case, chosen, evaluation)
     clinicians = environment.clinicians if case.behavior == "known" else data.clinicians
     targets = environment.targets(data.train, clinicians)
-    return [_evaluate(target, data, chosen, evaluation) for target in targets]
+
+    def remake(index: int) -> Callable[[Clinicians], Policy]:
+        return lambda clinicians: environment.targets(data.train, clinicians)[index].policy
+
+    return [
+        _evaluate(
+            target, EvaluatedPolicy(target.policy, "learned", "none", remake(index)), data, chosen, evaluation
+        )
+        for index, target in enumerate(targets)
+    ]
 
 
 def _evaluate(
-    target: Target, data: EvaluationData, chosen: CalibrationSettings, evaluation: EvaluationSettings
+    target: Target,
+    policy: EvaluatedPolicy,
+    data: EvaluationData,
+    chosen: CalibrationSettings,
+    evaluation: EvaluationSettings,
 ) -> Outcome:
     """What the evaluation makes of one policy."""
-    policy = EvaluatedPolicy(target.policy, "learned", "none")
     found = estimate_policy(policy, data, evaluation, chosen.resamples)
     if chosen.behavior_refits:
         found = widen_by_refits(found, data, evaluation, chosen.behavior_refits)

@@ -1,7 +1,7 @@
 """The versions of a policy that are evaluated: as it acts, softened towards clinicians, and the baselines."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,11 +29,13 @@ class EvaluatedPolicy:
         policy: gives the probabilities.
         role: what it stands for in the report.
         softening: how it differs from the policy as it acts.
+        remake: the same version beside other probabilities of the clinicians; None where it does not rest on them.
     """
 
     policy: Policy
     role: Role
     softening: str
+    remake: Callable[[Probabilities], Policy] | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -47,7 +49,9 @@ def list_evaluated_policies(
     """List the policy as it acts, its softened versions, the clone and the baselines that need no states."""
     return [
         *list_versions(policy, behavior, settings),
-        EvaluatedPolicy(FunctionPolicy(CLONE, behavior), "baseline", "none"),
+        EvaluatedPolicy(
+            FunctionPolicy(CLONE, behavior), "baseline", "none", lambda other: FunctionPolicy(CLONE, other)
+        ),
         *(EvaluatedPolicy(baseline, "baseline", "none") for baseline in baseline_policies(training_actions)),
     ]
 
@@ -56,27 +60,30 @@ def list_versions(
     policy: Policy, behavior: Probabilities, settings: EvaluationSettings
 ) -> list[EvaluatedPolicy]:
     """List the policy as it acts and those nearer to the clinicians: tilted by Q where it has values, else mixed."""
-    acts, softened = "none", dict[str, Probabilities]()
+    acts, soften = "none", dict[str, Callable[[Probabilities], Probabilities]]()
     if isinstance(policy, QPolicy):
         acts = "greedy"
         for temperature in settings.tilt_temperatures:
-            tilted = _tilted(policy.q_values, behavior, temperature)
-            softened[f"clinicians x exp(Q / {temperature:g})"] = tilted
+            soften[f"clinicians x exp(Q / {temperature:g})"] = _tilt(policy.q_values, temperature)
     else:
         for share in settings.clinician_shares:
-            softened[f"{share:.0%} of decisions left to clinicians"] = _mixed(policy, behavior, share)
-    return [
-        EvaluatedPolicy(policy, "learned", acts),
-        *(
-            EvaluatedPolicy(FunctionPolicy(f"{policy.name}, {text}", probabilities), "softened", text)
-            for text, probabilities in softened.items()
-        ),
-    ]
+            soften[f"{share:.0%} of decisions left to clinicians"] = _leave(policy, share)
+    versions = [EvaluatedPolicy(policy, "learned", acts)]
+    for text, version in soften.items():
+        remake = _name(f"{policy.name}, {text}", version)
+        versions.append(EvaluatedPolicy(remake(behavior), "softened", text, remake))
+    return versions
 
 
-def _tilted(q_values: Probabilities, behavior: Probabilities, temperature: float) -> Probabilities:
-    return lambda states: tilt_behavior(q_values(states), behavior(states), temperature)
+def _name(
+    name: str, version: Callable[[Probabilities], Probabilities]
+) -> Callable[[Probabilities], FunctionPolicy]:
+    return lambda behavior: FunctionPolicy(name, version(behavior))
 
 
-def _mixed(policy: Policy, behavior: Probabilities, share: float) -> Probabilities:
-    return lambda states: mix(policy.probabilities(states), behavior(states), share)
+def _tilt(q_values: Probabilities, temperature: float) -> Callable[[Probabilities], Probabilities]:
+    return lambda behavior: lambda states: tilt_behavior(q_values(states), behavior(states), temperature)
+
+
+def _leave(policy: Policy, share: float) -> Callable[[Probabilities], Probabilities]:
+    return lambda behavior: lambda states: mix(policy.probabilities(states), behavior(states), share)

@@ -13,7 +13,7 @@ from sepsis_cql.evaluation.estimate import estimate_policy
 from sepsis_cql.evaluation.known_truth.calibrate import collect, open_environment
 from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.policies.base import FunctionPolicy
-from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
+from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_versions
 from sepsis_cql.evaluation.record import Difference
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
@@ -65,6 +65,19 @@ def test_an_interval_grows_by_the_spread_over_refits(found, data, settings, monk
     )
     assert wide.difference.upper > found.difference.upper
     assert 0 < wide.distance < found.distance
+
+
+def test_a_version_near_to_the_clinicians_follows_them(data, settings):
+    """Its weights are then policy over clinicians by one and the same model, and hardly change."""
+    rules = settings.model_copy(update={"clinician_shares": [0.7]})
+    taste = FunctionPolicy("tastes", lambda states: np.tile(np.eye(25)[3] * 0.5 + 0.02, (len(states), 1)))
+    version = list_versions(taste, data.clinicians, rules)[1]
+    spreads = []
+    for evaluated in (version, replace(version, remake=None)):
+        found = estimate_policy(evaluated, data, settings, RESAMPLES)
+        wide = widen_by_refits(found, data, settings, REFITS)
+        spreads.append(wide.estimates["wis"].upper - found.estimates["wis"].upper)
+    assert 0 < spreads[0] < spreads[1] / 2
 
 
 def test_refits_draw_whole_patients(data, settings, monkeypatch):
