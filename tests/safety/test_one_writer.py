@@ -110,7 +110,7 @@ def test_nothing_is_replaced_while_another_writes_inside_it(tmp_path, hold):
         ):
             pytest.fail("was let in")
     process.kill()
-    process.wait()
+    process.join()
     with new_directory(tmp_path / "run", "reproduce", force=True):
         pass
     assert [path.name for path in (tmp_path / "run").iterdir()] == [MARK]
