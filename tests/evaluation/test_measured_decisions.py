@@ -56,3 +56,17 @@ def test_a_blend_lies_between_the_evaluator_and_weighted_doubly_robust():
     cut = cut_returns(rewards, rho, q, v, episodes.discounts).sum(axis=0)
     assert cut[0] == pytest.approx(v[:, 0].mean())
     assert cut[-1] == pytest.approx(weighted_doubly_robust(episodes, rho, q, v).value)
+
+
+def test_what_the_page_says_of_behavior_refits_is_the_record():
+    record = json.loads((ROOT / "benchmarks/behavior_refits.json").read_text(encoding="utf-8"))
+    page = " ".join((ROOT / "docs/howto.md").read_text(encoding="utf-8").split())
+    without, refitted = record["by behavior_refits"]["0"], record["by behavior_refits"]["6"]
+    for name, text in {
+        "recommended difference": "covers in {:.2f} of repetitions instead of {:.2f}",
+        "independent difference": "that of WDR in {:.2f} instead of {:.2f}",
+    }.items():
+        assert text.format(refitted[name]["coverage"], without[name]["coverage"]) in page
+    wider = refitted["independent difference"]["mean_width"] / without["independent difference"]["mean_width"]
+    assert f"at {wider:.1f} times the width" in page
+    assert f"hold in {refitted['gates hold']:.2f} instead of {without['gates hold']:.2f}" in page
