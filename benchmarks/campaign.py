@@ -39,7 +39,7 @@ CLASSES = {
         "safety/test_messages.py",
         "model/test_unsafe_checkpoints.py",
     ],
-    "ledger": ["safety/test_ledger.py"],
+    "ledger": ["safety/test_ledger.py", "safety/test_splits.py", "safety/test_identity.py"],
     "leaks": [
         "publishing/test_guard.py",
         "publishing/test_disclosure.py",

@@ -3,26 +3,17 @@
 import json
 import multiprocessing
 import shutil
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
 
-from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, TrainingError
+from sepsis_cql.common.errors import SepsisCQLError, TrainingError
 from sepsis_cql.common.provenance import ROOT
-from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.evaluation.api import evaluate
-from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.record import load_evaluation
-from sepsis_cql.evaluation.test_split import check_splits, ledger_of, note_test_split, sha256_split
+from sepsis_cql.evaluation.test_split import ledger_of, note_test_split, sha256_split
 from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
 from sepsis_cql.publishing.verify import _say_ledger
 from sepsis_cql.replay.directory import TEST_USES
@@ -41,7 +32,8 @@ from sepsis_cql.training.sweep.ledger import (
     read_ledger,
 )
 
-MIMIC = Source(name="mimic-iv", version="3.1")
+from .made_up import MadeUpReplay
+
 A, B, SPLIT = "a" * 64, "b" * 64, "c" * 64
 
 
@@ -175,124 +167,6 @@ def test_the_ledger_lies_in_the_users_own_directory(home):
     assert default_ledger() == home / "ledger"
 
 
-@dataclass
-class MadeUpReplay:
-    """Splits of a replay that has a provenance."""
-
-    validation: object
-    test: object
-    path: Path = Path("nowhere")
-    provenance: object = "made up"
-    source: Source = MIMIC
-    train: object = field(default_factory=lambda: make_transitions(seed=99))
-
-    def transitions(self, split, reward):
-        return getattr(self, split)
-
-
-def reordered(transitions):
-    """The same episodes under other numbers and in another order."""
-    starts = [*transitions.episode_starts, len(transitions)]
-    parts = [np.arange(a, b) for a, b in pairwise(starts)]
-    rows = np.concatenate(parts[::-1])
-    names = ("states", "actions", "rewards", "next_states", "terminals", "step_index")
-    arrays = {name: getattr(transitions, name)[rows] for name in names}
-    numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts[::-1]])
-    return replace(transitions, stay_id=numbers, subject_id=numbers, **arrays)
-
-
-def without_one(transitions):
-    """All episodes but the last."""
-    end = transitions.episode_starts[-1]
-    names = (
-        "states",
-        "actions",
-        "rewards",
-        "next_states",
-        "terminals",
-        "step_index",
-        "stay_id",
-        "subject_id",
-    )
-    return replace(transitions, **{name: getattr(transitions, name)[:end] for name in names})
-
-
-def test_a_test_split_is_known_by_its_episodes_whatever_their_order():
-    first = make_transitions(seed=1)
-    assert sha256_split(first) == sha256_split(reordered(first))
-    assert sha256_split(first) != sha256_split(make_transitions(seed=2))
-    assert sha256_split(first) != sha256_split(without_one(first))
-
-
-@pytest.mark.parametrize("copy", [lambda split: split, reordered, without_one])
-def test_a_validation_split_made_of_the_test_split_is_refused(tmp_path, copy):
-    test = make_transitions(seed=1)
-    check_splits(MadeUpReplay(make_transitions(seed=2), test))
-    with pytest.raises(EvaluationError, match="are those of its test split"):
-        check_splits(MadeUpReplay(copy(test), test))
-    with pytest.raises(EvaluationError, match="are those of its test split"):
-        note_test_split(A, MadeUpReplay(copy(test), test), again=False, why=None, ledger=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["validation", "test"])
-@pytest.mark.parametrize("copy", [lambda split: split, reordered, without_one])
-def test_a_split_made_of_the_training_split_is_refused(name, copy):
-    replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1))
-    with pytest.raises(EvaluationError, match=f"its train split are those of its {name} split"):
-        check_splits(replace(replay, **{name: copy(replay.train)}))
-
-
-def as_other_patients(replay, split, other):
-    """Put a split in the place of another, under numbers of other patients."""
-    table = pq.read_table(replay / f"{split}.parquet")
-    for name in ("subject_id", "stay_id"):
-        numbers = pc.add(table[name], 10_000_000)
-        table = table.set_column(table.column_names.index(name), name, numbers)
-    pq.write_table(table, replay / f"{other}.parquet")
-
-
-@pytest.mark.parametrize(
-    ("split", "other"), [("train", "validation"), ("train", "test"), ("test", "validation")]
-)
-@pytest.mark.parametrize("name", ["subject_id", "stay_id"])
-def test_a_patient_of_two_splits_is_found_whatever_the_states(copy, command, split, other, name):
-    files = [copy / "replay" / f"{one}.parquet" for one in (split, other)]
-    first, table = map(pq.read_table, files)
-    numbers = pa.array([first[name][0].as_py()] * table.num_rows)
-    pq.write_table(table.set_column(table.column_names.index(name), name, numbers), files[1])
-    for arguments in (["train", "--replay"], ["audit", "--run"], ["doctor", "--replay"]):
-        place = copy if arguments[0] == "audit" else copy / "replay"
-        code, printed = command(
-            *arguments, place, *(["--out", copy / "out"] if arguments[0] != "audit" else [])
-        )
-        assert code and f"found 1 {name} of its" in printed
-    assert not (copy / "out").exists()
-
-
-def test_no_evaluation_shows_a_test_split_that_is_called_validation(copy):
-    """By whatever door: the call from Python, and `verify` of evidence about validation, go through this one."""
-    as_other_patients(copy / "replay", "test", "validation")
-    with pytest.raises(EvaluationError, match="its validation split are those of its test split"):
-        evaluate(copy / "training" / "package", copy / "replay")
-
-
-def test_held_out_patients_of_an_audit_are_not_those_it_learned_from(copy, command):
-    as_other_patients(copy / "replay", "train", "validation")
-    code, printed = command("audit", "--run", copy)
-    assert code == 2 and "most episodes of its train split are those of its validation split" in printed
-    assert not (copy / "audit").exists()
-
-
-def test_an_audit_speaks_of_the_weights_it_looked_at(copy, command):
-    weights = copy / "training" / "package" / "model.safetensors"
-    save_file(
-        {name: tensor + 0.0 for name, tensor in load_file(weights).items()}, weights, metadata={"a": "b"}
-    )
-    code, printed = command("audit", "--run", copy)
-    assert code == 2 and "other weights than those of training.json" in printed
-
-
 def test_a_replay_built_anew_is_the_same_test_split(tmp_path):
     for path in ("first", "second"):
         replay = MadeUpReplay(make_transitions(seed=2), make_transitions(seed=1), Path(path))
@@ -388,41 +262,3 @@ def test_a_simulated_run_may_begin_a_ledger_of_its_own(tmp_path):
     simulated = replace(replay, source=Source(name="synthetic", version="1"))
     for place in ("one", "two"):
         assert note_test_split(A, simulated, again=False, why=None, ledger=tmp_path / place) == 1
-
-
-def test_a_package_is_known_by_its_tensors_and_not_by_its_file(tmp_path):
-    package = tmp_path / "copy"
-    package.mkdir()
-    for name in ("config.json", "preprocessor_config.json"):
-        (package / name).write_bytes((ROOT / name).read_bytes())
-    tensors = load_file(ROOT / "model.safetensors")
-    save_file(tensors, package / "model.safetensors", metadata={"format": "pt", "note": "packed again"})
-    assert sha256_file(package / "model.safetensors") != sha256_file(ROOT / "model.safetensors")
-    assert load_policy(str(package)).identify() == load_policy(str(ROOT)).identify()
-    name = next(name for name in tensors if name.startswith("net."))
-    save_file(
-        tensors | {name: tensors[name] + 1e-3}, package / "model.safetensors", metadata={"format": "pt"}
-    )
-    assert load_policy(str(package)).identify() != load_policy(str(ROOT)).identify()
-
-
-def test_a_package_whose_outputs_mean_something_else_is_another_policy(tmp_path):
-    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["state_names"] = config["state_names"][::-1]
-    config["missing_flags"] = [name for name in config["state_names"] if name in config["missing_flags"]]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert load_policy(str(tmp_path)).identify() != load_policy(str(ROOT)).identify()
-
-
-def test_a_function_is_known_by_its_source(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    source = "import numpy as np\ndef act(states):\n    return np.zeros(len(states), dtype=int)\n"
-    (tmp_path / "safety_one.py").write_text(source)
-    (tmp_path / "safety_two.py").write_text(source)
-    (tmp_path / "safety_three.py").write_text(source.replace("zeros", "ones"))
-    one, two, three = (load_policy(f"safety_{name}:act").identify() for name in ("one", "two", "three"))
-    assert one == two != three
-    with pytest.raises(EvaluationError, match="has no Python source"):
-        load_policy("math:sin").identify()

@@ -1,11 +1,7 @@
 """A push by the real client against a Hub on this machine: one whole commit, checked, then tagged, or nothing."""
 
 import copy
-import errno
 import json
-import resource
-import tempfile
-import traceback
 from contextlib import nullcontext
 
 import pytest
@@ -13,67 +9,13 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils._xet import abort_xet_session
 
 from sepsis_cql.common.errors import PublishingError
-from sepsis_cql.publishing.guard.files import Export, read_files
+from sepsis_cql.publishing.guard.files import Export
 from sepsis_cql.publishing.guard.strict_json import dump_json
 from sepsis_cql.publishing.hub import download, push
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest, manifest_differences
 
-from .hub_server import LFS_SUFFIXES, READ_ONLY_TOKEN, TOKEN, Fault, Repository, sha256
-
-NAME = "someone/sepsis"
-FIGURE = "model/figures/support.png"
-PART = {FIGURE, "README.md", "config.json", "model.safetensors", "modeling_sepsis_cql.py", "configs/cql.yaml"}
-BUSY = 99  # more often than the client asks again
-
-
-@pytest.fixture
-def whole(clean, tmp_path):
-    """Everything of a clean export, which the guard reads."""
-    (tmp_path / "whole").mkdir()
-    Export(clean).write(tmp_path / "whole")
-    return tmp_path / "whole"
-
-
-@pytest.fixture
-def export(clean, tmp_path, monkeypatch):
-    """A part of a clean export, taken for the whole of one: for the way to the Hub a file is a file."""
-    monkeypatch.setattr("sepsis_cql.publishing.hub.read_export", lambda place: Export(contents(place)))
-    monkeypatch.setattr(
-        "sepsis_cql.publishing.guard.files.read_export", lambda place: Export(contents(place))
-    )
-    files = {name: clean[name] for name in clean if name in PART or name.endswith(".pt")}
-    (tmp_path / "export").mkdir()
-    Export(files | {MANIFEST: dump_manifest(files)}).write(tmp_path / "export")
-    return tmp_path / "export"
-
-
-@pytest.fixture
-def pushed(export, hub, api):
-    """A repository that holds the export, tagged v1, as an earlier push left it."""
-    repository = Repository(private=False)
-    repository.commit("main", {".gitattributes": b"*.pt filter=lfs\n"})
-    repository.tags["v1"] = repository.commit("main", contents(export))
-    hub.repositories[NAME] = repository
-    return repository
-
-
-def contents(directory):
-    return read_files(directory)[0]
-
-
-def published(repository, ref="main"):
-    """Files of a revision without the one the Hub makes itself."""
-    files = repository.commits[repository.resolve(ref)]
-    return {name: data for name, data in files.items() if name != ".gitattributes"}
-
-
-def drop_a_figure(export):
-    """Another export, with one figure less and another card."""
-    (export / FIGURE).unlink()
-    (export / "README.md").write_bytes((export / "README.md").read_bytes() + b"\nAnother evaluation.\n")
-    files = contents(export)
-    files.pop(MANIFEST)
-    (export / MANIFEST).write_bytes(dump_manifest(files))
+from ..hub_server import LFS_SUFFIXES, Repository, sha256
+from .conftest import FIGURE, NAME, contents, drop_a_figure, published
 
 
 def commit_foreign_notes(repository):
@@ -198,145 +140,6 @@ def test_refused_export_contacts_nobody(whole, hub, api):
     assert hub.requests == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "applied_commits"),
-    [
-        (Fault("PUT", "/lfs-objects/", times=BUSY), 0),
-        (Fault("POST", "/objects/batch$", times=BUSY), 0),
-        (Fault("POST", "/preupload/", times=BUSY), 0),
-        (Fault("POST", "/commit/"), 0),
-        (Fault("POST", "/commit/", applied=True), 1),
-        (Fault("GET", "/resolve/.*/manifest.json$", times=BUSY), 0),
-        (Fault("GET", "/resolve/.*/model.safetensors$", times=BUSY), 1),
-        (Fault("POST", "/tag/", times=BUSY), 1),
-    ],
-    ids=lambda value: f"{value.path}{' done' * value.applied}" if isinstance(value, Fault) else None,
-)
-def test_broken_connection_leaves_old_or_new_and_the_next_push_finishes(
-    export, hub, api, pushed, fault, applied_commits
-):
-    states = [published(pushed)]
-    drop_a_figure(export)
-    states.append(contents(export))
-    hub.faults.append(Fault(fault.method, fault.path, times=fault.times, applied=fault.applied))
-    with pytest.raises(PublishingError, match="run the same command again"):
-        push(export, NAME, tag="v2", api=api)
-    assert published(pushed) == states[applied_commits]
-    assert "v2" not in pushed.tags
-    hub.faults.clear()
-    result = push(export, NAME, tag="v2", api=api)
-    assert published(pushed) == states[1]
-    assert pushed.tags["v2"] == result.commit
-    assert len(pushed.history) == 3
-
-
-def limit_of(size):
-    """No file on this machine may grow beyond so many bytes, as on a full disk."""
-
-    def fill(hub, monkeypatch):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    return fill
-
-
-def no_room_for_a_folder(hub, monkeypatch):
-    def refuse(*arguments, **more):
-        raise OSError(errno.ENOSPC, "No space left on device", "/scratch")
-
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-
-
-def lost(method, path, applied=False):
-    return lambda hub, monkeypatch: hub.faults.append(Fault(method, path, times=BUSY, applied=applied))
-
-
-@pytest.mark.parametrize(
-    ("trouble", "applied_commits", "said"),
-    [
-        (limit_of(1000), 0, "Raise the limit on the size of files"),
-        (limit_of(200_000), 1, "Raise the limit on the size of files"),
-        (no_room_for_a_folder, 0, "Free space there"),
-        (lost("PUT", "/lfs-objects/"), 0, "run the same command again"),
-        (lost("POST", "/commit/"), 0, "run the same command again"),
-        (lost("POST", "/commit/", applied=True), 1, "run the same command again"),
-        (lost("GET", "/resolve/.*pt$"), 1, "run the same command again"),
-    ],
-    ids=["manifest", "weights", "folder", "upload", "commit", "answer", "comparison"],
-)
-def test_a_full_disk_or_a_lost_connection_is_one_sentence_and_publishes_no_half(
-    command, export, hub, api, pushed, monkeypatch, tmp_path, trouble, applied_commits, said
-):
-    monkeypatch.setattr("sepsis_cql.publishing.hub.HfApi", lambda: api)
-    states = [published(pushed)]
-    drop_a_figure(export)
-    states.append(contents(export))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(tempfile, "tempdir", str(tmp_path))
-            trouble(hub, patch)
-            code, printed = command("push", NAME, "--export", export, "--tag", "v2")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        hub.faults.clear()
-    assert code == 2, printed
-    assert said in printed and printed.count("error:") == 1 and "Traceback (most" not in printed
-    assert published(pushed) == states[applied_commits]
-    assert "v2" not in pushed.tags and len(pushed.history) == 2 + applied_commits
-    assert [path.name for path in tmp_path.iterdir()] == ["export"]
-    assert command("push", NAME, "--export", export, "--tag", "v2")[0] == 0
-    assert published(pushed) == states[1]
-    assert pushed.tags["v2"] == pushed.history[-1] and len(pushed.history) == 3
-
-
-def test_lost_answer_to_the_tag_is_found_again(export, hub, api):
-    hub.faults.append(Fault("POST", "/tag/", applied=True))
-    with pytest.raises(PublishingError, match="run the same command again"):
-        push(export, NAME, tag="v1", api=api)
-    result = push(export, NAME, tag="v1", api=api)
-    assert hub.repositories[NAME].tags == {"v1": result.commit}
-    assert len(hub.repositories[NAME].history) == 2
-
-
-@pytest.mark.parametrize(
-    ("fault", "advice"),
-    [
-        (Fault("POST", "/repos/create", 401), "hf auth login"),
-        (Fault("POST", "/commit/", 401), "hf auth login"),
-        (Fault("POST", "/commit/", 403), "write permission"),
-        (Fault("GET", "/api/models/", 404), "Check the name"),
-        (Fault("POST", "/preupload/", 404), "Check the name"),
-        (Fault("PUT", "/lfs-objects/", 413, BUSY), "size"),
-        (Fault("POST", "/objects/batch$", 429, BUSY), "Wait a few minutes"),
-        (Fault("POST", "/commit/", 429), "Wait a few minutes"),
-        (Fault("PUT", "/lfs-objects/", 500, BUSY), "run the same command again"),
-        (Fault("POST", "/commit/", 500), "run the same command again"),
-        (Fault("POST", "/validate-yaml", 400), "card"),
-    ],
-    ids=lambda value: f"{value.status} {value.path}" if isinstance(value, Fault) else None,
-)
-def test_every_refusal_comes_with_advice_and_without_the_token(export, hub, api, fault, advice):
-    hub.faults.append(Fault(fault.method, fault.path, fault.status, fault.times))
-    with pytest.raises(PublishingError, match=advice) as refusal:
-        push(export, NAME, tag="v1", api=api)
-    assert fault.path == "/validate-yaml" or f"answered {fault.status}." in str(refusal.value)
-    assert TOKEN not in "".join(traceback.format_exception(refusal.value))
-    for repository in hub.repositories.values():
-        assert published(repository) == {}
-        assert repository.tags == {}
-
-
-@pytest.mark.parametrize(
-    ("token", "status"), [("hf_wrong" + "x" * 30, 401), (False, 401), (READ_ONLY_TOKEN, 403)]
-)
-def test_who_may_not_write_changes_nothing(export, hub, api, pushed, token, status):
-    drop_a_figure(export)
-    with pytest.raises(PublishingError, match=f"answered {status}") as refusal:
-        push(export, NAME, api=HfApi(endpoint=hub.url, token=token))
-    assert str(token) not in str(refusal.value)
-    assert len(pushed.history) == 2
-
-
 @pytest.mark.parametrize("name", ["sepsis", "a/b/c", "someone/two words", "someone/..", ""])
 def test_name_that_is_no_hub_id_is_refused(export, hub, api, name):
     with pytest.raises(PublishingError, match="OWNER/NAME"):
@@ -370,14 +173,6 @@ def test_pull_request_leaves_main_and_tags_as_they_are(export, hub, api, pushed)
     assert result.url == f"{hub.url}/{NAME}/discussions/1"
     with pytest.raises(PublishingError, match="after it is merged"):
         push(export, NAME, pull_request=True, tag="v2", api=api)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "modeling_sepsis_cql.py", "manifest.json"])
-def test_bytes_that_come_back_different_are_reported_and_not_tagged(export, hub, api, name):
-    hub.corrupted.add(name)
-    with pytest.raises(PublishingError, match="Do not use it"):
-        push(export, NAME, tag="v1", api=api)
-    assert hub.repositories[NAME].tags == {}
 
 
 @pytest.fixture
