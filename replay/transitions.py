@@ -16,6 +16,7 @@ from sepsis_cql.replay.rows.buffers import state_matrix
 
 REWARD_VARIANTS = ("sparse", "sofa_shaped")
 KEYS = ("subject_id", "stay_id", "step_index")
+LARGEST_STATE = 1e12  # whose squares still add up in single precision; nothing clinical comes near it
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,10 @@ def check_transitions(data: Transitions, source: Path | str) -> Transitions:
         f"{n_actions_outside} actions outside 0-{N_ACTIONS - 1}": n_actions_outside == 0,
         "rewards that are NaN or infinite": bool(np.isfinite(data.rewards).all()),
         "infinite states": not any(np.isinf(states).any() for states in (data.states, data.next_states)),
+        f"states beyond {LARGEST_STATE:g}": not any(
+            (np.isfinite(states) & (np.abs(states) > LARGEST_STATE)).any()
+            for states in (data.states, data.next_states)
+        ),
         "NaN in normalized states": not data.normalized
         or not any(np.isnan(states).any() for states in (data.states, data.next_states)),
         "terminal flags that do not mark exactly the last step of each stay": bool(

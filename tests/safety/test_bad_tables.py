@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -64,6 +65,17 @@ def test_wrong_columns_of_a_replay_directory_are_refused(copy):
             mutants[name] = file.read_bytes()
     door = lambda: open_replay(copy / "replay").transitions("train")  # noqa: E731
     assert wrongly_taken("replays", door, file, mutants) == []
+
+
+@pytest.mark.parametrize(("size", "is_refused"), [(1e38, True), (-2e12, True), (1e11, False)])
+def test_states_too_large_for_any_equation_are_refused(tmp_path, size, is_refused):
+    data, file = make_transitions(n_states=2), tmp_path / "replay.parquet"
+    write_original(replace(data, states=data.states * 0 + size, next_states=data.states * 0 + size), file)
+    if is_refused:
+        with pytest.raises(ReplayError, match=r"replay\.parquet: found states beyond 1e\+12"):
+            open_replay(file).transitions()
+    else:
+        assert len(open_replay(file).transitions()) == len(data)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
