@@ -216,9 +216,11 @@ def explain_write_errors(checkpoints: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # of something unfinished, which is gone when this is read, the place it was for
+        name = str(error.filename2 or error.filename or checkpoints.parent).split(f"/{TEMPORARY}")[0]
         raise TrainingError(
-            f"{error.filename2 or error.filename or checkpoints.parent}: cannot write ({error.strerror or error}). "
-            f"Free space or correct permissions, then continue with --resume. {_last_good(checkpoints)}"
+            f"{name}: cannot write ({error.strerror or error}). Free space or correct permissions, then run the "
+            f"command again, `train`, `sweep` and `compare` with --resume. {_last_good(checkpoints)}"
         ) from error
 
 

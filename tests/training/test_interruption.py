@@ -1,5 +1,6 @@
 """Whatever ends a run early, it continues to the very same weights."""
 
+import errno
 import os
 import random
 import resource
@@ -13,9 +14,11 @@ from safetensors.torch import load_file
 
 from sepsis_cql.commands.app import main
 from sepsis_cql.common.errors import TrainingError
+from sepsis_cql.common.ownership import TEMPORARY
 from sepsis_cql.common.storage import read_json
 from sepsis_cql.replay.interop.exports import write_original
 from sepsis_cql.training import checkpoint, outputs
+from sepsis_cql.training.loop import explain_write_errors
 from sepsis_cql.training.run import Run, train_runs
 
 from ..forked import CONTEXT, Fork
@@ -137,6 +140,16 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, fill, mess
     if (out / "kept.jsonl").exists():
         (out / "kept.jsonl").replace(out / "metrics.jsonl")
     assert train(out).weights_sha256 == whole
+
+
+def test_the_place_is_named_and_not_what_is_gone_when_the_message_is_read(tmp_path):
+    """As where an audit trains shadows, which no --resume goes on with."""
+    inside = tmp_path / f"{TEMPORARY}1-audit" / f"{TEMPORARY}2" / "checkpoints"
+    with pytest.raises(TrainingError) as refusal, explain_write_errors(inside):
+        raise OSError(errno.ENOSPC, "No space left on device", str(inside / "epoch_0006.safetensors"))
+    said = str(refusal.value)
+    assert said.startswith(f"{tmp_path}: cannot write (No space left on device).") and TEMPORARY not in said
+    assert "run the command again" in said
 
 
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
