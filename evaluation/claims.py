@@ -144,9 +144,13 @@ def _of_row(row: Claim, table: ClaimTable, minimum_ess: float) -> Iterator[Flaw]
     if row.split in ("train", "validation") and row.role == "learned":
         why = "which trained or selected it; expected the test split"
         yield Flaw("selected here", where, f"was scored on {row.split}, {why}")
-    low, high = row.interval or (row.value, row.value)
-    if row.true_value is not None and not low <= row.true_value <= high:
+    if (
+        row.interval
+        and row.true_value is not None
+        and not row.interval[0] <= row.true_value <= row.interval[1]
+    ):
         told = f"the true value is {row.true_value:g}"
+        low, high = row.interval
         yield Flaw("misses the truth", where, f"{told}, which {low:g} to {high:g} does not hold")
 
 

@@ -61,6 +61,22 @@ def test_flaws_give_the_numbers():
     assert "wis 5.27, wpdis 10.82" in sentences  # the clinicians' DR may differ, by its model
 
 
+@pytest.mark.parametrize(
+    ("true_value", "kinds"),
+    [
+        (0.5, set()),  # inside, and better than the clinicians
+        (0.35, {"misses the truth"}),  # better still
+        (0.3, {"misses the truth", "truly worse than clinicians"}),
+        (0.95, {"misses the truth"}),
+    ],
+)
+def test_a_truth_that_bears_the_claim_out_is_no_flaw(true_value, kinds):
+    clinicians, learned = load_claims(TABLES / "oberst_sontag.yaml").rows[:2]
+    told = learned.model_copy(update={"interval": (0.4, 0.9), "true_value": true_value, "ess": 900.0})
+    table = load_claims(TABLES / "sound.yaml").model_copy(update={"rows": [clinicians, told]})
+    assert {flaw.kind for flaw in find_flaws(table, 150.0)} - {"no baseline"} == kinds
+
+
 def test_the_command_exits_with_1_where_there_is_a_flaw_and_0_where_there_is_none():
     runner = CliRunner()
     assert runner.invoke(app, ["audit-claims", str(TABLES / "sound.yaml")]).exit_code == 0
