@@ -11,6 +11,10 @@ from typer.testing import CliRunner
 
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.commands.app import app
+from sepsis_cql.evaluation.policies.load import load_policy
+from sepsis_cql.evaluation.test_split import sha256_split
+from sepsis_cql.replay.directory import open_replay
+from sepsis_cql.training.sweep.ledger import read_ledger
 
 from .replay.made_up import SIMULATION, six_septic_patients
 
@@ -150,9 +154,13 @@ def test_push_lists_what_would_go_up_and_contacts_nobody(run):
 
 def test_verify_recomputes_the_metrics_from_the_replay(run, tmp_path):
     command = ["verify", str(run[0] / "export"), "--replay", str(run[0] / "replay")]
-    answer = CliRunner().invoke(app, command)
+    answer = CliRunner().invoke(app, [*command, "--ledger", str(tmp_path / "ledger")])
     assert answer.exit_code == 0, answer.output
     assert "matches metrics" in answer.output
+    (entry,) = read_ledger(tmp_path / "ledger")  # metrics of the test split were seen
+    test = open_replay(run[0] / "replay").transitions("test")
+    assert entry.split_sha256 == sha256_split(test)
+    assert entry.policy_sha256 == load_policy(str(run[0] / "export")).identify()
     changed = tmp_path / "export"
     shutil.copytree(run[0] / "export", changed)
     evidence = changed / "model" / "evidence" / "evaluation.json"
