@@ -1,5 +1,6 @@
 """A comparison as a table, as sentences and as a figure, from its record alone."""
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,9 +12,11 @@ from matplotlib.figure import Figure
 from sepsis_cql.evaluation.comparison.record import Comparison, LearnerResult, SeedResult
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.report.results import UNATTAINABLE, say_published
-from sepsis_cql.evaluation.report.style import CLINICIANS, STYLE, frame_source
+from sepsis_cql.evaluation.report.style import CLINICIANS, POLICY, SECOND, STYLE, TRUTH, frame_source
 from sepsis_cql.evaluation.verdict import BETTER
 
+ACRONYM = re.compile(r"\b(ai|bcq|cql|dqn|iql)\b")
+COLORS = (POLICY, TRUTH, "#000000", SECOND, "#CC79A7")  # after Okabe and Ito, as the others
 Number = Callable[[SeedResult], float | None]
 COLUMNS = (
     "learner",
@@ -120,7 +123,7 @@ def draw_comparison(found: Comparison, file: Path) -> None:
         "true value of the chosen version": ("truth", "|"),
         "true value as it acts": ("acts", "x"),
         "published: largest Q": ("max Q", "^"),
-        "published: WIS": ("WIS", "v"),
+        "published: WIS, 0 where no weight is left": ("WIS", "v"),
     }
     figure = Figure(figsize=(11, 2.2 + 0.42 * len(found.learners)), layout="constrained")
     axes = figure.add_subplot()
@@ -132,19 +135,24 @@ def draw_comparison(found: Comparison, file: Path) -> None:
             if value is not None
         ]
         if points:
-            axes.plot(*zip(*points, strict=True), marker, color=f"C{offset}", markersize=4, label=label)
+            axes.plot(*zip(*points, strict=True), marker, color=COLORS[offset], markersize=4, label=label)
     if found.clinicians.value is not None:
         axes.axvline(found.clinicians.value, color=CLINICIANS, linestyle=":", label="clinicians, observed")
     for end, text in ((-1, None), (1, UNATTAINABLE)):
         axes.axvspan(end * found.bound, end * 2 * found.bound, color=CLINICIANS, alpha=0.15, label=text)
-    axes.set_yticks(range(len(found.learners)), [one.name for one in found.learners])
-    axes.set(xlabel="value", xlim=(-1.2 * found.bound, 1.6 * found.bound))
-    axes.invert_yaxis()
+    axes.set_yticks(range(len(found.learners)), [_caption(one.name) for one in found.learners])
+    axes.set(xlabel="expected return", xlim=(-1.2 * found.bound, 1.6 * found.bound))
+    axes.set_ylim(len(found.learners) - 0.5, -0.5)
     figure.legend(loc="outside right upper")
     source = "synthetic" if found.clinicians_true_value is not None else found.replay.source.name
     facts = f"{found.split} split, {found.n_episodes} episodes"
     frame_source(figure, source, facts, say_findings(found)[-2 if found.clinicians_true_value else -1])
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+
+
+def _caption(learner: str) -> str:
+    """A learner's name in words."""
+    return ACRONYM.sub(lambda found: found[0].upper(), learner.replace("_", " "))
 
 
 def _numbers(found: Comparison) -> dict[str, Number]:
