@@ -21,8 +21,9 @@ from sepsis_cql.common.provenance import ROOT
 from sepsis_cql.common.storage import read_json, write_json
 from sepsis_cql.common.strict import SHIPPED, load_settings, load_shipped, parse_changes, read_record
 from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
+from sepsis_cql.evaluation.comparison.figure import draw_comparison
 from sepsis_cql.evaluation.comparison.record import RECORD, Comparison, ComparisonSettings
-from sepsis_cql.evaluation.comparison.show import draw_comparison, render_table, say_findings
+from sepsis_cql.evaluation.comparison.show import render_table, say_findings
 from sepsis_cql.evaluation.data import assemble_data
 from sepsis_cql.evaluation.known_truth.calibrate import CalibrationSettings, CaseSettings, collect
 from sepsis_cql.evaluation.known_truth.icu_sepsis import TabularIcu, load_icu_sepsis
@@ -39,8 +40,14 @@ Every learner of this package, each tuned over as many configurations, chosen on
 judged on other episodes (`sepsis-cql compare`, `configs/comparison.yaml`). Numbers are mean ± standard deviation over
 seeds, in units of reward: +15 for survival, -15 for death, discounted. `judged as` is the version, softened towards
 clinicians or not, that validation chose; `as it acts` is the policy without softening; `max Q` is what the published
-protocol calls FQE; `published WIS` is of the greedy policy. Everything is simulated: nothing here says anything of
-patients. The page is written by `python benchmarks/learners.py --page`."""
+protocol calls FQE; `published WIS` is of the greedy policy, and `its ESS` the episodes that its own weights are worth:
+below two it is `failed`, and below those that the verdict asks for it leads nowhere. Everything is simulated: nothing
+here says anything of patients. The page is written by `python benchmarks/learners.py --page`."""
+WITHOUT_REFERENCE = """\
+d3rlpy has none of the others for doses in bins, and we know of no published value of theirs on recorded episodes of
+ICU-Sepsis: its paper (Choudhary 2024) trains online, and a blog's survival of 86.0% with CQL, 82.0% with DQN and 84.0%
+with cloning (anishmariathasan.github.io, January 2026) is of other episodes and comes without a sampling error. Their
+updates are compared with a plain computation of each paper's loss (`tests/training/test_updates.py`, `test_cql.py`)."""
 QUICK = (
     "--set evaluation.resamples=300 --set evaluation.fqe.refits=60 --set evaluation.validation.refits=20 "
     "--set evaluation.validation.resamples=50 --set 'evaluation.tilt_temperatures=[5.0,1.0]'"
@@ -153,12 +160,13 @@ def render_page() -> str:
         found = read_record(Comparison, file, expected="a comparison of learners")
         draw_comparison(found, ROOT / "docs" / f"learners_{name}.png")
         schedule = ", ".join(f"{field} {value}" for field, value in found.settings.schedule.items())
+        commit = "" if found.git_commit is None else f", at commit {found.git_commit}"
         lines += [
             f"## {title}",
             "",
             f"{found.n_training_episodes} training episodes, {found.n_episodes} scored ones; seeds "
             f"{', '.join(map(str, found.settings.seeds))}; {schedule}. Made by `{command}` on "
-            f"{SOURCES[name].format(found.replay.source.version)}.",
+            f"{SOURCES[name].format(found.replay.source.version)}{commit}.",
             "",
             f"![values by learner](learners_{name}.png)",
             "",
@@ -191,6 +199,8 @@ def render_beside() -> list[str]:
         "| learner | here | d3rlpy | 95% interval of the difference |",
         "| --- | --- | --- | --- |",
         *rows,
+        "",
+        WITHOUT_REFERENCE,
         "",
     ]
 

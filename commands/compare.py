@@ -80,8 +80,9 @@ def compare(
         check_out(out, "compare", resume=resume, force=force, inputs=inputs)
     # imported here, because torch would slow down every other command
     from sepsis_cql.evaluation.comparison.compare import Arena, compare_learners
+    from sepsis_cql.evaluation.comparison.figure import draw_comparison
     from sepsis_cql.evaluation.comparison.record import RECORD, ComparisonSettings
-    from sepsis_cql.evaluation.comparison.show import draw_comparison, list_rows, render_table, say_findings
+    from sepsis_cql.evaluation.comparison.show import list_rows, render_table, say_findings
     from sepsis_cql.evaluation.data import load_evaluation_data
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import check_splits, note_test_split

@@ -21,7 +21,7 @@ from sepsis_cql.common.provenance import ROOT
 
 HEAVY = (
     "evaluation.comparison.compare",
-    "evaluation.comparison.show",
+    "evaluation.comparison.figure",
     "evaluation.evaluate",
     "evaluation.known_truth.calibrate",
     "publishing.export",

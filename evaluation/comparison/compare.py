@@ -9,7 +9,7 @@ import numpy as np
 
 from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.privacy import hide_count
-from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.provenance import git_commit, package_versions
 from sepsis_cql.common.storage import sha256_json
 from sepsis_cql.common.strict import find_settings
 from sepsis_cql.evaluation.comparison.record import (
@@ -21,7 +21,7 @@ from sepsis_cql.evaluation.comparison.record import (
 )
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.evaluate import SELECTION_SPLIT, Report, describe_policies, estimate_all
-from sepsis_cql.evaluation.original_protocol import original_metrics
+from sepsis_cql.evaluation.original_protocol import OriginalMetrics, original_metrics
 from sepsis_cql.evaluation.policies.base import (
     FunctionPolicy,
     Policy,
@@ -136,6 +136,8 @@ def compare_learners(
             for name in made
         ],
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
+        minimum_ess=rules.gates.minimum_ess,
+        git_commit=git_commit(),
     )
 
 
@@ -220,7 +222,8 @@ def _judge(
 
 
 def _result(entry: Entry, record: PolicyRecord, arena: Arena, rules: EvaluationSettings) -> SeedResult:
-    fqe, wis = _original_values(entry.policy, arena.scored, rules)
+    published = _published(entry.policy, arena.scored, rules)
+    has_values = isinstance(entry.policy, QPolicy) and np.isfinite(published.fqe_mean)
     assert record.verdict is not None and record.difference_to_clinicians is not None
     as_it_acts = record.true_value
     if arena.truth is not None and entry.version.policy is not entry.policy:
@@ -235,8 +238,9 @@ def _result(entry: Entry, record: PolicyRecord, arena: Arena, rules: EvaluationS
         verdict=record.verdict,
         true_value=record.true_value,
         true_value_as_it_acts=as_it_acts,
-        published_fqe=fqe,
-        published_wis=wis,
+        published_fqe=published.fqe_mean if has_values else None,
+        published_wis=published.wis_mean,
+        published_ess=published.ess,
     )
 
 
@@ -245,11 +249,8 @@ def _version(policy: Policy, arena: Arena, rules: EvaluationSettings, softening:
     return next(version for version in versions if version.softening == softening)
 
 
-def _original_values(
-    policy: Policy, data: EvaluationData, rules: EvaluationSettings
-) -> tuple[float | None, float | None]:
-    """Max-Q "FQE" and WIS of the greedy policy by the original definitions; no FQE of a policy without values."""
-    states, has_values = data.scored.states, isinstance(policy, QPolicy)
+def _published(policy: Policy, data: EvaluationData, rules: EvaluationSettings) -> OriginalMetrics:
+    """The metrics of the greedy policy by the original definitions."""
+    states = data.scored.states
     ranked = policy.q_values(states) if isinstance(policy, QPolicy) else checked_probabilities(policy, states)
-    found = original_metrics(data.scored, ranked, gamma=rules.gamma, n_resamples=rules.validation.resamples)
-    return found.fqe_mean if has_values and np.isfinite(found.fqe_mean) else None, found.wis_mean
+    return original_metrics(data.scored, ranked, gamma=rules.gamma, n_resamples=rules.validation.resamples)

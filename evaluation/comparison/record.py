@@ -50,6 +50,7 @@ class SeedResult(Record):
         true_value_as_it_acts: of the policy without softening; None for patients.
         published_fqe, published_wis: of the policy without softening by the original definitions; None without
             values.
+        published_ess: effective episodes that this WIS rests on, by weights of its own; older records lack it.
     """
 
     seed: int | None
@@ -63,6 +64,7 @@ class SeedResult(Record):
     true_value_as_it_acts: TrueValue | None
     published_fqe: float | None
     published_wis: float | None
+    published_ess: float | None = None
 
 
 class LearnerResult(Record):
@@ -82,7 +84,12 @@ class LearnerResult(Record):
 
 
 class Comparison(Record):
-    """Contents of `comparison.json`."""
+    """Contents of `comparison.json`.
+
+    Attributes:
+        minimum_ess: effective episodes that the verdict asks for; older records lack it, and the commit.
+        git_commit: of the code that made it.
+    """
 
     replay: ReplayFacts
     split: str
@@ -97,3 +104,5 @@ class Comparison(Record):
     baselines: dict[str, TrueValue | None]
     learners: list[LearnerResult]
     versions: dict[str, str | None]
+    minimum_ess: float | None = None
+    git_commit: str | None = None

@@ -1,22 +1,14 @@
-"""A comparison as a table, as sentences and as a figure, from its record alone."""
+"""A comparison as a table and as sentences, from its record alone."""
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from sepsis_cql.evaluation.comparison.record import Comparison, LearnerResult, SeedResult
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
-from sepsis_cql.evaluation.report.results import UNATTAINABLE, say_published
-from sepsis_cql.evaluation.report.style import CLINICIANS, POLICY, SECOND, STYLE, TRUTH, frame_source
-from sepsis_cql.evaluation.verdict import BETTER
+from sepsis_cql.evaluation.report.results import FAILED, UNATTAINABLE, make_result, say_published
+from sepsis_cql.evaluation.verdict import BETTER, UNIDENTIFIED
 
-ACRONYM = re.compile(r"\b(ai|bcq|cql|dqn|iql)\b")
-COLORS = (POLICY, TRUTH, "#000000", SECOND, "#CC79A7")  # after Okabe and Ito, as the others
 Number = Callable[[SeedResult], float | None]
 COLUMNS = (
     "learner",
@@ -30,6 +22,7 @@ COLUMNS = (
     "truth as it acts",
     "max Q",
     "published WIS",
+    "its ESS",
 )
 
 
@@ -53,11 +46,12 @@ def list_rows(found: Comparison, columns: Sequence[str] = COLUMNS) -> list[list[
 
 
 def _cells(found: Comparison, one: LearnerResult) -> dict[str, str]:
-    numbers = _numbers(found)
+    numbers = list_numbers(found)
     cells = {name: _spread(one, number) for name, number in numbers.items()}
-    for name in ("max Q", "WIS"):  # definitions that give values beyond any return
-        mean = _mean(one, numbers[name])
-        cells[name] += f" ({UNATTAINABLE})" if mean is not None and abs(mean) > found.bound else ""
+    for name in ("value", "difference", "WIS"):
+        cells[name] = _count_failed(one, numbers[name]) or cells[name]
+    if (mean := _mean(one, numbers["max Q"])) is not None and abs(mean) > found.bound:
+        cells["max Q"] += f" ({UNATTAINABLE})"  # a definition that gives values beyond any return
     return {
         "learner": one.name,
         "configuration": ", ".join(f"{name} {_setting(value)}" for name, value in one.configuration.items()),
@@ -70,28 +64,35 @@ def _cells(found: Comparison, one: LearnerResult) -> dict[str, str]:
         "truth as it acts": cells["acts"],
         "max Q": cells["max Q"],
         "published WIS": cells["WIS"],
+        "its ESS": cells["WIS ESS"],
     }
 
 
 def say_findings(found: Comparison) -> list[str]:
     """Return what the comparison shows, in sentences: who leads by what, and who is better than the clinicians."""
-    numbers, sentences = _numbers(found), []
+    numbers, sentences = list_numbers(found), []
     leads = {
-        "value": "by the sound estimate of the version that validation chose",
-        "truth": "by the true value of that version",
-        "acts": "by the true value of the policy as it acts",
-        "max Q": 'by what the published protocol calls FQE, the largest value a network claims',
-        "WIS": "by the published WIS",
-    }  # fmt: skip
+        "value": "By the sound estimate of the version that validation chose",
+        "identified": "Of those that can be identified with every seed, by the same",
+        "truth": "By the true value of that version",
+        "acts": "By the true value of the policy as it acts",
+        "max Q": "By what the published protocol calls FQE, the largest value a network claims",
+        "enough WIS": "By the published WIS",
+    }
     for name, text in leads.items():
         means = {one.name: mean for one in found.learners if (mean := _mean(one, numbers[name])) is not None}
-        if len(set(means.values())) > 1:
+        least = 1 if name == "identified" else 2  # to lead takes another, to be identified does not
+        if len(set(means.values())) >= least:
             best = max(means.values())
-            first = [name for name, mean in means.items() if mean == best]
+            first = [one for one in found.learners if means.get(one.name) == best]
             leads_by = "leads" if len(first) == 1 else "are equal and lead"
+            error = _mean(first[0], numbers[f"{name} error"]) if f"{name} error" in numbers else None
+            unknown = name == "value" and _count_failed(first[0], numbers["identified"]) == FAILED
             sentences.append(
-                f"{text[0].upper()}{text[1:]} {'; '.join(first)} {leads_by}: {say_published(best, found.bound)}."
+                f"{text} {'; '.join(one.name for one in first)} {leads_by}: {say_published(best, found.bound)}"
+                f"{_say_error(error)}{', which cannot be identified' if unknown else ''}."
             )
+    sentences += _say_too_few(found)
     endorsed = [one.name for one in found.learners if any(r.verdict.label == BETTER for r in one.seeds)]
     sentences.append(
         f"By the rules of the verdict these are better than the clinicians with at least one seed: "
@@ -105,68 +106,71 @@ def say_findings(found: Comparison) -> list[str]:
             for one in found.learners
             if (mean := _mean(one, numbers["acts"])) is not None and mean < truth.value
         ]
-        error = f" (standard error {truth.standard_error:.2f})" if truth.standard_error else ""
         sentences.append(
-            f"The clinicians are truly worth {truth.value:.2f}{error}; as they act, "
+            f"The clinicians are truly worth {truth.value:.2f}{_say_error(truth.standard_error)}; as they act, "
             f"{f'{len(worse)} of {len(found.learners)} policies are worth less' if worse else 'all are worth more'}"
             f"{': ' + ', '.join(worse) if worse else ''}."
         )
     return sentences
 
 
-@rc_context(STYLE)  # type: ignore[arg-type]
-def draw_comparison(found: Comparison, file: Path) -> None:
-    """Draw the sound, the published and the true value of every learner as a PNG, a point for each seed."""
-    numbers = _numbers(found)
-    shown = {
-        f"{ESTIMATORS[found.recommended].caption} of the chosen version": ("value", "o"),
-        "true value of the chosen version": ("truth", "|"),
-        "true value as it acts": ("acts", "x"),
-        "published: largest Q": ("max Q", "^"),
-        "published: WIS, 0 where no weight is left": ("WIS", "v"),
-    }
-    figure = Figure(figsize=(11, 2.2 + 0.42 * len(found.learners)), layout="constrained")
-    axes = figure.add_subplot()
-    for offset, (label, (name, marker)) in enumerate(shown.items()):
-        points = [
-            (value, row + 0.6 * (offset / (len(shown) - 1) - 0.5))
-            for row, one in enumerate(found.learners)
-            for value in map(numbers[name], one.seeds)
-            if value is not None
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker, color=COLORS[offset], markersize=4, label=label)
-    if found.clinicians.value is not None:
-        axes.axvline(found.clinicians.value, color=CLINICIANS, linestyle=":", label="clinicians, observed")
-    for end, text in ((-1, None), (1, UNATTAINABLE)):
-        axes.axvspan(end * found.bound, end * 2 * found.bound, color=CLINICIANS, alpha=0.15, label=text)
-    axes.set_yticks(range(len(found.learners)), [_caption(one.name) for one in found.learners])
-    axes.set(xlabel="expected return", xlim=(-1.2 * found.bound, 1.6 * found.bound))
-    axes.set_ylim(len(found.learners) - 0.5, -0.5)
-    figure.legend(loc="outside right upper")
-    source = "synthetic" if found.clinicians_true_value is not None else found.replay.source.name
-    facts = f"{found.split} split, {found.n_episodes} episodes"
-    frame_source(figure, source, facts, say_findings(found)[-2 if found.clinicians_true_value else -1])
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+def _say_error(standard_error: float | None) -> str:
+    """Say the error of a value by rollouts; nothing of an exact one."""
+    return f" (standard error {standard_error:.2f})" if standard_error else ""
 
 
-def _caption(learner: str) -> str:
-    """A learner's name in words."""
-    return ACRONYM.sub(lambda found: found[0].upper(), learner.replace("_", " "))
+def _say_too_few(found: Comparison) -> list[str]:
+    """Say of how many policies the published WIS rests on too few episodes to lead, or to be a result."""
+    numbers = list_numbers(found)
+    few, none = (
+        sum(_mean(one, numbers[name]) is None for one in found.learners) for name in ("enough WIS", "WIS")
+    )
+    if not few or found.minimum_ess is None:
+        return []
+    return [
+        f"The published WIS of {few} of {len(found.learners)} policies leads nowhere: it rests, with a seed at least, "
+        f"on fewer than the {found.minimum_ess:g} effective episodes that the verdict asks for"
+        f"{f', and of {none} on fewer than two, which is no result' if none else ''}."
+    ]
 
 
-def _numbers(found: Comparison) -> dict[str, Number]:
+def list_numbers(found: Comparison) -> dict[str, Number]:
+    """Return by name what is shown of a seed; each is None where there is none, or where it is no result."""
+    estimator = ESTIMATORS[found.recommended]
+
+    def sound(result: SeedResult) -> float | None:
+        ess = result.ess if estimator.rests_on_weights else None
+        return _result(result.estimates[found.recommended].value, ess, found)
+
+    def wis(result: SeedResult) -> float | None:
+        return _result(result.published_wis, result.published_ess or 0.0, found)
+
+    def is_few(result: SeedResult) -> bool:
+        return (result.published_ess or 0.0) < (found.minimum_ess or 0.0)
+
     return {
-        "value": lambda result: result.estimates[found.recommended].value,
-        "difference": lambda result: result.difference,
+        "value": sound,
+        "identified": lambda result: None if result.verdict.label == UNIDENTIFIED else sound(result),
+        "unidentified": lambda result: sound(result) if result.verdict.label == UNIDENTIFIED else None,
+        "difference": lambda result: None if sound(result) is None else result.difference,
         "ess": lambda result: result.ess,
-        "truth": lambda result: None if result.true_value is None else result.true_value.value,
-        "acts": lambda result: (
-            None if result.true_value_as_it_acts is None else result.true_value_as_it_acts.value
+        "truth": lambda result: result.true_value and result.true_value.value,
+        "truth error": lambda result: result.true_value and result.true_value.standard_error,
+        "acts": lambda result: result.true_value_as_it_acts and result.true_value_as_it_acts.value,
+        "acts error": lambda result: (
+            result.true_value_as_it_acts and result.true_value_as_it_acts.standard_error
         ),
         "max Q": lambda result: result.published_fqe,
-        "WIS": lambda result: result.published_wis,
+        "WIS": wis,
+        "enough WIS": lambda result: None if is_few(result) else wis(result),
+        "few WIS": lambda result: wis(result) if is_few(result) else None,
+        "WIS ESS": lambda result: result.published_ess,
     }
+
+
+def _result(value: float | None, ess: float | None, found: Comparison) -> float | None:
+    result = make_result(value, None, None, found.bound, ess=ess)
+    return None if result is None else result.value
 
 
 def _mean(one: LearnerResult, number: Number) -> float | None:
@@ -181,6 +185,12 @@ def _spread(one: LearnerResult, number: Number) -> str:
     if len(one.seeds) < 2:
         return f"{mean:.2f}"
     return f"{mean:.2f} ± {statistics.stdev(float(number(result) or 0.0) for result in one.seeds):.2f}"
+
+
+def _count_failed(one: LearnerResult, number: Number) -> str:
+    """Return that all seeds or so many of them have no result; empty where all have one."""
+    n = sum(number(result) is None for result in one.seeds)
+    return "" if not n else FAILED if n == len(one.seeds) else f"{FAILED} ({n} of {len(one.seeds)} seeds)"
 
 
 def _counted(counts: Counter[str]) -> str:

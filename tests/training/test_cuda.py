@@ -4,14 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sepsis_cql.training.learners.registry import LEARNERS
 from sepsis_cql.training.run import Run, train_runs
 from sepsis_cql.training.settings import RuntimeSettings
 
-from .made_up import RUNTIME, SETTINGS, make_data
+from .made_up import RUNTIME, make_data, make_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = RuntimeSettings(device="cuda")
-LONG = SETTINGS.model_copy(update={"epochs": 12})  # enough batches of each size for a recorded graph
+EPOCHS = 12  # enough batches of each size for a recorded graph
 CHANGES = [
     {"seed": 7},
     {"seed": 8, "learning_rate": 3e-4, "alpha": 1.0},
@@ -19,8 +20,9 @@ CHANGES = [
 ]
 
 
-def train(out, changes, runtime, report=lambda progress: None):
-    runs = [Run(LONG.model_copy(update=change), out / str(index)) for index, change in enumerate(changes)]
+def train(out, changes, runtime, report=lambda progress: None, algorithm="cql"):
+    settings = [make_settings(algorithm, epochs=EPOCHS, **change) for change in changes]
+    runs = [Run(one, out / str(index)) for index, one in enumerate(settings)]
     train_runs(runs, make_data(), runtime, checkpoints=out / "checkpoints", report=report)
     return [load_file(run.out / "package" / "model.safetensors") for run in runs]
 
@@ -45,15 +47,17 @@ def test_each_run_of_a_job_equals_its_single_run(tmp_path, precision):
         assert_close(together[index], single, 2e-4 if precision == "fp32" else 2e-2)
 
 
-@pytest.mark.parametrize("n_runs", [1, 3])
-def test_a_resumed_run_ends_with_the_same_weights(tmp_path, n_runs):
+@pytest.mark.parametrize("algorithm", LEARNERS)
+@pytest.mark.parametrize("n_runs", [1, 2])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, n_runs, algorithm):
     def stop(progress):
         if progress.epoch == 5:
             raise KeyboardInterrupt
 
-    whole = train(tmp_path / "whole", CHANGES[:n_runs], CUDA)
+    changes = [{"seed": 7}, {"seed": 8, "learning_rate": 3e-4}][:n_runs]
+    whole = train(tmp_path / "whole", changes, CUDA, algorithm=algorithm)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "resumed", CHANGES[:n_runs], CUDA, stop)
-    resumed = train(tmp_path / "resumed", CHANGES[:n_runs], CUDA)
+        train(tmp_path / "resumed", changes, CUDA, stop, algorithm)
+    resumed = train(tmp_path / "resumed", changes, CUDA, algorithm=algorithm)
     for found, expected in zip(resumed, whole, strict=True):
         assert all(torch.equal(found[name], value) for name, value in expected.items())

@@ -70,7 +70,9 @@ class AIClinician(Learner):
             assigned = self._assign(index, states)[0]
             centers = self._centers(index).clone()
             sizes = torch.bincount(assigned, minlength=len(centers)).to(centers.dtype).unsqueeze(-1)
-            sums = torch.zeros_like(centers).index_add_(0, assigned, states)
+            # on a processor, as a GPU adds in another order each time
+            sums = torch.zeros_like(centers, device="cpu").index_add_(0, assigned.cpu(), states.cpu())
+            sums = sums.to(centers.device)
             centers = torch.where(sizes > 0, sums / sizes.clamp(min=1), centers)
             self._write(index, centers, torch.zeros(len(centers), N_ACTIONS, dtype=centers.dtype))
             before, after = self._assign(index, states)[0], self._assign(index, self.buffer.next_states)[0]
