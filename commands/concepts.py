@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from sepsis_cql.commands.early import check_mimic
 from sepsis_cql.commands.options import Cache, DiskLimit, Force, MemoryLimit, Mimic, list_files
-from sepsis_cql.commands.output import console, new_table, print_table
+from sepsis_cql.commands.output import Work, console, new_table, print_table
 from sepsis_cql.common.ownership import private_files
 from sepsis_cql.common.storage import new_directory
 
@@ -37,7 +37,11 @@ def concepts(
     names = choose_concepts(only or [])
     further = [name for name in names if name in FURTHER] if only else None
     inputs = [*list_files(mimic), *([cache] if cache else [])]
-    with new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory:
+    with (
+        new_directory(out, "concepts", force=force, private=True, inputs=inputs) as directory,
+        Work("concepts") as work,
+    ):
+        work("tables", len(names) + 1)
         with open_mimic(
             mimic,
             memory_limit=memory_limit,
@@ -46,9 +50,10 @@ def concepts(
             scratch_parent=directory,
             concepts=further,
         ) as tables:
+            work("derived tables", len(names))
             create_concepts(tables.connection, tables.concepts)
             impossible = [name for name in names if name in FURTHER and name not in tables.concepts]
-            counts = write_concepts(tables.connection, directory, set(names) - set(impossible))
+            counts = write_concepts(tables.connection, directory, set(names) - set(impossible), work)
         write_private_marks(directory)
     for name, n_rows in counts.items():
         console.print(f"{n_rows:>11,} {name}")
@@ -71,15 +76,16 @@ def agree(
     from sepsis_cql.replay.mimic.tables import open_mimic
     from sepsis_cql.replay.report.agreement import compare_concepts, find_references
 
-    further = [name for name in find_references(reference) if name in FURTHER]
-    with (
-        private_files(),
-        open_mimic(
+    names = find_references(reference)
+    further = [name for name in names if name in FURTHER]
+    with private_files(), Work("agree") as work:
+        work("tables", len(names) + 1)
+        with open_mimic(
             mimic, memory_limit=memory_limit, disk_limit=disk_limit, cache=cache, concepts=further
-        ) as tables,
-    ):
-        create_concepts(tables.connection, further)
-        results = compare_concepts(tables.connection, reference)
+        ) as tables:
+            work("derived tables", len(names))
+            create_concepts(tables.connection, further)
+            results = compare_concepts(tables.connection, reference, work)
     _print_table(results)
     found = [{**asdict(result), "agrees": result.agrees} for result in results]
     console.answer({"concepts": found}, failed=not all(result.agrees for result in results))

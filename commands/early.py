@@ -29,7 +29,7 @@ def check_mimic(location: str | None, cache: Path | None = None) -> None:
 def check_engine(engine: str) -> None:
     """Refuse --engine ray where Ray is not installed."""
     if engine == "ray" and importlib.util.find_spec("ray") is None:
-        raise TrainingError("--engine ray: Ray is not installed. Install the extra: `sepsis-cql[ray]`.")
+        raise TrainingError("--engine ray: Ray is not installed. Run `pip install 'sepsis-cql[ray]'`.")
 
 
 def check_replay(path: Path) -> None:

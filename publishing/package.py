@@ -29,7 +29,7 @@ from sepsis_cql.publishing.guard.build import describe_training_data
 from sepsis_cql.publishing.guard.strict_json import dump_json, dump_record
 from sepsis_cql.publishing.guard.study import FOLDER, make_stage_files
 from sepsis_cql.publishing.probes import PROBES, make_probes
-from sepsis_cql.training.data import describe_outputs
+from sepsis_cql.training.data import describe_outputs, largest_return
 from sepsis_cql.training.learners.registry import parse_settings
 
 LICENSE = "LICENSE"
@@ -101,18 +101,12 @@ def describe_network(records: Records) -> bytes:
             "gamma": settings.get("gamma"),
             "alpha": settings.get("alpha"),
             "reward_variant": settings["reward_variant"],
-            "attainable_return": _attainable_return(records),
+            "attainable_return": largest_return(build.settings, settings["reward_variant"]),
             "decision_interval_hours": build.settings.step_hours,
             "normalization": f"training split of replay {build.fingerprint}",
             "training_data": describe_training_data(training),
         }
     )
-
-
-def _attainable_return(records: Records) -> float | None:
-    """Largest absolute return of the reward trained on; None where shaping adds to it what no setting bounds."""
-    is_sparse = records.training.settings["reward_variant"] == "sparse"
-    return records.build.settings.terminal_reward if is_sparse else None
 
 
 def extractor_of(records: Records) -> SepsisCQLFeatureExtractor:

@@ -1,6 +1,7 @@
 """The card at the root of the repository, and the package it describes."""
 
 import math
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.storage import sha256_file
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.known_truth.record import CalibrationLine
-from sepsis_cql.publishing.card import CardSettings, check_card, load_facts
+from sepsis_cql.publishing.card import TEMPLATES, CardSettings, check_card, load_facts
+from sepsis_cql.publishing.guard.files import find_rule
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,6 +98,15 @@ def test_metadata_is_valid_and_names_one_model():
     assert card.data.license == "apache-2.0"
     assert card.data.eval_results
     assert {result.dataset_type for result in card.data.eval_results} == {"sepsis-replay"}
+
+
+def test_every_link_of_the_card_leads_to_what_is_exported():
+    for page in TEMPLATES:
+        links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+        assert links
+        for link in links:
+            name = ((ROOT / page).parent / link).resolve().relative_to(ROOT.resolve()).as_posix()
+            assert (ROOT / name).is_file() and find_rule(name), (page, link)
 
 
 def test_root_weights_are_those_the_training_record_names():

@@ -1,14 +1,17 @@
 """What the pages show runs as it is pasted: commands are understood, Python and tables do what the page says."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from sepsis_cql.commands.app import app
+from sepsis_cql.common.strict import parse_changes
 from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
 from sepsis_cql.replay.directory import open_replay
 
@@ -60,6 +63,31 @@ def test_the_python_of_the_pages_on_own_policies_runs(demo_replay, tmp_path, mon
     assert (tmp_path / "evaluation" / "report.html").is_file()
     exec(blocks("docs/howto.md", "python")[0], space)
     probe_policy(load_policy(space["act"], name="mine"), open_replay(demo_replay))
+
+
+def test_the_python_of_the_quick_start_runs(capsys):
+    scored, played = blocks("docs/quickstart.md", "python")
+    exec(scored.replace("morpeN1/mimic-sepsis-cql", str(ROOT)), {})
+    assert "'unit': 'mL'" in capsys.readouterr().out
+    space = {}
+    exec(played, space)
+    assert space["observation"].shape == (62,) and not space["terminated"]
+
+
+def test_every_page_can_be_reached_in_the_navigation_of_the_site():
+    named = re.findall(r"\S+\.md$", (ROOT / "mkdocs.yml").read_text().partition("nav:")[2], re.MULTILINE)
+    pages = {file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")}
+    assert sorted(named) == sorted(pages - {"results.md"})  # which belongs to the card
+
+
+def test_the_quick_start_makes_the_tables_of_the_shipped_study():
+    study = yaml.safe_load((ROOT / "configs" / "study_published.yaml").read_text())
+    build = json.loads((ROOT / "model" / "evidence" / "build_report.json").read_text())
+    (options,) = (line for line in commands("docs/quickstart.md") if line[0] == "synthesize")
+    given = dict(zip(options[1::2], options[2::2], strict=True))
+    assert int(given["--patients"]) == study["patients"] == build["synthetic"]["patients"]
+    assert study["seed"] == build["synthetic"]["seed"] == 1 and "--seed" not in given  # 1 by default
+    assert parse_changes([given["--set"]], ["synthetic"])["synthetic"] == study["synthetic"]
 
 
 def test_the_table_of_the_page_on_audits_has_its_flaws(tmp_path):

@@ -22,6 +22,8 @@ from sepsis_cql.training.learners.registry import LEARNERS
 from sepsis_cql.training.records import DataFacts
 from sepsis_cql.training.settings import TrainingSettings
 
+HIGHEST_SOFA = 24
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -36,7 +38,7 @@ class TrainingData:
         sha256: of the arrays themselves.
         features: of a state.
         step_hours: length of a step.
-        attainable_return: largest absolute return under the sparse reward; None where it is not known.
+        made_by: settings of the replay's rewards; None where they are not known.
     """
 
     transitions: Transitions
@@ -47,7 +49,7 @@ class TrainingData:
     sha256: str
     features: Features
     step_hours: int
-    attainable_return: float | None = None
+    made_by: ReplaySettings | None = None
 
     @property
     def description(self) -> str:
@@ -94,7 +96,7 @@ def load_training_data(replay: Replay, reward_variants: Sequence[str]) -> Traini
         sha256_transitions(transitions, rewards),
         features,
         load_shipped(ReplaySettings, "replay.yaml").step_hours if made is None else made.settings.step_hours,
-        None if made is None else made.settings.terminal_reward,
+        None if made is None else made.settings,
     )
 
 
@@ -121,8 +123,7 @@ def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
         gamma=getattr(settings, "gamma", None),
         alpha=getattr(settings, "alpha", None),
         reward_variant=settings.reward_variant,
-        # a shaped reward adds to the terminal one by an amount that no setting bounds
-        attainable_return=data.attainable_return if settings.reward_variant == "sparse" else None,
+        attainable_return=data.made_by and largest_return(data.made_by, settings.reward_variant),
         decision_interval_hours=data.step_hours,
         training_data=data.description,
         **facts,
@@ -133,6 +134,16 @@ def new_model(data: TrainingData, settings: TrainingSettings) -> SepsisCQLModel:
     if data.statistics is not None:
         model.set_normalizer(data.statistics.normalizer.model_dump())
     return model.eval()
+
+
+def largest_return(replay: ReplaySettings, reward_variant: str) -> float:
+    """Return the largest absolute discounted return that a reward allows.
+
+    Changes of SOFA from step to step add up to at most its range; where later ones count less, to no more, because the
+    sum is then a weighted mean of such sums and of 0 (Abel's summation).
+    """
+    shaping = replay.sofa_weight * HIGHEST_SOFA if reward_variant == "sofa_shaped" else 0.0
+    return replay.terminal_reward + shaping
 
 
 def describe_outputs(settings: TrainingSettings) -> dict[str, Any]:

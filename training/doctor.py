@@ -4,9 +4,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.ownership import LOCK, TEMPORARY, list_leftovers
@@ -86,12 +89,29 @@ def _compiler() -> Fact:
 
 
 def _versions() -> Iterator[Fact]:
-    for name, version in package_versions(*REQUIRED).items():
-        advice = "" if version else "Not installed: run `make install`."
-        yield Fact(name, version or "missing", advice)
+    ranges = _ranges()
+    shown = package_versions(*REQUIRED)
+    for name, version in (shown | package_versions(*ranges)).items():
+        allowed = ranges.get(name, SpecifierSet())
+        advice = ""
+        if version is None:
+            advice = f"Not installed: run `make install` in a checkout, or `pip install '{name}{allowed}'`."
+        elif not allowed.contains(version, prereleases=True):
+            advice = f"Expected {allowed}: run `pip install '{name}{allowed}'`."
+        if advice or name in shown:
+            yield Fact(name, version or "missing", advice)
     optional = package_versions(*OPTIONAL)
     for name, use in OPTIONAL.items():
         yield Fact(name, optional[name] or f"not installed; only needed for {use}")
+
+
+def _ranges() -> dict[str, SpecifierSet]:
+    """Return the versions allowed of each library that is always needed; of a bare checkout, none are known."""
+    try:
+        lines = [Requirement(line) for line in requires("sepsis-cql") or ()]
+    except PackageNotFoundError:
+        return {}
+    return {line.name: line.specifier for line in lines if line.marker is None}
 
 
 def _disk(directory: Path) -> Fact:

@@ -30,7 +30,7 @@ def open_tracker(tracker: str | None, out: Path) -> Iterator[Log]:
         log, close = _open_tensorboard(out) if tracker == "tensorboard" else _open_trackio(out)
     except ImportError as error:
         raise TrainingError(
-            f"--log-to {tracker}: not installed. Install the extra: `sepsis-cql[{tracker}]`."
+            f"--log-to {tracker}: not installed. Run `pip install 'sepsis-cql[{tracker}]'`."
         ) from error
     try:
         yield log

@@ -1,6 +1,6 @@
 """How far our derived tables agree with reference tables of the official concepts, row by row."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,11 @@ class ConceptAgreement:
         return self.compared == self.equal and not self.only_ours and not self.only_theirs
 
 
-def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> list[ConceptAgreement]:
+def compare_concepts(
+    connection: duckdb.DuckDBPyConnection,
+    reference: Path,
+    report: Callable[[str, int], None] = lambda text, left: None,
+) -> list[ConceptAgreement]:
     """Compare the concepts on `connection` with every parquet file in `reference`.
 
     Our rows are restricted to the patients that any of the files holds, so a reference may cover only some
@@ -54,6 +58,7 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
     Args:
         connection: holds the tables of `replay.mimic.concepts.create_concepts`.
         reference: directory of `<concept>.parquet` files with the official columns; others are ignored.
+        report: called with each concept that is compared, and how many are left.
 
     Raises:
         TableError: the directory holds no such file, an unknown one, or one that lacks a column.
@@ -71,11 +76,12 @@ def compare_concepts(connection: duckdb.DuckDBPyConnection, reference: Path) -> 
         f"{reference}: a column subject_id or stay_id has another type than the official concepts"
     ):
         connection.execute(f"CREATE OR REPLACE TEMP TABLE reference_patients AS {patients}")
-    return [
-        _compare(connection, name, concept, files[name])
-        for name, concept in load_official_concepts().items()
-        if name in files
-    ]
+    results: list[ConceptAgreement] = []
+    for name, concept in load_official_concepts().items():
+        if name in files:
+            report(name, len(files) - len(results) - 1)
+            results.append(_compare(connection, name, concept, files[name]))
+    return results
 
 
 def compare_relations(

@@ -1,6 +1,6 @@
 """The official derived tables: their names, keys and columns, and our concepts written under them."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import duckdb
@@ -38,13 +38,24 @@ def choose_concepts(only: Collection[str]) -> list[str]:
 
 
 def write_concepts(
-    connection: duckdb.DuckDBPyConnection, directory: Path, names: Collection[str]
+    connection: duckdb.DuckDBPyConnection,
+    directory: Path,
+    names: Collection[str],
+    report: Callable[[str, int], None] = lambda text, left: None,
 ) -> dict[str, int]:
-    """Write concepts to `<name>.parquet`, sorted, and return their row counts."""
-    counts = {}
+    """Write concepts to `<name>.parquet`, sorted, and return their row counts.
+
+    Args:
+        connection: holds the tables of `replay.mimic.concepts.create_concepts`.
+        directory: where the files go.
+        names: concepts to write.
+        report: called with each concept that is written, and how many are left.
+    """
+    counts: dict[str, int] = {}
     for name, concept in load_official_concepts().items():
         if name not in names:
             continue
+        report(name, len(names) - len(counts) - 1)
         columns = ", ".join(concept.columns)
         rest = [column for column in concept.columns if column not in concept.key]
         query = f"SELECT {columns} FROM {name} ORDER BY {', '.join([*concept.key, *rest])}"

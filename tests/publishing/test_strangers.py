@@ -16,7 +16,7 @@ from sepsis_cql.publishing.hub import push
 from sepsis_cql.publishing.verify import verify
 
 from ..forked import Fresh
-from .hub_server import HubServer
+from .hub_server import HubServer, Repository
 
 HUB_ID = "morpeN1/mimic-sepsis-cql"
 NAME = "someone/sepsis"
@@ -113,11 +113,12 @@ print("VALUES", json.dumps([outputs.q_values[0].tolist(), answer["q_values"]]))
 """
 
 
-def test_python_of_the_readme_runs_as_pasted_and_equals_the_installed_package(stranger):
+def test_python_of_the_readme_runs_as_pasted_and_equals_the_installed_package(stranger, hub, clean, tmp_path):
+    hub.repositories[HUB_ID] = Repository(private=False)
+    hub.repositories[HUB_ID].commit("main", clean)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4 and sum(HUB_ID in block for block in blocks) == 2
-    code = "\n".join([*blocks, PASTED]).replace(HUB_ID, str(ROOT))
-    printed = stranger(code, ROOT)
+    assert len(blocks) == 4 and sum(HUB_ID in block for block in blocks) == 3
+    printed = stranger("\n".join([*blocks, PASTED]), tmp_path)
     assert "Treatment(action=" in printed and "'unit': 'mL'" in printed and "model_state_dict" in printed
     first, second = json.loads(printed.split("VALUES ")[1])
     assert first == second and len(first) == 25

@@ -37,6 +37,15 @@ def test_a_missing_split_comes_with_advice(demo_replay, tmp_path):
     assert "test.parquet: not found" in fact.advice
 
 
+def test_a_library_outside_its_range_comes_with_advice(tmp_path, monkeypatch):
+    lines = ["rich>=99,<100", "typer<999", "nobody-has-this>=1", "ray<1; extra == 'ray'"]
+    monkeypatch.setattr(doctor, "requires", lambda name: lines)
+    facts = doctor.examine(tmp_path, None)
+    assert find(facts, "rich").advice == "Expected <100,>=99: run `pip install 'rich<100,>=99'`."
+    assert "pip install 'nobody-has-this>=1'" in find(facts, "nobody-has-this").advice
+    assert not [fact for fact in facts if fact.name == "typer" or (fact.name == "ray" and fact.advice)]
+
+
 def test_more_threads_than_cores_come_with_advice(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.torch, "get_num_threads", lambda: 1000)
     assert "OMP_NUM_THREADS=" in find(doctor.examine(tmp_path, None), "threads").advice

@@ -3,7 +3,9 @@
 import json
 import math
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,9 +21,11 @@ from sepsis_cql.common.errors import (
     TrainingError,
 )
 from sepsis_cql.common.storage import sha256_file
+from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.replay.interop.exports import write_original
-from sepsis_cql.training.data import load_training_data, new_model
+from sepsis_cql.replay.settings import ReplaySettings
+from sepsis_cql.training.data import largest_return, load_training_data, new_model
 from sepsis_cql.training.learners.cql import ConservativeQLearning
 from sepsis_cql.training.outputs import read_run_record
 from sepsis_cql.training.run import Run, train_from_replay, train_runs
@@ -237,8 +241,23 @@ def test_a_device_this_machine_lacks_is_refused(tmp_path):
         )
 
 
-@pytest.mark.parametrize(("reward_variant", "expected"), [("sparse", 15.0), ("sofa_shaped", None)])
-def test_a_model_knows_the_largest_return_of_the_sparse_reward_only(demo_replay, reward_variant, expected):
+@pytest.mark.parametrize(("reward_variant", "expected"), [("sparse", 15.0), ("sofa_shaped", 15.6)])
+def test_a_model_knows_the_largest_return_of_its_reward(demo_replay, reward_variant, expected):
     data = load_training_data(open_replay(demo_replay), [reward_variant])
     model = new_model(data, SETTINGS.model_copy(update={"reward_variant": reward_variant}))
     assert model.config.attainable_return == expected
+    assert new_model(replace(data, made_by=None), SETTINGS).config.attainable_return is None
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.99, 1.0])
+def test_no_course_of_sofa_returns_more_than_the_largest_return(gamma):
+    settings = load_shipped(ReplaySettings, "replay.yaml", {"sofa_weight": 1.0})
+    rng = np.random.default_rng(3)
+    courses = [rng.integers(0, 25, size=rng.integers(1, 20)) for _ in range(500)]
+    courses += [np.arange(25), np.arange(25)[::-1], np.resize([24, 0], 20), np.array([24, 0])]
+    found = []
+    for sofa in courses:
+        rewards = np.append(-settings.sofa_weight * np.diff(sofa), settings.terminal_reward)
+        found.append(float(rewards @ gamma ** np.arange(len(rewards))))
+    assert max(found) <= largest_return(settings, "sofa_shaped") == 39
+    assert max(found) > (38.9 if gamma == 1 else 15)

@@ -99,7 +99,11 @@ def test_a_file_without_subject_ids_is_matched_by_its_stays(demo_connection, sha
 
 
 def test_what_concepts_writes_agrees_with_itself_and_is_sorted(demo_connection, tmp_path):
-    counts = write_concepts(demo_connection, tmp_path, load_official_concepts())
+    named = []
+    counts = write_concepts(
+        demo_connection, tmp_path, load_official_concepts(), lambda *step: named.append(step)
+    )
+    assert named == list(zip(counts, range(len(counts))[::-1], strict=True))
     assert (counts["sofa"], counts["sepsis3"], counts["suspicion_of_infection"]) == (12_209, 62, 903)
     assert all(result.agrees for result in compare_concepts(demo_connection, tmp_path))
     stays = [stay for (stay,) in duckdb.sql(f"SELECT stay_id FROM '{tmp_path}/sofa.parquet'").fetchall()]
