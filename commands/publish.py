@@ -192,7 +192,7 @@ def verify(
             repository, _, revision = target.partition("@")
             if not revision:
                 raise PublishingError(f"{target}: not a directory. Expected one, or OWNER/NAME@REVISION.")
-            directory = folder
+            directory = folder / "export"  # beside the lock of the folder
             console.print(f"revision {download(repository, revision, directory)}")
         with Work("verify") as work:
             comparisons = verify_export(

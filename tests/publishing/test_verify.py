@@ -10,7 +10,7 @@ from sepsis_cql.commands.app import app
 from sepsis_cql.evaluation.record import load_evaluation
 from sepsis_cql.publishing.evidence import FOLDER
 from sepsis_cql.publishing.guard.strict_json import dump_json
-from sepsis_cql.publishing.hub import download, push
+from sepsis_cql.publishing.hub import push
 from sepsis_cql.publishing.manifest import MANIFEST, dump_manifest
 from sepsis_cql.publishing.probes import PROBES
 from sepsis_cql.publishing.verify import metric_differences, verify
@@ -30,10 +30,13 @@ UNTOUCHED = {
 }
 
 
-def test_pushed_package_downloads_and_verifies(export, hub, api, tmp_path):
+def test_pushed_package_downloads_and_verifies(export, hub, api, monkeypatch):
     push(export, "someone/sepsis", tag="v1", api=api)
-    download("someone/sepsis", "v1", tmp_path / "back", api)
-    assert results(tmp_path / "back") == UNTOUCHED
+    monkeypatch.setattr("sepsis_cql.publishing.hub.HfApi", lambda: api)
+    answer = CliRunner().invoke(app, ["verify", "someone/sepsis@v1", "--json"])
+    found = json.loads(answer.stdout)["comparisons"]
+    assert {one["what"].split(",")[0]: one["result"] for one in found} == UNTOUCHED
+    assert answer.exit_code == 0
 
 
 def edit(file, old, new):
