@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 from scipy.special import softmax
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -20,6 +19,7 @@ from sklearn.neural_network import MLPClassifier
 
 from sepsis_cql.common.strict import Record
 from sepsis_cql.evaluation.estimators.episodes import select_rows
+from sepsis_cql.evaluation.policies.boosting import Boosting
 from sepsis_cql.evaluation.settings import BehaviorSettings
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 
@@ -185,7 +185,7 @@ def _fit(name: str, inputs: np.ndarray, actions: np.ndarray, settings: BehaviorS
     model = {
         "multinomial logistic": LogisticRegression(**settings.logistic.model_dump()),
         "multilayer perceptron": MLPClassifier(**settings.perceptron.model_dump(), random_state=seed),
-        "gradient boosting": HistGradientBoostingClassifier(
+        "gradient boosting": Boosting(
             **settings.boosting.model_dump(), early_stopping=False, random_state=seed
         ),
         "nearest neighbors": KNeighborsClassifier(
@@ -215,9 +215,11 @@ def _choose_calibration(
 ) -> tuple[float, float, float]:
     """Temperature and share of the marginal with the largest mean log-likelihood, and that likelihood."""
     best = (1.0, 1.0, -np.inf)
+    largest, usual = logs.max(axis=1, keepdims=True), marginal[actions]
     for temperature in settings.temperatures:
-        own = select_rows(softmax(logs / temperature, axis=1), actions)
+        odds = np.exp(logs / temperature - largest / temperature)
+        own = select_rows(odds, actions) / odds.sum(axis=1)  # softmax, of what was given alone
         for share in settings.marginal_shares:
-            likelihood = float(np.log((1 - share) * own + share * marginal[actions]).mean())
+            likelihood = float(np.log((1 - share) * own + share * usual).mean())
             best = max(best, (temperature, share, likelihood), key=lambda choice: choice[2])
     return best

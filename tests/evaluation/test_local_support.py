@@ -24,17 +24,20 @@ def test_all_training_states_count_where_there_are_fewer_than_neighbors():
     ]
 
 
-@pytest.mark.parametrize("kind", ["spread", "tied", "far apart", "few"])
+@pytest.mark.parametrize("kind", ["spread", "tied", "repeated", "far apart", "many inputs", "few", "no more"])
 def test_the_nearest_are_those_of_the_plain_computation(kind):
     """Ties, a cluster that the sample misses and points far from the origin included."""
     rng = np.random.default_rng(3)
-    points = rng.normal(size=(40 if kind == "few" else 3000, 4)).astype(np.float32)
-    queries = np.concatenate([rng.normal(size=(300, 4)).astype(np.float32), points[:20]])
+    n, d = {"few": (40, 4), "no more": (30, 4), "many inputs": (3000, 62)}.get(kind, (3000, 4))
+    points = rng.normal(size=(n, d)).astype(np.float32)
+    queries = np.concatenate([rng.normal(size=(300, d)).astype(np.float32), points[:20]])
     if kind == "tied":
         points, queries = points.round(), queries.round()
+    if kind == "repeated":
+        points[::2] = points[1]  # half of them at one place, of which no query needs all
     if kind == "far apart":
         points[:25] += 1000  # fewer than are looked for
         queries[:40] += 1000
     distances = np.square(points[None].astype(float) - queries[:, None]).sum(axis=2)
-    expected = np.argsort(distances, axis=1, kind="stable")[:, :30]
-    assert (np.sort(nearest(points, queries, 30)) == np.sort(expected)).all()
+    order = np.argsort(distances, axis=1, kind="stable")
+    assert (np.sort(nearest(points, queries, 30)) == np.sort(order[:, :30])).all()
