@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sepsis_cql.benchmarks.training_step import describe_processor
@@ -25,12 +24,14 @@ from sepsis_cql.checkpoints.hub_package import load_package
 from sepsis_cql.common.provenance import ROOT, package_versions
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.cache import cache_last
 from sepsis_cql.evaluation.data import assemble_estimated
 from sepsis_cql.evaluation.estimate import estimate_policy
 from sepsis_cql.evaluation.evaluate import describe_policies, estimate_all
 from sepsis_cql.evaluation.known_truth.settings import CalibrationSettings, CaseSettings
 from sepsis_cql.evaluation.known_truth.simulated_icu import SimulatedIcu
 from sepsis_cql.evaluation.policies.base import QPolicy
+from sepsis_cql.evaluation.policies.load import policy_of_model
 from sepsis_cql.evaluation.policies.softened import list_evaluated_policies
 from sepsis_cql.evaluation.settings import EvaluationSettings
 
@@ -90,13 +91,9 @@ def measure(n_scored: int, settings: EvaluationSettings) -> Seconds:
     )
     timed("doses of patients alike", lambda: data.local_actions(settings.gates.local_neighbors))
     timed("measured covariates left out", lambda: data.covariates(settings))
-    model = load_package(ROOT)
-
-    @torch.no_grad()
-    def values(states: np.ndarray) -> np.ndarray:
-        return np.asarray(model(torch.from_numpy(states)).q_values)
-
-    network = QPolicy("network", values)
+    values = policy_of_model(load_package(ROOT)).network
+    assert values is not None
+    network = QPolicy("network", cache_last(values))  # as a policy is bound to a replay
     every = list_evaluated_policies(network, data.clinicians, data.train.actions, settings)
     one = timed("estimates of one", lambda: estimate_policy(every[0], data, settings, settings.resamples))
     timed(

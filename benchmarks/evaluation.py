@@ -83,7 +83,7 @@ def tasks(data: EvaluationData, target: Target, settings: EvaluationSettings) ->
     probabilities = target.policy.probabilities(data.train.states)
     training = Decisions(data.train_inputs, probabilities, data.train_behavior)
     basis = new_basis(training.inputs, settings.fqe, settings.seed)
-    decisions = make_fqe_data(basis, data.train, training, settings)
+    decisions, _ = make_fqe_data(basis, data.train, training, settings)
     fit = solve(decisions, settings.fqe)
     counts = torch.tensor(np.random.default_rng(0).poisson(1.0, (data.train.n_episodes, N_REFITS)) - 1.0)
     q_values = np.log(np.maximum(target.policy.probabilities(data.scored.states), 1e-12))
@@ -95,7 +95,7 @@ def tasks(data: EvaluationData, target: Target, settings: EvaluationSettings) ->
             data.scored, q_values, gamma=settings.gamma, n_resamples=N_RESAMPLES
         ),
         "published metrics, plain loops": lambda: plain_loops(data.scored, q_values),
-        "one fit": lambda: solve(make_fqe_data(basis, data.train, training, settings), settings.fqe),
+        "one fit": lambda: solve(make_fqe_data(basis, data.train, training, settings)[0], settings.fqe),
         "100 first-order refits": lambda: (
             fit.parameters[:, None] + episode_pulls(decisions, fit, data.train.n_episodes) @ counts.float()
         ),

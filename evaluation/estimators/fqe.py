@@ -80,10 +80,10 @@ def fit_on_training(
         settings: of the evaluation.
     """
     basis = new_basis(training.inputs, settings.fqe, settings.seed)
-    data = make_fqe_data(basis, train, training, settings)
+    data, _ = make_fqe_data(basis, train, training, settings)
     fit = solve(data, settings.fqe)
     drawn = np.concatenate(list(resample_counts(train.n_episodes, len(counts), settings.seed + 1)))
-    refits = _refit(data, fit, drawn)
+    refits = _refit(data, fit, data.features.new_tensor(drawn.T - 1))
     initial = basis.expected(decisions)[scored.episode_starts]
     return FqeResult(
         initial_values=_in_reward(initial @ fit.parameters, settings),
@@ -116,8 +116,8 @@ def cross_fit(
             "on others. Use a replay with more patients."
         )
     basis = new_basis(decisions.inputs, settings.fqe, settings.seed)
-    data = make_fqe_data(basis, scored, decisions, settings)
-    initial = basis.expected(decisions)[scored.episode_starts]
+    data, initial = make_fqe_data(basis, scored, decisions, settings)
+    changes = data.features.new_tensor(counts.T - 1)
     values = np.empty(scored.n_episodes)
     refit_values = np.empty((len(counts), scored.n_episodes), dtype=np.float32)
     q_values = np.empty((len(scored), decisions.policy.shape[1]))
@@ -129,7 +129,7 @@ def cross_fit(
         fit = solve(others, settings.fqe)
         fits.append(fit)
         values[inside] = _in_reward(initial[inside] @ fit.parameters, settings)
-        refit_values[:, inside] = _in_reward((initial[inside] @ _refit(others, fit, counts)).T, settings)
+        refit_values[:, inside] = _in_reward((initial[inside] @ _refit(others, fit, changes)).T, settings)
         bounded_values[inside] = _bounded(initial[inside] @ fit.bounded_parameters, settings)
         q_values[within] = _bounded(basis.q_values(decisions.rows(within), fit.parameters), settings)
     return FqeResult(
@@ -145,23 +145,27 @@ def cross_fit(
 
 def make_fqe_data(
     basis: Basis, transitions: Transitions, decisions: Decisions, settings: EvaluationSettings
-) -> FqeData:
-    """Make the features of transitions sorted by stay and step, each stay up to its end."""
-    following = torch.roll(basis.expected(decisions), -1, dims=0)
+) -> tuple[FqeData, Tensor]:
+    """Make features of transitions sorted by stay and step, each stay up to its end, and the (m, p) of first states."""
+    taken, expected = basis.taken_and_expected(decisions, transitions.actions)
+    initial = expected[transitions.episode_starts]
+    following = torch.empty_like(expected)
+    torch.mul(expected[1:], settings.gamma, out=following[:-1])
     following[torch.tensor(transitions.terminals)] = 0
     stay = np.cumsum(np.r_[False, transitions.stay_id[1:] != transitions.stay_id[:-1]])
-    return FqeData(
-        features=basis.taken(decisions, transitions.actions),
-        next_features=settings.gamma * following,
+    data = FqeData(
+        features=taken,
+        next_features=following,
         rewards=decisions.tensor(transitions.rewards / settings.bound),
         episode=torch.tensor(stay, device=decisions.device),
     )
+    return data, initial
 
 
-def _refit(data: FqeData, solution: FqeSolution, counts: np.ndarray) -> Tensor:
-    """(p, R) parameters refitted to first order on (R, n_episodes) resamples."""
-    pulls = episode_pulls(data, solution, counts.shape[1])
-    return solution.parameters[:, None] + pulls @ pulls.new_tensor(counts.T - 1)
+def _refit(data: FqeData, solution: FqeSolution, changes: Tensor) -> Tensor:
+    """(p, R) parameters refitted to first order on resamples that change the counts of the episodes by (m, R)."""
+    pulls = episode_pulls(data, solution, len(changes))
+    return solution.parameters[:, None] + pulls @ changes
 
 
 def _folds(n_episodes: int, settings: EvaluationSettings) -> Iterator[np.ndarray]:

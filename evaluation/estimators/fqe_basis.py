@@ -61,15 +61,15 @@ class Basis:
     components: Tensor
     settings: FqeSettings
 
-    def taken(self, decisions: Decisions, actions: np.ndarray) -> Tensor:
-        """Return (n, p) features of each state with the action taken there."""
-        return self._features(
-            decisions, one_hot(torch.tensor(actions, device=decisions.device), N_ACTIONS).float()
-        )
+    def taken_and_expected(self, decisions: Decisions, actions: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return (n, p) features of each state with the action taken there, and expected under the evaluated policy."""
+        taken = one_hot(torch.tensor(actions, device=decisions.device), N_ACTIONS).float()
+        first, second = self._features(decisions, [taken, decisions.tensor(decisions.policy)])
+        return first, second
 
     def expected(self, decisions: Decisions) -> Tensor:
         """Return (n, p) expected features of each state under the evaluated policy."""
-        return self._features(decisions, decisions.tensor(decisions.policy))
+        return self._features(decisions, [decisions.tensor(decisions.policy)])[0]
 
     def q_values(self, decisions: Decisions, parameters: Tensor) -> Tensor:
         """Return (n, 25) Q-values of every action."""
@@ -79,11 +79,21 @@ class Basis:
         values = (rich @ shared)[:, None] + few @ each.reshape(N_ACTIONS, -1).T
         return values + sum(weight * ratio for weight, ratio in zip(tilt, ratios, strict=True))
 
-    def _features(self, decisions: Decisions, weights: Tensor) -> Tensor:
+    def _features(self, decisions: Decisions, weights: list[Tensor]) -> list[Tensor]:
+        """(n, p) features for each kind of (n, 25) weights of the actions."""
         x = decisions.tensor(decisions.inputs)
-        each = weights[:, :, None] * self._few(x)[:, None, :]
-        ratios = [(weights * ratio).sum(dim=1) for ratio in self._ratios(decisions)]
-        return torch.cat([self._rich(x), each.flatten(1), torch.stack(ratios, dim=1)], dim=1)
+        rich, few, ratios = self._rich(x), self._few(x), self._ratios(decisions)
+        n_rich, n_each = rich.shape[1], N_ACTIONS * few.shape[1]
+        found = []
+        for shares in weights:
+            features = rich.new_empty(len(x), n_rich + n_each + len(ratios))
+            features[:, :n_rich] = rich
+            each = features[:, n_rich : n_rich + n_each].unflatten(1, (N_ACTIONS, few.shape[1]))
+            torch.mul(shares[:, :, None], few[:, None, :], out=each)
+            for column, ratio in enumerate(ratios, n_rich + n_each):
+                features[:, column] = (shares * ratio).sum(dim=1)
+            found.append(features)
+        return found
 
     def _rich(self, x: Tensor) -> Tensor:
         random = torch.relu(x @ self.directions.to(x.device) + self.offsets.to(x.device))

@@ -93,14 +93,40 @@ def softened(icu):
     return stays, Decisions(stays.states, policy[index], icu.clinicians[index]), icu.true_value(policy)
 
 
+def test_features_are_put_together_of_the_same_numbers(softened, settings):
+    """Column by column; of the next step, discounted, and 0 after the end of a stay."""
+    stays, decisions, _ = softened
+    basis = new_basis(decisions.inputs, settings.fqe, 1)
+    data, initial = make_fqe_data(basis, stays, decisions, settings)
+    x, policy, behavior = (
+        torch.tensor(part) for part in (decisions.inputs, decisions.policy, decisions.behavior)
+    )
+    one = torch.ones(len(x), 1)
+    few = torch.cat([one, x @ basis.components], dim=1)
+    ratio = (policy / behavior.clamp(min=settings.fqe.smallest_probability)).float()
+    logs = ratio.log().clamp(-settings.fqe.largest_log_ratio, settings.fqe.largest_log_ratio)
+
+    def joined(weights):
+        each = (weights[:, :, None] * few[:, None, :]).flatten(1)
+        tilts = [(weights * part).sum(dim=1) for part in (ratio.clamp(max=settings.fqe.largest_ratio), logs)]
+        shared = [one, x, torch.relu(x @ basis.directions + basis.offsets)]
+        return torch.cat([*shared, each, torch.stack(tilts, dim=1)], dim=1)
+
+    expected = joined(policy.float())
+    following = torch.roll(expected, -1, dims=0) * ~torch.tensor(stays.terminals)[:, None]
+    assert torch.equal(data.features, joined(torch.eye(25)[stays.actions]))
+    assert torch.equal(data.next_features, settings.gamma * following)
+    assert torch.equal(initial, expected[stays.episode_starts])
+
+
 def test_first_order_refits_are_what_new_fits_give(softened, settings):
     stays, decisions, _ = softened
     basis = new_basis(decisions.inputs, settings.fqe, 1)
-    data = make_fqe_data(basis, stays, decisions, settings)
+    data, initial = make_fqe_data(basis, stays, decisions, settings)
+    initial = initial.mean(dim=0)
     fit = solve(data, settings.fqe)
     counts = np.concatenate(list(resample_counts(stays.n_episodes, 12, 2)))
     pulls = episode_pulls(data, fit, stays.n_episodes)
-    initial = basis.expected(decisions)[stays.episode_starts].mean(dim=0)
     first_order = initial @ (
         fit.parameters[:, None] + pulls @ torch.tensor(counts.T - 1, dtype=torch.float32)
     )
