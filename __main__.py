@@ -1,5 +1,6 @@
 """Run the `sepsis-cql` command, which Ctrl-C ends with one line from its first import on."""
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ STOPPED = "interrupted. Nothing half-written is left.\n"
 def main() -> None:
     """Import and run the command; Ctrl-C, also while modules are imported, is one line and exit code 130."""
     sys.unraisablehook = _interrupt_again
+    gc.disable()  # nothing of what is imported is garbage
     try:
         from sepsis_cql.commands.app import main as run
     except BaseException as error:
@@ -19,6 +21,8 @@ def main() -> None:
             raise
         os.write(2, STOPPED.encode())
         os._exit(130)
+    gc.freeze()
+    gc.enable()
     run()
 
 
