@@ -35,7 +35,7 @@ from sepsis_cql.evaluation.policies.base import checked_probabilities
 from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import HIDDEN, check_gates, judge
+from sepsis_cql.evaluation.verdict import ABOUT_HIDDEN, check_gates, judge
 
 LARGE = {"training": 3000, "scored": 2585, "behavior": "estimated"}
 SEPSIS, ICU = ({"environment": name, **LARGE} for name in ("sepsis-simulator", "synthetic"))
@@ -116,7 +116,7 @@ def look_at(
 ) -> dict[str, Any]:
     """One policy: its true gain, the lower end of its advantage, and how far leaving out covariates moves it."""
     found = estimate_policy(EvaluatedPolicy(target.policy, "learned", "none"), data, settings, resamples)
-    gates = [gate for gate in check_gates(found, data.behavior, settings) if gate.name != HIDDEN]
+    gates = [gate for gate in check_gates(found, data.behavior, settings) if gate.name not in ABOUT_HIDDEN]
     facts = {"policy": target.policy.name, "gain": target.true_value - clinicians, "praised": False}
     if judge(found, gates, [], settings).label != BETTER:
         return facts

@@ -6,6 +6,7 @@ import numpy as np
 
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimators import importance
+from sepsis_cql.evaluation.estimators.another_death import bound_with_another_death
 from sepsis_cql.evaluation.estimators.episodes import select_rows
 from sepsis_cql.evaluation.estimators.fqe import FqeResult, cross_fit, fit_on_training
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
@@ -42,6 +43,8 @@ class PolicyEstimate:
         difference: the recommended one of them; None for the clinicians themselves.
         distance: of the independent value from the recommended one, in standard deviations of their difference over
             the same resamples; None where there are none.
+        another_death: lower end of the independent difference, had another patient died, see
+            `estimators.another_death`.
         worst_missing: recommended value, with the missing mass of the weights valued at the worst return.
         clinicians_value: mean return of the scored episodes.
         local_excess: share of decisions without local support, beyond the share of the clinicians' own.
@@ -60,6 +63,7 @@ class PolicyEstimate:
     fqe: FqeResult | None
     differences: dict[str, Difference] = field(default_factory=dict)
     distance: float | None = None
+    another_death: float | None = None
     worst_missing: float | None = None
     clinicians_value: float | None = None
     local_excess: float | None = None
@@ -108,12 +112,24 @@ def estimate_policy(
         fqe=fits["fqe_cross_fitted"],
         differences=differences,
         distance=_distance(statistics[rules.recommended], statistics[rules.independent], refits),
+        another_death=_finite(
+            bound_with_another_death(
+                _resample_difference(statistics[rules.independent], data, counts),
+                weights,
+                _value(statistics[rules.independent]),
+                settings.bound,
+                settings.seed,
+            )
+        ),
         worst_missing=value_missing_at_worst(
             _value(statistics[rules.recommended]),
             weights,
             settings.bound,
             rules.missing_standard_errors,
-            unseen=unseen_share(probabilities, data, rules.never),
+            unseen=max(
+                unseen_share(probabilities, data, rules.never),
+                lacking_share(probabilities, data, rules.support_threshold),
+            ),
         ),
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
@@ -153,6 +169,27 @@ def unseen_share(probabilities: np.ndarray, data: EvaluationData, never: float) 
     """
     each = (probabilities * (data.behavior < never)).sum(axis=1)
     return float(1 - (1 - data.episodes.pad(each)).prod(axis=1).mean())
+
+
+def lacking_share(probabilities: np.ndarray, data: EvaluationData, rare: float) -> float:
+    """Return how many rare doses an episode of the policy has that the weights lack, where that is more than chance.
+
+    Of doses that somebody says clinicians hardly ever give, the policy's share is known and what is seen, weighted,
+    must add up to it. The mean weight tells the same of all doses together, in whose noise a few fatal ones are lost.
+
+    Args:
+        probabilities: (n, 25) of the policy at the scored states.
+        data: the scored episodes.
+        rare: probability of the clinicians below which a dose is rare.
+    """
+    is_rare = data.behavior < rare
+    wanted = (probabilities * is_rare).sum(axis=1)
+    given, chance, counts = (
+        select_rows(part, data.scored.actions) for part in (probabilities, data.behavior, is_rare)
+    )
+    lacking = data.episodes.pad(wanted - counts * given / chance).sum(axis=1)
+    share, error = float(lacking.mean()), float(lacking.std(ddof=1) / np.sqrt(len(lacking)))
+    return min(1.0, share) if share > SURE * error else 0.0
 
 
 def local_excess(probabilities: np.ndarray, data: EvaluationData, rules: GateSettings) -> float:
@@ -257,12 +294,22 @@ def _difference(
     lower = upper = np.nan
     value = _value(statistic) - float(returns.mean())
     if isinstance(statistic, FqeResult):  # refit by refit
-        observed = statistic.refit_counts @ returns / statistic.refit_counts.sum(axis=1)
-        lower, upper = compute_normal_interval(value, statistic.resampled() - observed)
+        lower, upper = compute_normal_interval(value, _resample_difference(statistic, data, counts))
     elif isinstance(statistic, SumEstimator):
         clinicians = importance.mean_estimator(returns)
         lower, upper = compute_difference_interval(statistic, clinicians, counts, method=settings.interval)
     return Difference(estimator=name, value=_finite(value), lower=_finite(lower), upper=_finite(upper))
+
+
+def _resample_difference(statistic: Statistic, data: EvaluationData, counts: np.ndarray) -> np.ndarray:
+    """(R,) values of the policy less the clinicians' mean return, on the same resamples."""
+    if isinstance(statistic, float):
+        return np.array([])
+    returns = data.episodes.returns
+    if isinstance(statistic, FqeResult):
+        counts = statistic.refit_counts
+        return statistic.resampled() - counts @ returns / counts.sum(axis=1)
+    return statistic.resampled(counts) - importance.mean_estimator(returns).resampled(counts)
 
 
 def _value(statistic: Statistic) -> float:

@@ -14,7 +14,7 @@ from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.data import REWARD_VARIANT, EvaluationData, load_evaluation_data
 from sepsis_cql.evaluation.estimate import PolicyEstimate, estimate_clinicians, estimate_policy
 from sepsis_cql.evaluation.original_protocol import OriginalMetrics, original_metrics
-from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy, QPolicy, check_answers_alone
 from sepsis_cql.evaluation.policies.behavior import describe_behavior
 from sepsis_cql.evaluation.policies.load import LoadedPolicy, require_values
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_evaluated_policies
@@ -94,6 +94,8 @@ def evaluate_policy(
     diagnostics = None
     variations: list[record.Variation] = []
     if protocol != "published":
+        looks = test_split_uses or 1
+        check_answers_alone(policy, transitions.states, settings.seed)
         data = load_evaluation_data(replay, split, settings, behavior=behavior)
         evaluated = list_evaluated_policies(policy, data.clinicians, data.train.actions, settings)
         estimates = estimate_all(evaluated, data, settings, report, has_truth=truth is not None)
@@ -104,6 +106,7 @@ def evaluate_policy(
             settings,
             is_selection=split == SELECTION_SPLIT,
             frozen=frozen,
+            looks=looks,
             report=report,
         )
         if isinstance(replay, ReplayDirectory):
@@ -111,7 +114,9 @@ def evaluate_policy(
             diagnostics = diagnose(estimates[0], judged, data, replay.details(split), settings)
             if sensitivity:
                 barred = _bar(judged, frozen, split == SELECTION_SPLIT)
-                variations = vary(judged, data, replay, split, settings, barred=barred, report=report)
+                variations = vary(
+                    judged, data, replay, split, settings, barred=barred, looks=looks, report=report
+                )
     return record.Evaluation(
         policy=loaded.facts,
         split=split,
@@ -205,6 +210,7 @@ def describe_policies(
     *,
     is_selection: bool,
     frozen: str | None = None,
+    looks: int = 1,
     report: Report = lambda text, left: None,
 ) -> list[record.PolicyRecord]:
     """Describe every policy with its gates and its verdict.
@@ -216,6 +222,7 @@ def describe_policies(
         settings: of the evaluation.
         is_selection: whether a sweep ranks on these episodes, which then endorse nothing.
         frozen: softening of the version that validation chose, if it did; these episodes endorse no other.
+        looks: policies that these episodes have judged, this one with them.
         report: called with what is done next, and how many such calls follow.
 
     Raises:
@@ -233,7 +240,7 @@ def describe_policies(
     policies = []
     for index, one in enumerate(estimates):
         is_clinicians = one.evaluated.role == "clinicians"
-        gates = [] if is_clinicians else check_gates(one, data.behavior, settings, covariates)
+        gates = [] if is_clinicians else check_gates(one, data.behavior, settings, covariates, looks=looks)
         barred = _bar(one, frozen, is_selection)
         verdict = None if is_clinicians else judge(one, gates, baselines, settings, barred=barred)
         true = true_returns = None

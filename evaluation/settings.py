@@ -115,6 +115,7 @@ class GateSettings(Settings):
     local_support_count: int = Field(ge=0)
     local_unsupported_excess: float = Field(ge=0, le=1)
     withstands_covariate: bool
+    least_gamma: float = Field(ge=1)
 
     @model_validator(mode="after")
     def _names_estimators(self) -> Self:

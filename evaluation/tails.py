@@ -4,12 +4,13 @@ import numpy as np
 
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimate import PolicyEstimate
-from sepsis_cql.evaluation.estimators.intervals import resample_counts
 from sepsis_cql.evaluation.estimators.lower_bound import bound_difference, bound_value
 from sepsis_cql.evaluation.estimators.tails import bootstrap_worst, mean_of_worst
 from sepsis_cql.evaluation.estimators.weights import effective_sample_size
 from sepsis_cql.evaluation.record import Certain, Tail
 from sepsis_cql.evaluation.settings import EvaluationSettings
+
+PARTS = 20  # of the resamples, each sorted and weighted at a time
 
 
 def describe_tails(
@@ -35,7 +36,7 @@ def describe_tails(
     known = None if true_returns is None else mean_of_worst(true_returns, np.ones(len(true_returns)), shares)
     found = None
     if ess >= max(smallest, settings.tails.minimum_ess):
-        counts = resample_counts(len(returns), settings.resamples, settings.seed)
+        counts = np.array_split(data.counts(settings.resamples, settings.seed), PARTS)
         found = bootstrap_worst(returns, weights, shares, counts).tolist()
     for index, share in enumerate(shares):
         is_enough = share * ess >= settings.tails.minimum_ess

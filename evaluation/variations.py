@@ -35,6 +35,7 @@ def vary(
     settings: EvaluationSettings,
     *,
     barred: str | None = None,
+    looks: int = 1,
     report: Report = lambda text, left: None,
 ) -> list[Variation]:
     """Estimate a policy anew under each variation, the evaluation as it is first.
@@ -48,6 +49,7 @@ def vary(
         split: that is scored.
         settings: of the evaluation; the section `sensitivity` says what is varied.
         barred: why these episodes cannot endorse the policy; None where they can.
+        looks: policies that these episodes have judged, this one with them.
         report: called with what is done next, and how many such calls follow.
     """
     covariates = data.covariates(settings)
@@ -55,7 +57,7 @@ def vary(
     rows = []
 
     def add(name: str, found: PolicyEstimate, changed: EvaluationData, told: EvaluationSettings) -> None:
-        gates = check_gates(found, changed.behavior, told, covariates)
+        gates = check_gates(found, changed.behavior, told, covariates, looks=looks)
         verdict = judge(found, gates, [], told, barred=barred).label
         rows.append(
             Variation(name=name, ess=found.summary.ess, differences=found.differences, verdict=verdict)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.stats import norm
 
 from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
@@ -29,14 +30,20 @@ ONLY_PUBLISHED = (
 DISAGREE = "two families of estimators disagree, as they do where the state does not show all that matters"
 ALONE = "it gives doses that patients so alike did not get, so nobody knows what they do"
 NO_GAIN = "an estimator that needs no complete state does not find it better"
+LUCK = "the best of so many policies looks better by luck alone"
+RARE = "one more death of a patient whom it treats otherwise could undo its advantage"
 UNDONE = "what it does and nobody did could undo its advantage"
 HIDDEN = "factor of the odds of every dose by which hidden severity leaves the advantage certain"
+LEAST_HIDDEN = "the same factor, however little the measured covariates change"
 YARDSTICK = re.compile(r"at least (\S+), as leaving out (.+) does")
 SUPPORT = "support: share of decisions where clinicians hardly ever act so"
 SIZE = "effective sample size"
 MEAN_WEIGHT = "mean weight, 1 in expectation"
 ATTAINABLE = "bounds: largest value or interval end"
+LOOKS = "lower end of both differences at the level left by the policies that this test split has judged"
+FAMILY_WISE = 0.05  # chance that any of however many equal policies on one test split is endorsed
 WORST = "value if what the weights miss of the policy went as badly as possible"
+ANOTHER_DEATH = "lower end of that difference had another patient died whom the policy treats otherwise"
 STABLE = "the evaluator is stable: change of its value when targets are bounded"
 NAMED = (
     SUPPORT,
@@ -44,10 +51,16 @@ NAMED = (
     MEAN_WEIGHT,
     ATTAINABLE,
     STABLE,
+    ANOTHER_DEATH,
+    LOOKS,
     WORST,
     HIDDEN,
+    LEAST_HIDDEN,
 )  # gates without a number in their name
 UNDONE_BY = "an unmeasured factor no stronger than {} would undo it"
+UNDONE_ALONE = "an unmeasured factor that no covariate tells of could undo it"
+MEANINGS = (DISAGREE, ALONE, NO_GAIN, RARE, LUCK, UNDONE, UNDONE_ALONE)
+ABOUT_HIDDEN = (HIDDEN, LEAST_HIDDEN)  # which only estimated clinicians are asked
 
 
 def check_gates(
@@ -55,6 +68,8 @@ def check_gates(
     behavior: np.ndarray,
     settings: EvaluationSettings,
     covariates: Sequence[Covariate] = (),
+    *,
+    looks: int = 1,
 ) -> list[Gate]:
     """Check every rule of the verdict: those that any statement about a policy needs, and those that praise needs.
 
@@ -64,6 +79,7 @@ def check_gates(
         settings: the thresholds.
         covariates: measured ones as yardsticks, the strongest first; none where the clinicians' policy is known, as
             then nothing hidden can change it.
+        looks: policies that these episodes have judged, this one with them.
     """
     rules = settings.gates
     distance, excess = policy_estimate.distance, policy_estimate.local_excess
@@ -85,6 +101,7 @@ def check_gates(
             meaning=ALONE,
         ),
         *check_endorsement(policy_estimate, settings),
+        *check_looks(policy_estimate, looks),
         *check_hidden(policy_estimate, settings, covariates),
     ]
 
@@ -97,7 +114,7 @@ def check_endorsement(policy_estimate: PolicyEstimate, settings: EvaluationSetti
         settings: names the estimator without the Markov property.
     """
     independent = settings.gates.independent
-    lower = policy_estimate.differences[independent].lower
+    lower, another = policy_estimate.differences[independent].lower, policy_estimate.another_death
     worst, clinicians = policy_estimate.worst_missing, policy_estimate.clinicians_value
     assert worst is not None and clinicians is not None
     return [
@@ -110,6 +127,14 @@ def check_endorsement(policy_estimate: PolicyEstimate, settings: EvaluationSetti
             meaning=NO_GAIN,
         ),
         Gate(
+            name=ANOTHER_DEATH,
+            value=another,
+            threshold="above 0",
+            passed=another is not None and another > 0,
+            is_for_endorsement=True,
+            meaning=RARE,
+        ),
+        Gate(
             name=WORST,
             value=worst,
             threshold=f"above the clinicians' {clinicians:.3g}",
@@ -120,17 +145,50 @@ def check_endorsement(policy_estimate: PolicyEstimate, settings: EvaluationSetti
     ]
 
 
-def check_hidden(
-    policy_estimate: PolicyEstimate, settings: EvaluationSettings, covariates: Sequence[Covariate]
-) -> list[Gate]:
-    """Check that no hidden factor as strong as the strongest measured one would undo an endorsement.
+def check_looks(policy_estimate: PolicyEstimate, looks: int) -> list[Gate]:
+    """Check that a policy is better also at the level that those judged before it on the same episodes leave.
+
+    The k-th of them is asked at 0.05 / (k (k + 1)), one-sided, which is 0.025 for the first and adds up to 0.05.
 
     Args:
         policy_estimate: of the policy.
-        settings: say whether it is asked.
+        looks: policies that these episodes have judged, this one with them.
+    """
+    if looks <= 1:
+        return []
+    wider = norm.isf(FAMILY_WISE / (looks * (looks + 1))) / norm.isf(FAMILY_WISE / 2)
+    ends = [
+        None if one.value is None or one.lower is None else one.value - wider * (one.value - one.lower)
+        for one in policy_estimate.differences.values()
+    ]
+    lower = None if None in ends else float(min(end for end in ends if end is not None))
+    return [
+        Gate(
+            name=LOOKS,
+            value=lower,
+            threshold="above 0",
+            passed=lower is not None and lower > 0,
+            is_for_endorsement=True,
+            meaning=LUCK,
+        )
+    ]
+
+
+def check_hidden(
+    policy_estimate: PolicyEstimate, settings: EvaluationSettings, covariates: Sequence[Covariate]
+) -> list[Gate]:
+    """Check that no hidden factor of the least strength, or as strong as the strongest measured one, would undo praise.
+
+    What measured covariates change tells little of hidden ones where several columns hold the same, where each holds
+    but a part, as an indicator of one of ten states does, or where clinicians go by nothing that was measured.
+
+    Args:
+        policy_estimate: of the policy.
+        settings: say whether it is asked, and the least strength.
         covariates: the strongest first.
     """
-    if not covariates or not settings.gates.withstands_covariate:
+    rules = settings.gates
+    if not covariates or not rules.withstands_covariate:
         return []
     survives, strongest = policy_estimate.certain_gamma, covariates[0]
     return [
@@ -141,7 +199,15 @@ def check_hidden(
             passed=survives is None or survives >= strongest.odds,
             is_for_endorsement=True,
             meaning=UNDONE_BY.format(strongest.name),
-        )
+        ),
+        Gate(
+            name=LEAST_HIDDEN,
+            value=survives,
+            threshold=f"at least {rules.least_gamma:g}",
+            passed=survives is None or survives >= rules.least_gamma,
+            is_for_endorsement=True,
+            meaning=UNDONE_ALONE,
+        ),
     ]
 
 

@@ -178,7 +178,13 @@ def _evaluate(directory: Path, replay: Replay, recorded: Evaluation) -> Evaluati
     changes = {} if published is None else {"resamples": published.bootstrap_resamples}
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", changes)
     found = evaluate_policy(
-        load_policy(str(directory)), replay, recorded.split, "both", settings, frozen=recorded.frozen
+        load_policy(str(directory)),
+        replay,
+        recorded.split,
+        "both",
+        settings,
+        test_split_uses=recorded.test_split_uses,
+        frozen=recorded.frozen,
     )
     build = read_record(PublishedBuild, directory / RECORDS["build"], expected="evidence of its build")
     return reduce_evaluation(found, build.settings)

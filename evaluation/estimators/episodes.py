@@ -61,6 +61,13 @@ def pad_episodes(transitions: Transitions, gamma: float) -> Episodes:
     return Episodes(rows, columns, rewards, live, gamma)
 
 
+def patients_of(transitions: Transitions) -> np.ndarray:
+    """Return the (n_episodes,) number of each episode's patient, counted from 0 in the order of first episodes."""
+    patients = transitions.subject_id[transitions.episode_starts]
+    _, first, number = np.unique(patients, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number]
+
+
 def select_rows(values: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """Return the (n,) entry of the given action in each row of an (n, n_actions) array."""
     return np.take_along_axis(values, actions[:, None], axis=1)[:, 0]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sepsis_cql.common.errors import EvaluationError
+from sepsis_cql.evaluation.estimators.episodes import patients_of
 from sepsis_cql.evaluation.estimators.fqe_basis import Basis, Decisions, new_basis
 from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval, resample_counts
 from sepsis_cql.evaluation.estimators.lstd import FqeData, FqeSolution, episode_pulls, solve
@@ -108,12 +109,12 @@ def cross_fit(
         settings: of the evaluation.
 
     Raises:
-        EvaluationError: there is only one episode.
+        EvaluationError: there is only one patient.
     """
-    if scored.n_episodes < 2:
+    if scored.n_patients < 2:
         raise EvaluationError(
-            f"found {scored.n_episodes} scored episode, expected at least 2: each is valued by an evaluator fitted "
-            "on others. Use a replay with more patients."
+            f"found {scored.n_patients} scored patient, expected at least 2: each is valued by an evaluator fitted on "
+            "others. Use a replay with more patients."
         )
     basis = new_basis(decisions.inputs, settings.fqe, settings.seed)
     data, initial = make_fqe_data(basis, scored, decisions, settings)
@@ -123,7 +124,7 @@ def cross_fit(
     q_values = np.empty((len(scored), decisions.policy.shape[1]))
     bounded_values = np.empty(scored.n_episodes)
     fits = []
-    for inside in _folds(scored.n_episodes, settings):
+    for inside in _folds(patients_of(scored), settings):
         within = inside[data.episode.cpu().numpy()]
         others = data.rows(~within)
         fit = solve(others, settings.fqe)
@@ -168,10 +169,16 @@ def _refit(data: FqeData, solution: FqeSolution, changes: Tensor) -> Tensor:
     return solution.parameters[:, None] + pulls @ changes
 
 
-def _folds(n_episodes: int, settings: EvaluationSettings) -> Iterator[np.ndarray]:
-    """Yield a mask of the episodes of each fold; one episode a fold where there are fewer than folds."""
-    order = np.random.default_rng(settings.seed).permutation(n_episodes)
-    fold = order % min(settings.fqe.folds, n_episodes)
+def _folds(patient: np.ndarray, settings: EvaluationSettings) -> Iterator[np.ndarray]:
+    """Yield a mask of the episodes of each fold of the patients; one patient a fold where there are fewer than folds.
+
+    Args:
+        patient: (n_episodes,) number of each episode's patient.
+        settings: seed and number of folds.
+    """
+    n_patients = int(patient.max()) + 1
+    order = np.random.default_rng(settings.seed).permutation(n_patients)
+    fold = (order % min(settings.fqe.folds, n_patients))[patient]
     for number in range(fold.max() + 1):
         yield fold == number
 

@@ -27,7 +27,7 @@ from sepsis_cql.evaluation.policies.base import FunctionPolicy, Policy
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import Difference
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import BETTER, HIDDEN, check_gates, is_identified, judge
+from sepsis_cql.evaluation.verdict import ABOUT_HIDDEN, BETTER, check_gates, is_identified, judge
 
 Environment = FiniteEnvironment | SimulatedIcu
 Work = Callable[[int], list[Outcome]]  # makes the repetition of a number
@@ -156,7 +156,7 @@ def _evaluate(
     is_praised = difference is not None and difference.lower is not None and difference.lower > 0
     covariates = data.covariates(evaluation) if is_praised else []  # which nothing but praise asks for
     gates = check_gates(found, data.behavior, evaluation, covariates)
-    others = [gate for gate in gates if gate.name != HIDDEN]
+    others = [gate for gate in gates if gate.name not in ABOUT_HIDDEN]
     rules = evaluation.gates
     return Outcome(
         name=target.policy.name,

@@ -12,6 +12,9 @@ from sepsis_cql.replay.rows.actions import N_ACTIONS
 
 NO_TREATMENT = 0
 PROBABILITY_TOLERANCE = 1e-4
+ASKED_AGAIN = 1000  # states
+SAME = 1e-3  # of a probability; networks round otherwise in other batches
+FEW_TIES = 0.01  # share of the states in which they may decide a tie otherwise
 
 
 class Policy(Protocol):
@@ -152,3 +155,25 @@ def checked_probabilities(policy: Policy, states: np.ndarray) -> np.ndarray:
             "(expected non-negative numbers that sum to 1; of values or logits, take the softmax or argmax)."
         )
     return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def check_answers_alone(policy: Policy, states: np.ndarray, seed: int) -> None:
+    """Refuse a policy whose answer to a state depends on the states it is asked about together, or on chance.
+
+    Args:
+        policy: to ask.
+        states: (n, n_states) it will be scored on.
+        seed: of which of them it is asked about again.
+
+    Raises:
+        EvaluationError: some answers were others when fewer states were asked about, in another order.
+    """
+    rows = np.random.default_rng(seed).permutation(len(states))[:ASKED_AGAIN]
+    together, alone = checked_probabilities(policy, states)[rows], checked_probabilities(policy, states[rows])
+    changed = (np.abs(together - alone) > SAME).any(axis=1)
+    if changed.mean() > FEW_TIES:
+        raise EvaluationError(
+            f"{policy.name}: answered otherwise in {int(changed.sum())} of {len(rows)} states when asked about them in "
+            "another order, expected a function of each state alone. Return probabilities, not draws, and use neither "
+            "the order nor the number of rows."
+        )

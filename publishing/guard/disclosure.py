@@ -18,9 +18,12 @@ from sepsis_cql.common.privacy import (
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.record import Evaluation, PolicyRecord, Verdict, find_judged
 from sepsis_cql.evaluation.verdict import (
+    ANOTHER_DEATH,
     ATTAINABLE,
     BARS,
     HIDDEN,
+    LEAST_HIDDEN,
+    LOOKS,
     MEAN_WEIGHT,
     SIZE,
     SUPPORT,
@@ -38,7 +41,7 @@ from sepsis_cql.replay.settings import ReplaySettings
 WEIGHTED = frozenset(name for name, row in ESTIMATORS.items() if row.rests_on_weights)
 ENDS = {"value": None, "lower": None, "upper": None}
 # Gates whose number is one patient's where the sample is small.
-OF_FEW = frozenset([MEAN_WEIGHT, ATTAINABLE, WORST, HIDDEN])
+OF_FEW = frozenset([MEAN_WEIGHT, ATTAINABLE, ANOTHER_DEATH, LOOKS, WORST, HIDDEN, LEAST_HIDDEN])
 LOCAL_SUPPORT = "local support: "  # how the name of this gate begins
 WIS = ("wis_mean", "wis_lower", "wis_upper", "wis_point_clipped50")
 

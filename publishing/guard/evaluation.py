@@ -51,14 +51,14 @@ COVARIATES = frozenset(SepsisCQLConfig().state_names)
 COVARIATE = "|".join(map(re.escape, [*sorted(COVARIATES), A_COVARIATE]))
 FACTOR = r"[0-9.]{1,6}(e\+[0-9]{2})?"
 THRESHOLD = (
-    rf"^(at most {NUMBER}|at least {NUMBER} episodes|{NUMBER} to {NUMBER}|0|above 0|{ABOVE}"
+    rf"^(at most {NUMBER}|at least {NUMBER}( episodes)?|{NUMBER} to {NUMBER}|0|above 0|{ABOVE}"
     rf"|at least {FACTOR}, as leaving out ({COVARIATE}) does)$"
 )
 VARIATION = (
     r"^(as evaluated|gamma (1|0\.[0-9]{1,6})|first [0-9]{1,3} decisions|decisions before comfort measures"
     rf"|reward sofa_shaped|{REFITTED})$"
 )
-MEANING = "|".join(map(re.escape, (verdict.DISAGREE, verdict.ALONE, verdict.NO_GAIN, verdict.UNDONE)))
+MEANING = "|".join(map(re.escape, verdict.MEANINGS))
 
 
 def _are_worded_by_their_numbers(policies: list[record.PolicyRecord]) -> list[record.PolicyRecord]:

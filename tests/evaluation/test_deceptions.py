@@ -18,7 +18,7 @@ from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import find_judged
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import NOT_FROZEN, check_estimates, check_gates, judge
+from sepsis_cql.evaluation.verdict import NOT_FROZEN, RARE, check_estimates, check_gates, judge
 from sepsis_cql.replay.transitions import Transitions
 
 BETTER, NOT_BETTER, UNIDENTIFIED = (
@@ -167,6 +167,33 @@ def test_harm_that_the_state_does_not_show_is_not_endorsed(settings, seed):
     assert is_praised
     assert verdict.label == UNIDENTIFIED
     assert verdict.reasons[0].startswith("two families of estimators disagree")
+
+
+def test_a_rare_dose_of_whose_few_patients_none_died_by_chance_is_not_endorsed(settings):
+    """One patient in fifty dies whatever is done; that none of fifty with the dose does is as likely as not."""
+    n, chance = 1000, np.eye(25)[:2].T @ [0.95, 0.05] + 1e-12
+    stay, dosed, died = np.arange(n), np.arange(n) % 20 == 0, np.arange(n) % 50 == 7
+    states = np.random.default_rng(0).normal(size=(n, 1)).astype(np.float32)
+    data = Transitions(
+        states=states,
+        actions=dosed.astype(np.int64),
+        rewards=np.where(died, -15.0, 15.0),
+        next_states=states,
+        terminals=np.ones(n, dtype=bool),
+        stay_id=stay,
+        subject_id=stay,
+        step_index=np.zeros(n, dtype=np.int64),
+        state_names=("noise",),
+        normalized=True,
+    )
+    assert (died & dosed).sum() == 0 and died.sum() == 20
+    known = FunctionPolicy("clinicians", lambda states: np.tile(chance / chance.sum(), (len(states), 1)))
+    dosing = np.where(np.arange(25) == 1, 0.15, np.where(np.arange(25) == 0, 0.85, 0.0))
+    data = make_data(data, data, known)
+    is_praised, verdict = verdicts(lambda states: np.tile(dosing, (len(states), 1)), data, settings)
+    assert is_praised
+    assert verdict.label == UNIDENTIFIED
+    assert [reason.split(" (")[0] for reason in verdict.reasons[:-1]] == [RARE]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -1,16 +1,19 @@
 """Fitted Q evaluation reaches the fixed point it is defined by, and its refits are refits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.strict import load_shipped
+from sepsis_cql.evaluation.data import assemble_data
 from sepsis_cql.evaluation.estimators.fqe import cross_fit, fit_on_training, make_fqe_data
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions, new_basis
 from sepsis_cql.evaluation.estimators.intervals import resample_counts
 from sepsis_cql.evaluation.estimators.lstd import FqeData, episode_pulls, solve
-from sepsis_cql.evaluation.policies.base import tilt_behavior
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, tilt_behavior
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
 
@@ -79,7 +82,23 @@ def test_one_step_problem_worth_nine_gives_nine(settings):
         assert (upper - lower) / 3.92 == pytest.approx(standard_error, rel=0.15)
 
 
-def test_one_episode_cannot_be_cross_fitted(settings):
+def test_ten_stays_of_each_patient_are_the_evidence_of_one(settings):
+    """All stays of a patient end alike, so that 5,000 of them tell what 500 of different patients would."""
+    stays, decisions = one_step_stays(5000, 1000)
+    everyone = FunctionPolicy("clinicians", lambda states: np.full((len(states), 25), 1 / 25))
+    widths = []
+    for patient in (stays.subject_id, stays.subject_id // 10):
+        known = replace(stays, subject_id=patient)
+        data = assemble_data(known, known, lambda states: states, everyone, 0.99)
+        counts = data.counts(300, 1)
+        assert (counts[:, :10].std(axis=1) == 0).all() == (patient[9] == 0)
+        lower, upper = cross_fit(known, decisions, counts, settings).interval()
+        widths.append(upper - lower)
+    assert np.array_equal(data.counts(3, 1)[:, ::10], next(resample_counts(500, 3, 1)))
+    assert widths[1] / widths[0] == pytest.approx(np.sqrt(10), rel=0.15)
+
+
+def test_one_patient_cannot_be_cross_fitted(settings):
     stays, decisions = one_step_stays(1, 0)
     with pytest.raises(EvaluationError, match="at least 2"):
         cross_fit(stays, decisions, np.ones((3, 1)), settings)

@@ -1,9 +1,11 @@
 """A policy is asked a few states before anything is fitted, and refused in one sentence."""
 
+import numpy as np
 import pytest
 
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.provenance import ROOT
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, check_answers_alone
 from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
 from sepsis_cql.replay.directory import open_replay
 
@@ -55,3 +57,26 @@ def test_a_policy_that_answers_passes_the_probe(policies, demo_replay, name):
 
 def test_the_network_of_the_root_passes_the_probe(demo_replay):
     probe_policy(load_policy(str(ROOT)), open_replay(demo_replay))
+
+
+STATES = np.random.default_rng(0).normal(size=(300, 2))
+BY_CHANCE = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "refused"),
+    [
+        ("of the state", lambda states: (states[:, 0] > 0).astype(int), False),
+        ("of the row's place", lambda states: np.arange(len(states)) % 25, True),
+        ("of how many there are", lambda states: np.full(len(states), int(len(states) > 10)), True),
+        ("drawn by chance", lambda states: BY_CHANCE.integers(0, 25, len(states)), True),
+    ],
+)
+def test_a_policy_that_is_no_function_of_a_state_is_refused(name, function, refused, monkeypatch):
+    monkeypatch.setattr("sepsis_cql.evaluation.policies.base.ASKED_AGAIN", 10 if "many" in name else 1000)
+    try:
+        check_answers_alone(FunctionPolicy(name, function), STATES, 0)
+    except EvaluationError as error:
+        assert refused and f"{name}: answered otherwise in" in str(error)
+    else:
+        assert not refused

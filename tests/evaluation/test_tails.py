@@ -78,7 +78,11 @@ def test_a_tail_of_too_few_effective_episodes_is_not_identified(n, role, identif
     settings = load_shipped(EvaluationSettings, "evaluation.yaml", {"resamples": 20})
     returns, weights = play(np.random.default_rng(2), n, 0.5 if role == "clinicians" else 0.6)
     estimate = SimpleNamespace(weights=weights, evaluated=SimpleNamespace(role=role))
-    tails = describe_tails(estimate, SimpleNamespace(episodes=SimpleNamespace(returns=returns)), settings)
+    data = SimpleNamespace(
+        episodes=SimpleNamespace(returns=returns),
+        counts=lambda size, seed: np.concatenate(list(resample_counts(n, size, seed))),
+    )
+    tails = describe_tails(estimate, data, settings)
     assert [tail.value is not None for tail in tails] == identified
     assert [tail.share for tail in tails] == [0.1, 0.25] and tails[0].true_value is None
 

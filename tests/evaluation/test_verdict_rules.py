@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from sepsis_cql.common.strict import load_shipped
-from sepsis_cql.evaluation.estimate import unseen_share, value_missing_at_worst
+from sepsis_cql.evaluation.estimate import lacking_share, unseen_share, value_missing_at_worst
+from sepsis_cql.evaluation.estimators.another_death import bound_with_another_death
 from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import SELECTED_HERE, check_hidden, judge
+from sepsis_cql.evaluation.verdict import SELECTED_HERE, check_hidden, check_looks, judge
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,43 @@ def test_episodes_that_selected_a_policy_do_not_endorse_it(settings):
     assert verdict.reasons[0] == "validation selected this policy; only the test split can endorse it"
 
 
+@pytest.mark.parametrize(("value", "expected"), [(2.0, True), (1.4, False)])
+def test_the_fifth_policy_on_a_test_split_needs_more_than_the_first(value, expected):
+    """One-sided 0.05 / 30 is 2.94 standard errors; each is 0.5, and 1.4 are 2.8 of them."""
+    one = Difference(estimator="wdr", value=value, lower=value - 1.96 * 0.5, upper=value + 1.96 * 0.5)
+    better = Difference(estimator="fqe_cross_fitted", value=3.0, lower=2.0, upper=4.0)
+    found = SimpleNamespace(differences={"fqe_cross_fitted": better, "wdr": one})
+    assert check_looks(found, 1) == []
+    (gate,) = check_looks(found, 5)
+    assert gate.passed is expected and gate.is_for_endorsement
+    assert gate.value == pytest.approx(value - 2.9352 * 0.5, abs=1e-3)
+
+
+def test_another_death_costs_most_where_few_patients_carry_the_advantage():
+    differences, even = np.full(1000, 0.3), np.ones(1000)
+    heavy = np.r_[np.full(50, 5.0), np.full(950, 0.79)]
+
+    def lower(weights):
+        return bound_with_another_death(differences, weights, 14.0, 15.0, 0)
+
+    assert lower(even) == pytest.approx(0.3)
+    assert lower(heavy) < 0.05 < lower(np.tile(heavy, 10)) < 0.3
+    assert np.isnan(bound_with_another_death(np.full(9, np.nan), even, 14.0, 15.0, 0))
+
+
+@pytest.mark.parametrize(("n_given", "share"), [(0, 0.02), (1, 0.0), (2, 0.0)])
+def test_rare_doses_that_were_never_seen_are_missed_and_those_seen_by_chance_are_not(n_given, share):
+    """Of 400 patients two are said to get the dose, which the policy gives to eight."""
+    n, wanted, said = 400, 0.02, 0.005
+    data = SimpleNamespace(
+        behavior=np.tile([1 - said, said], (n, 1)),
+        scored=SimpleNamespace(actions=(np.arange(n) < n_given).astype(int)),
+        episodes=SimpleNamespace(pad=lambda values: values[:, None]),
+    )
+    found = lacking_share(np.tile([1 - wanted, wanted], (n, 1)), data, 0.01)
+    assert found == pytest.approx(share)
+
+
 LACTATE, GLUCOSE = (
     Covariate(name=name, odds=odds, weights=2.0) for name, odds in (("lactate", 1.015), ("glucose", 1.01))
 )
@@ -85,13 +123,26 @@ LACTATE, GLUCOSE = (
 
 def test_an_endorsement_names_the_hidden_confounding_it_survives(settings):
     found = policy_estimate("policy", 5.0)
-    gates = check_hidden(found, settings, [LACTATE, GLUCOSE])
+    rules = settings.gates.model_copy(update={"least_gamma": 1.0})
+    gates = check_hidden(found, settings.model_copy(update={"gates": rules}), [LACTATE, GLUCOSE])
     alone, beside = (judge(found, checked, [], settings).reasons[-1] for checked in ([], gates))
     assert alone.endswith(
         "over a stay by more than a factor of 1.20, or at every decision by more than a factor of 1.04 "
         "(1.02 with 95% confidence)"
     )
     assert beside == f"{alone} (leaving out lactate, which is measured, changes them by 1.01)"
+
+
+@pytest.mark.parametrize(("survived", "passes"), [(1.9, False), (2.1, True), (None, True)])
+def test_what_measured_covariates_hardly_change_a_hidden_factor_may_all_the_same(settings, survived, passes):
+    """As where two columns hold the same, so that leaving out one of them changes nothing."""
+    found = policy_estimate("policy", 5.0)
+    found.certain_gamma = survived
+    of_measured, at_least = check_hidden(found, settings, [LACTATE])
+    assert of_measured.passed
+    assert (at_least.passed, at_least.threshold) == (passes, "at least 2")
+    label = judge(found, [of_measured, at_least], [], settings).label
+    assert label == ("better than clinicians" if passes else "cannot be identified")
 
 
 def test_what_a_factor_as_strong_as_a_measured_one_would_undo_is_not_identified(settings):
