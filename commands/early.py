@@ -18,6 +18,11 @@ def check_mimic(location: str | None, cache: Path | None = None) -> None:
             f"{location}: not a directory, file or address. Expected the MIMIC-IV root that holds `hosp` and `icu`, or "
             "another place of tables: see `sepsis-cql build --help`."
         )
+    part = Path(location)
+    if part.is_dir() and part.name.lower() in ("hosp", "icu") and not (part / "hosp").exists():
+        raise TableError(
+            f"{location}: a part of MIMIC-IV. Expected the folder above, with `hosp` and `icu` in it."
+        )
     from sepsis_cql.replay.mimic.sources.registry import find_kind  # loads the database engine
     from sepsis_cql.replay.regular_files import check_cache, check_files
 

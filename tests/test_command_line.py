@@ -151,6 +151,13 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(light, tmp_path, ar
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["file"]
 
 
+@pytest.mark.parametrize("name", ["hosp", "ICU"])
+def test_a_part_of_the_tables_is_told_from_their_root(tmp_path, name):
+    (tmp_path / name).mkdir()
+    refused = call("build", "--mimic", tmp_path / name, "--out", tmp_path / "x").exception
+    assert "Expected the folder above" in str(refused)
+
+
 def test_only_what_the_same_command_began_is_continued(tmp_path):
     write_mark(tmp_path, "train")
     from sepsis_cql.commands.early import check_out
