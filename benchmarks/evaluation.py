@@ -97,9 +97,9 @@ def tasks(data: EvaluationData, target: Target, settings: EvaluationSettings) ->
         "published metrics, plain loops": lambda: plain_loops(data.scored, q_values),
         "one fit": lambda: solve(make_fqe_data(basis, data.train, training, settings)[0], settings.fqe),
         "100 first-order refits": lambda: (
-            fit.parameters[:, None] + episode_pulls(decisions, fit, data.train.n_episodes) @ counts.float()
+            fit.parameters[:, None] + episode_pulls(decisions, fit, data.train.n_episodes) @ counts
         ),
-        "one exact refit": lambda: solve(decisions, settings.fqe, torch.ones(len(decisions.rewards))),
+        "one exact refit": lambda: solve(decisions, settings.fqe, torch.ones_like(decisions.rewards)),
         "one sweep": lambda: sweep(decisions, fit.parameters),
     }
     if step := d3rlpy_fqe(data):

@@ -41,8 +41,8 @@ class Decisions:
         return replace(self, inputs=self.inputs[mask], policy=self.policy[mask], behavior=self.behavior[mask])
 
     def tensor(self, values: np.ndarray) -> Tensor:
-        """Return an array as float32 on the device."""
-        return torch.tensor(values, dtype=torch.float32, device=self.device)
+        """Return an array as float64 on the device."""
+        return torch.tensor(values, dtype=torch.float64, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Basis:
 
     def taken_and_expected(self, decisions: Decisions, actions: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return (n, p) features of each state with the action taken there, and expected under the evaluated policy."""
-        taken = one_hot(torch.tensor(actions, device=decisions.device), N_ACTIONS).float()
+        taken = one_hot(torch.tensor(actions, device=decisions.device), N_ACTIONS).double()
         first, second = self._features(decisions, [taken, decisions.tensor(decisions.policy)])
         return first, second
 
@@ -104,10 +104,8 @@ class Basis:
 
     def _ratios(self, decisions: Decisions) -> tuple[Tensor, Tensor]:
         limits = self.settings
-        policy, behavior = (
-            torch.tensor(part, device=decisions.device) for part in (decisions.policy, decisions.behavior)
-        )
-        ratio = (policy / behavior.clamp(min=limits.smallest_probability)).float()
+        policy, behavior = decisions.tensor(decisions.policy), decisions.tensor(decisions.behavior)
+        ratio = policy / behavior.clamp(min=limits.smallest_probability)
         logs = ratio.log().clamp(-limits.largest_log_ratio, limits.largest_log_ratio)
         return ratio.clamp(max=limits.largest_ratio), logs
 
@@ -121,7 +119,7 @@ def new_basis(inputs: np.ndarray, settings: FqeSettings, seed: int) -> Basis:
     directions = torch.randn(d, n_features, generator=generator) / d**0.5
     offsets = torch.randn(n_features, generator=generator)
     components = _principal_directions(inputs)[:, :n_components].copy()
-    return Basis(directions, offsets, torch.tensor(components, dtype=torch.float32), settings)
+    return Basis(directions.double(), offsets.double(), torch.tensor(components), settings)
 
 
 @cache_last

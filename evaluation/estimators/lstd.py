@@ -5,6 +5,9 @@ Repeating y = r + gamma * sum_a' pi(a'|s') Q(s', a') and regressing Q on y ends 
 that system is solved directly (LSTD-Q, Lagoudakis & Parr 2003). Clipping the targets to the attainable range keeps a
 diverging evaluator in bounds, but biases a good one: near the range's end errors are cut off on one side. So the
 clipped sweeps are run from the solution only to be shown beside it.
+
+All of it is in float64. Where a policy leaves the data, the equations are nearly singular, and in float32 the order of
+sums, which is another on every machine, decided what such a policy was said to be worth.
 """
 
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ class FqeData:
     """Transitions as the evaluator needs them.
 
     Attributes:
-        features: (n, p) float32 features of each state and its action.
+        features: (n, p) float64 features of each state and its action.
         next_features: (n, p) gamma times their expectation in the next state under the evaluated policy; 0 where
             the episode ends.
         rewards: (n,) in units of the attainable bound.
@@ -44,9 +47,9 @@ class FqeSolution:
     """A fitted evaluator.
 
     Attributes:
-        parameters: (p,) float32; Q = features . parameters.
+        parameters: (p,) float64; Q = features . parameters.
         jacobian: (p, p) matrix of the equations they solve.
-        bounded_parameters: (p,) float32, with targets clipped to [-1, 1], the attainable range.
+        bounded_parameters: (p,) float64, with targets clipped to [-1, 1], the attainable range.
         sweeps: bounded sweeps that were made.
         change: mean absolute change of the targets in the last sweep, in units of the bound.
     """
@@ -68,18 +71,15 @@ def solve(data: FqeData, settings: FqeSettings, counts: Tensor | None = None) ->
     """
     weighted = data.features if counts is None else data.features * counts[:, None]
     counts = torch.ones_like(data.rewards) if counts is None else counts
-    penalty = settings.ridge * torch.eye(
-        data.features.shape[1], dtype=torch.float64, device=data.features.device
-    )
-    gram = (weighted.T @ data.features).double() + penalty
-    jacobian = gram - (weighted.T @ data.next_features).double()
-    parameters = torch.linalg.solve(jacobian, (weighted.T @ data.rewards).double()).float()
+    gram = weighted.T @ data.features
+    gram += settings.ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    jacobian = gram - weighted.T @ data.next_features
+    parameters = torch.linalg.solve(jacobian, weighted.T @ data.rewards)
     factor = torch.linalg.cholesky(gram)
     bounded, targets = parameters, _bounded_targets(data, parameters)
     change, sweeps = float("inf"), 0
     while sweeps < settings.sweeps and change > settings.tolerance:
-        moment = (weighted.T @ targets).double()
-        bounded = torch.cholesky_solve(moment[:, None], factor)[:, 0].float()
+        bounded = torch.cholesky_solve((weighted.T @ targets)[:, None], factor)[:, 0]
         updated = _bounded_targets(data, bounded)
         change = float(((updated - targets).abs() * counts).sum() / counts.sum())
         targets = updated
@@ -96,7 +96,7 @@ def episode_pulls(data: FqeData, solution: FqeSolution, n_episodes: int) -> Tens
     errors = data.rewards + (data.next_features - data.features) @ solution.parameters
     scores = data.features.new_zeros(n_episodes, data.features.shape[1])
     scores.index_add_(0, data.episode, data.features * errors[:, None])
-    return torch.linalg.solve(solution.jacobian, scores.T.double()).float()
+    return torch.linalg.solve(solution.jacobian, scores.T)
 
 
 def _bounded_targets(data: FqeData, parameters: Tensor) -> Tensor:

@@ -196,14 +196,19 @@ def _fit(name: str, inputs: np.ndarray, actions: np.ndarray, settings: BehaviorS
         model = KNeighborsClassifier(1)  # the others refuse a single class
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # likelihood on other patients decides
-        return model.fit(inputs, actions)
+        return model.fit(_exact(inputs), actions)
 
 
 def _log_probabilities(classifier: Any, inputs: np.ndarray, floor: float) -> np.ndarray:
     """(n, 25) log-probabilities; actions the classifier never saw get the floor."""
     probabilities = np.full((len(inputs), N_ACTIONS), floor)
-    probabilities[:, classifier.classes_] = np.maximum(classifier.predict_proba(inputs), floor)
+    probabilities[:, classifier.classes_] = np.maximum(classifier.predict_proba(_exact(inputs)), floor)
     return np.log(probabilities)
+
+
+def _exact(inputs: np.ndarray) -> np.ndarray:
+    """Inputs in float64: in float32 the order of sums, another on every machine, decides where a fit stops."""
+    return inputs.astype(np.float64)
 
 
 def _calibrate(logs: np.ndarray, temperature: float, marginal: np.ndarray, share: float) -> np.ndarray:

@@ -28,15 +28,15 @@ def test_golden_decision_process(golden, settings):
     expected = {name: np.array(entry["value"]) for name, entry in golden["expected"]["D"].items()}
     state, action, reward, following, done = np.array(given["transitions"]).T
     policy, n_actions = np.array(given["pi"]), given["n_actions"]
-    pair = np.eye(given["n_states"] * n_actions, dtype=np.float32)
-    ahead = np.zeros((len(state), len(pair)), dtype=np.float32)
+    pair = np.eye(given["n_states"] * n_actions)
+    ahead = np.zeros((len(state), len(pair)))
     for row in np.flatnonzero(done == 0):
         for choice, share in enumerate(policy[following[row]]):
             ahead[row, n_actions * following[row] + choice] = given["gamma"] * share
     data = FqeData(
         features=torch.tensor(pair[n_actions * state + action]),
         next_features=torch.tensor(ahead),
-        rewards=torch.tensor(reward / 15, dtype=torch.float32),
+        rewards=torch.tensor(reward / 15),
         episode=torch.arange(len(state)),
     )
     q = 15 * solve(data, settings.fqe.model_copy(update={"ridge": 1e-7})).parameters.numpy().reshape(
@@ -118,11 +118,11 @@ def test_features_are_put_together_of_the_same_numbers(softened, settings):
     basis = new_basis(decisions.inputs, settings.fqe, 1)
     data, initial = make_fqe_data(basis, stays, decisions, settings)
     x, policy, behavior = (
-        torch.tensor(part) for part in (decisions.inputs, decisions.policy, decisions.behavior)
+        torch.tensor(part).double() for part in (decisions.inputs, decisions.policy, decisions.behavior)
     )
-    one = torch.ones(len(x), 1)
+    one = x.new_ones(len(x), 1)
     few = torch.cat([one, x @ basis.components], dim=1)
-    ratio = (policy / behavior.clamp(min=settings.fqe.smallest_probability)).float()
+    ratio = policy / behavior.clamp(min=settings.fqe.smallest_probability)
     logs = ratio.log().clamp(-settings.fqe.largest_log_ratio, settings.fqe.largest_log_ratio)
 
     def joined(weights):
@@ -131,9 +131,9 @@ def test_features_are_put_together_of_the_same_numbers(softened, settings):
         shared = [one, x, torch.relu(x @ basis.directions + basis.offsets)]
         return torch.cat([*shared, each, torch.stack(tilts, dim=1)], dim=1)
 
-    expected = joined(policy.float())
+    expected = joined(policy)
     following = torch.roll(expected, -1, dims=0) * ~torch.tensor(stays.terminals)[:, None]
-    assert torch.equal(data.features, joined(torch.eye(25)[stays.actions]))
+    assert torch.equal(data.features, joined(torch.eye(25, dtype=x.dtype)[stays.actions]))
     assert torch.equal(data.next_features, settings.gamma * following)
     assert torch.equal(initial, expected[stays.episode_starts])
 
@@ -146,18 +146,29 @@ def test_first_order_refits_are_what_new_fits_give(softened, settings):
     fit = solve(data, settings.fqe)
     counts = np.concatenate(list(resample_counts(stays.n_episodes, 12, 2)))
     pulls = episode_pulls(data, fit, stays.n_episodes)
-    first_order = initial @ (
-        fit.parameters[:, None] + pulls @ torch.tensor(counts.T - 1, dtype=torch.float32)
-    )
+    first_order = initial @ (fit.parameters[:, None] + pulls @ torch.tensor(counts.T - 1))
     exact = torch.stack(
-        [
-            initial
-            @ solve(data, settings.fqe, torch.tensor(row, dtype=torch.float32)[data.episode]).parameters
-            for row in counts
-        ]
+        [initial @ solve(data, settings.fqe, torch.tensor(row)[data.episode]).parameters for row in counts]
     )
     assert np.corrcoef(first_order.numpy(), exact.numpy())[0, 1] > 0.95
     assert float(first_order.std() / exact.std()) == pytest.approx(1, abs=0.2)
+
+
+def test_the_order_of_sums_moves_no_value_even_where_the_policy_leaves_the_data(icu, softened, settings):
+    stays = softened[0]
+    index = icu.state_index(stays.states)
+    never = np.argmin(icu.clinicians, axis=1)  # the dose that clinicians give least
+    decisions = Decisions(stays.states, np.eye(25)[never[index]], icu.clinicians[index])
+    basis = new_basis(decisions.inputs, settings.fqe, 1)
+    data, initial = make_fqe_data(basis, stays, decisions, settings)
+    order = torch.randperm(len(data.rewards), generator=torch.Generator().manual_seed(0))
+    shuffled = FqeData(
+        *(getattr(data, name)[order] for name in ("features", "next_features", "rewards", "episode"))
+    )
+    values = [
+        float(15 * (initial @ solve(part, settings.fqe).parameters).mean()) for part in (data, shuffled)
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
 
 
 def test_interval_is_as_wide_as_the_estimate_is_uncertain(icu, softened, settings):
