@@ -50,7 +50,7 @@ class SeedResult(Record):
         true_value_as_it_acts: of the policy without softening; None for patients.
         published_fqe, published_wis: of the policy without softening by the original definitions; None without
             values.
-        published_ess: effective episodes that this WIS rests on, by weights of its own; older records lack it.
+        published_ess: effective episodes that this WIS rests on, by weights of its own.
     """
 
     seed: int | None
@@ -64,7 +64,7 @@ class SeedResult(Record):
     true_value_as_it_acts: TrueValue | None
     published_fqe: float | None
     published_wis: float | None
-    published_ess: float | None = None
+    published_ess: float
 
 
 class LearnerResult(Record):
@@ -87,7 +87,7 @@ class Comparison(Record):
     """Contents of `comparison.json`.
 
     Attributes:
-        minimum_ess: effective episodes that the verdict asks for; older records lack it, and the commit.
+        minimum_ess: effective episodes that the verdict asks for.
         git_commit: of the code that made it.
     """
 
@@ -104,5 +104,5 @@ class Comparison(Record):
     baselines: dict[str, TrueValue | None]
     learners: list[LearnerResult]
     versions: dict[str, str | None]
-    minimum_ess: float | None = None
-    git_commit: str | None = None
+    minimum_ess: float
+    git_commit: str | None

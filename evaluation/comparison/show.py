@@ -96,7 +96,7 @@ def say_findings(found: Comparison) -> list[str]:
     endorsed = [one.name for one in found.learners if any(r.verdict.label == BETTER for r in one.seeds)]
     sentences.append(
         f"By the rules of the verdict these are better than the clinicians with at least one seed: "
-        f"{', '.join(endorsed)}."
+        f"{'; '.join(endorsed)}."
         if endorsed
         else "By the rules of the verdict none is better than the clinicians."
     )
@@ -109,7 +109,7 @@ def say_findings(found: Comparison) -> list[str]:
         sentences.append(
             f"The clinicians are truly worth {truth.value:.2f}{_say_error(truth.standard_error)}; as they act, "
             f"{f'{len(worse)} of {len(found.learners)} policies are worth less' if worse else 'all are worth more'}"
-            f"{': ' + ', '.join(worse) if worse else ''}."
+            f"{': ' + '; '.join(worse) if worse else ''}."
         )
     return sentences
 
@@ -125,12 +125,12 @@ def _say_too_few(found: Comparison) -> list[str]:
     few, none = (
         sum(_mean(one, numbers[name]) is None for one in found.learners) for name in ("enough WIS", "WIS")
     )
-    if not few or found.minimum_ess is None:
+    if not few:
         return []
     return [
         f"The published WIS of {few} of {len(found.learners)} policies leads nowhere: it rests, with a seed at least, "
         f"on fewer than the {found.minimum_ess:g} effective episodes that the verdict asks for"
-        f"{f', and of {none} on fewer than two, which is no result' if none else ''}."
+        f"{f'; of {none} on fewer than two, which is no result' if none else ''}."
     ]
 
 
@@ -143,10 +143,10 @@ def list_numbers(found: Comparison) -> dict[str, Number]:
         return _result(result.estimates[found.recommended].value, ess, found)
 
     def wis(result: SeedResult) -> float | None:
-        return _result(result.published_wis, result.published_ess or 0.0, found)
+        return _result(result.published_wis, result.published_ess, found)
 
     def is_few(result: SeedResult) -> bool:
-        return (result.published_ess or 0.0) < (found.minimum_ess or 0.0)
+        return result.published_ess < found.minimum_ess
 
     return {
         "value": sound,

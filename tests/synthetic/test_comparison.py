@@ -123,7 +123,7 @@ def make_comparison(**seeds):
         first.model_copy(update={"name": name, "seeds": [first.seeds[0].model_copy(update=changes)]})
         for name, changes in seeds.items()
     ]
-    return found.model_copy(update={"learners": learners, "minimum_ess": 150.0})
+    return found.model_copy(update={"learners": learners})
 
 
 def test_a_published_wis_on_few_episodes_is_no_result_and_leads_nowhere(tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_a_published_wis_on_few_episodes_is_no_result_and_leads_nowhere(tmp_path
     said = " ".join(say_findings(found))
     assert "By the published WIS solid leads: 5.50." in said
     assert "The published WIS of 2 of 4 policies leads nowhere" in said
-    assert "the 150 effective episodes that the verdict asks for, and of 1 on fewer than two" in said
+    assert "the 150 effective episodes that the verdict asks for; of 1 on fewer than two" in said
     drawn = {}
     monkeypatch.setattr(
         Axes, "plot", lambda axes, x, *_, label="", **__: drawn.update({label: list(x)}), raising=True
