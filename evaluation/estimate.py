@@ -45,7 +45,8 @@ class PolicyEstimate:
             the same resamples; None where there are none.
         another_death: lower end of the independent difference, had another patient died, see
             `estimators.another_death`.
-        worst_missing: recommended value, with the missing mass of the weights valued at the worst return.
+        worst_missing: recommended value, with the missing mass of the weights valued at the worst return; the lowest of
+            the gated families where the policy gives doses that nobody got.
         clinicians_value: mean return of the scored episodes.
         local_excess: share of decisions without local support, beyond the share of the clinicians' own.
         break_even_gamma: of the odds over a stay, see `estimators.sensitivity`.
@@ -102,6 +103,10 @@ def estimate_policy(
     refits = data.counts(settings.fqe.refits, settings.seed)
     chances = data.episodes.pad(select_rows(data.behavior, data.scored.actions), fill=1.0)
     odds = returns, weights, chances, given.q[:, 0]
+    unseen = max(
+        unseen_share(probabilities, data, rules.never),
+        lacking_share(probabilities, data, rules.support_threshold),
+    )
     return PolicyEstimate(
         evaluated=evaluated,
         probabilities=probabilities,
@@ -122,14 +127,14 @@ def estimate_policy(
             )
         ),
         worst_missing=value_missing_at_worst(
-            _value(statistics[rules.recommended]),
+            # an evaluator extrapolates to doses that nobody got, and WDR with it
+            min(map(_value, (statistics[name] for name in {rules.recommended, *rules.families})))
+            if unseen > 0
+            else _value(statistics[rules.recommended]),
             weights,
             settings.bound,
             rules.missing_standard_errors,
-            unseen=max(
-                unseen_share(probabilities, data, rules.never),
-                lacking_share(probabilities, data, rules.support_threshold),
-            ),
+            unseen=unseen,
         ),
         clinicians_value=float(returns.mean()),
         local_excess=local_excess(probabilities, data, rules),
