@@ -17,7 +17,7 @@ from sepsis_cql.common.ownership import one_writer, scratch_directory
 SHOWN = 10  # differences of a comparison; --json has all
 OTHER_VERSION = (
     "The files are those of the manifest, so the package may be of another version of this program. Its card says "
-    '"Made from commit": verify it with a checkout of that commit.'
+    '"Made from commit", and "Evaluated from commit" where that is another: verify it with a checkout of the latter.'
 )
 
 Key = Annotated[

@@ -8,7 +8,7 @@ import numpy as np
 
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.privacy import hide_count
-from sepsis_cql.common.provenance import package_versions
+from sepsis_cql.common.provenance import git_commit, package_versions
 from sepsis_cql.common.storage import write_json
 from sepsis_cql.evaluation import record
 from sepsis_cql.evaluation.data import REWARD_VARIANT, EvaluationData, load_evaluation_data
@@ -138,6 +138,7 @@ def evaluate_policy(
         mortality_days=None if replay.provenance is None else replay.provenance.settings.mortality_days,
         sensitivity=variations,
         versions=package_versions("numpy", "scipy", "scikit-learn", "torch"),
+        git_commit=git_commit(),
     )
 
 

@@ -176,6 +176,7 @@ class Evaluation(Record):
     counts. A single file does not tell them, older records lack them.
     `frozen` is the softening of the version that validation froze: `verdict` is that version's, and no other is
     endorsed. Without it `verdict` is that of the policy as it acts. `sensitivity` has the variations asked for.
+    `git_commit` is that of the code that estimated, which another may have trained; older records lack it.
     """
 
     policy: Policy
@@ -199,6 +200,7 @@ class Evaluation(Record):
     ledger: LedgerHead | None = Field(default=None, exclude_if=lambda ledger: ledger is None)
     frozen: str | None = Field(default=None, exclude_if=lambda version: version is None)
     sensitivity: list[Variation] = Field(default_factory=list, exclude_if=lambda rows: not rows)
+    git_commit: str | None = Field(default=None, exclude_if=lambda commit: commit is None)
 
 
 def find_judged(policies: Sequence[PolicyRecord], frozen: str | None) -> PolicyRecord | None:

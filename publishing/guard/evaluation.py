@@ -17,7 +17,7 @@ from sepsis_cql.evaluation.variations import REFITTED
 from sepsis_cql.publishing.guard.build import PublishedEdges, PublishedSource
 from sepsis_cql.publishing.guard.closing import Bounds, closed
 from sepsis_cql.publishing.guard.diagnostics import DIAGNOSTICS
-from sepsis_cql.publishing.guard.fields import Sha256, Share, Tens, Version
+from sepsis_cql.publishing.guard.fields import Commit, Sha256, Share, Tens, Version
 from sepsis_cql.publishing.guard.names import (
     NAMES,
     OTHERS,
@@ -140,6 +140,7 @@ BOUNDS: Bounds = {
         "mortality_days": Annotated[int, Field(ge=1, le=365)] | None,
         "frozen": Softening | None,
         "sensitivity": Annotated[list[record.Variation], Field(max_length=30)],
+        "git_commit": Commit | None,
     },
 }
 
