@@ -128,7 +128,7 @@ def estimate_policy(
         ),
         worst_missing=value_missing_at_worst(
             # an evaluator extrapolates to doses that nobody got, and WDR with it
-            min(map(_value, (statistics[name] for name in {rules.recommended, *rules.families})))
+            float(np.nanmin([_value(statistics[name]) for name in (rules.recommended, *rules.families)]))
             if unseen > 0
             else _value(statistics[rules.recommended]),
             weights,
