@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import norm
 
 from sepsis_cql.evaluation.estimate import PolicyEstimate
 from sepsis_cql.evaluation.estimators.table import ESTIMATORS
 from sepsis_cql.evaluation.estimators.weights import summarize_weights
+from sepsis_cql.evaluation.looks import LOOKS, LUCK, check_looks
 from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Estimate, Gate, Label, PolicyRecord, Verdict
 from sepsis_cql.evaluation.settings import EvaluationSettings
@@ -30,7 +30,6 @@ ONLY_PUBLISHED = (
 DISAGREE = "two families of estimators disagree, as they do where the state does not show all that matters"
 ALONE = "it gives doses that patients so alike did not get, so nobody knows what they do"
 NO_GAIN = "an estimator that needs no complete state does not find it better"
-LUCK = "the best of so many policies looks better by luck alone"
 RARE = "one more death of a patient whom it treats otherwise could undo its advantage"
 UNDONE = "what it does and nobody did could undo its advantage"
 HIDDEN = "factor of the odds of every dose by which hidden severity leaves the advantage certain"
@@ -40,8 +39,6 @@ SUPPORT = "support: share of decisions where clinicians hardly ever act so"
 SIZE = "effective sample size"
 MEAN_WEIGHT = "mean weight, 1 in expectation"
 ATTAINABLE = "bounds: largest value or interval end"
-LOOKS = "lower end of both differences at the level left by the policies that this test split has judged"
-FAMILY_WISE = 0.05  # chance that any of however many equal policies on one test split is endorsed
 WORST = "value if what the weights miss of the policy went as badly as possible"
 ANOTHER_DEATH = "lower end of that difference had another patient died whom the policy treats otherwise"
 STABLE = "the evaluator is stable: change of its value when targets are bounded"
@@ -142,35 +139,6 @@ def check_endorsement(policy_estimate: PolicyEstimate, settings: EvaluationSetti
             is_for_endorsement=True,
             meaning=UNDONE,
         ),
-    ]
-
-
-def check_looks(policy_estimate: PolicyEstimate, looks: int) -> list[Gate]:
-    """Check that a policy is better also at the level that those judged before it on the same episodes leave.
-
-    The k-th of them is asked at 0.05 / (k (k + 1)), one-sided, which is 0.025 for the first and adds up to 0.05.
-
-    Args:
-        policy_estimate: of the policy.
-        looks: policies that these episodes have judged, this one with them.
-    """
-    if looks <= 1:
-        return []
-    wider = norm.isf(FAMILY_WISE / (looks * (looks + 1))) / norm.isf(FAMILY_WISE / 2)
-    ends = [
-        None if one.value is None or one.lower is None else one.value - wider * (one.value - one.lower)
-        for one in policy_estimate.differences.values()
-    ]
-    lower = None if None in ends else float(min(end for end in ends if end is not None))
-    return [
-        Gate(
-            name=LOOKS,
-            value=lower,
-            threshold="above 0",
-            passed=lower is not None and lower > 0,
-            is_for_endorsement=True,
-            meaning=LUCK,
-        )
     ]
 
 

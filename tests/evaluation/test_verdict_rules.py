@@ -8,10 +8,11 @@ import pytest
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.estimate import lacking_share, unseen_share, value_missing_at_worst
 from sepsis_cql.evaluation.estimators.another_death import bound_with_another_death
+from sepsis_cql.evaluation.looks import check_looks
 from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import SELECTED_HERE, check_hidden, check_looks, judge
+from sepsis_cql.evaluation.verdict import SELECTED_HERE, check_hidden, judge
 
 
 @pytest.fixture(scope="module")
