@@ -8,9 +8,9 @@ import torch
 
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.evaluation.covariates import FittedOn, measure_covariates
-from sepsis_cql.evaluation.estimators.episodes import Episodes, pad_episodes, patients_of
+from sepsis_cql.evaluation.estimators.episodes import Episodes, pad_episodes
 from sepsis_cql.evaluation.estimators.fqe_basis import CPU
-from sepsis_cql.evaluation.estimators.intervals import resample_counts
+from sepsis_cql.evaluation.estimators.intervals import resample_patients
 from sepsis_cql.evaluation.local_support import count_local_actions
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, checked_probabilities
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, Covariate, fit_behavior
@@ -70,13 +70,8 @@ class EvaluationData:
         return self._local_actions[neighbors]
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
-        """Return (R, n_episodes) counts of how often each episode is drawn, the same for every estimator and policy.
-
-        Patients are drawn, each with all of their episodes: those of one patient are no independent evidence.
-        """
-        patient = patients_of(self.scored)
-        drawn = np.concatenate(list(resample_counts(int(patient.max()) + 1, n_resamples, seed)))
-        return np.take(drawn, patient, axis=1)
+        """Return (R, n_episodes) counts of how often each episode is drawn, the same for every estimator and policy."""
+        return resample_patients(self.scored, n_resamples, seed)
 
     def with_behavior(self, model: BehaviorPolicy) -> "EvaluationData":
         """Return the same data under another behavior policy on inputs."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.evaluation.estimators.episodes import patients_of
 from sepsis_cql.evaluation.estimators.fqe_basis import Basis, Decisions, new_basis
-from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval, resample_counts
+from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval, resample_patients
 from sepsis_cql.evaluation.estimators.lstd import FqeData, FqeSolution, episode_pulls, solve
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
@@ -83,7 +83,7 @@ def fit_on_training(
     basis = new_basis(training.inputs, settings.fqe, settings.seed)
     data, _ = make_fqe_data(basis, train, training, settings)
     fit = solve(data, settings.fqe)
-    drawn = np.concatenate(list(resample_counts(train.n_episodes, len(counts), settings.seed + 1)))
+    drawn = resample_patients(train, len(counts), settings.seed + 1)
     refits = _refit(data, fit, data.features.new_tensor(drawn.T - 1))
     initial = basis.expected(decisions)[scored.episode_starts]
     return FqeResult(

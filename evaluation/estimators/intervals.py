@@ -6,7 +6,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import norm
 
+from sepsis_cql.evaluation.estimators.episodes import patients_of
 from sepsis_cql.evaluation.estimators.importance import SumEstimator
+from sepsis_cql.replay.transitions import Transitions
 
 LEVEL = 0.95  # of every interval
 CHUNK = 65_000  # drawn indices at a time, which stay in the cache of a processor
@@ -92,3 +94,13 @@ def resample_counts(n_episodes: int, n_resamples: int, seed: int) -> Iterator[np
             .reshape(size, n_episodes)
             .astype(np.float64)
         )
+
+
+def resample_patients(transitions: Transitions, n_resamples: int, seed: int) -> np.ndarray:
+    """Return (n_resamples, n_episodes) counts of how often each episode is drawn.
+
+    Patients are drawn, each with all of their episodes: those of one patient are no independent evidence.
+    """
+    patient = patients_of(transitions)
+    drawn = np.concatenate(list(resample_counts(int(patient.max()) + 1, n_resamples, seed)))
+    return np.take(drawn, patient, axis=1)
