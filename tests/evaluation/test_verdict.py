@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from sepsis_cql.common.strict import SHIPPED, load_shipped
 from sepsis_cql.evaluation.data import assemble_data
-from sepsis_cql.evaluation.estimate import estimate_policy
+from sepsis_cql.evaluation.estimate import estimate_policy, lacking_share, value_missing_at_worst
 from sepsis_cql.evaluation.original_protocol import original_metrics
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, QPolicy, baseline_policies
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_versions
@@ -86,6 +86,25 @@ def test_softened_optimal_policy_is_endorsed_where_every_family_finds_it_better(
     assert found.difference.lower > 0
     assert verdict.label == label, (verdict.reasons, found.differences)
     assert icu.true_value(policy) > icu.true_value(icu.clinicians)
+
+
+def test_rare_doses_that_the_weights_lack_are_held_against_a_policy_by_its_lowest_family(icu, settings):
+    """Nobody got them, whatever is said of how often clinicians give them; evaluators extrapolate to them."""
+    said = 0.999 * icu.clinicians + 0.001 / 25
+    model = FunctionPolicy("clinicians as said", lambda states: said[icu.state_index(states)])
+    trained, scored = icu.simulate(600, 1), icu.simulate(1000, 3)
+    data = assemble_data(trained, scored, lambda states: states, model, icu.gamma)
+    never = (icu.clinicians <= 0) / np.maximum((icu.clinicians <= 0).sum(axis=1, keepdims=True), 1)
+    policy = 0.98 * said + 0.02 * never
+    with_rare = FunctionPolicy("with rare doses", lambda states: policy[icu.state_index(states)])
+    found = estimate_policy(EvaluatedPolicy(with_rare, "learned", "none"), data, settings, 50)
+    rules = settings.gates
+    lacks = lacking_share(found.probabilities, data, rules.support_threshold)
+    lowest = min(found.estimates[name].value for name in (rules.recommended, *rules.families))
+    assert lacks > 0.05
+    assert found.worst_missing == value_missing_at_worst(
+        lowest, found.weights, settings.bound, rules.missing_standard_errors, unseen=lacks
+    )
 
 
 def test_a_network_is_scored_by_a_version_that_the_data_can_judge(icu, data, settings):
