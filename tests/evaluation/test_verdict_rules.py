@@ -104,16 +104,18 @@ def test_another_death_costs_most_where_few_patients_carry_the_advantage():
     assert np.isnan(bound_with_another_death(np.full(9, np.nan), even, 14.0, 15.0, 0))
 
 
-@pytest.mark.parametrize(("n_given", "share"), [(0, 0.02), (1, 0.0), (2, 0.0)])
-def test_rare_doses_that_were_never_seen_are_missed_and_those_seen_by_chance_are_not(n_given, share):
-    """Of 400 patients two are said to get the dose, which the policy gives to eight."""
-    n, wanted, said = 400, 0.02, 0.005
+@pytest.mark.parametrize(
+    ("said", "n_given", "share"), [(2, 0, 0.02), (2, 1, 0.0), (2, 2, 0.0), (4, 1, 0.015), (4, 2, 0.0)]
+)
+def test_rare_doses_that_were_never_seen_are_missed_and_those_seen_by_chance_are_not(said, n_given, share):
+    """Of 400 patients so many are said to get the dose, which the policy gives to eight; four and one is no chance."""
+    n, wanted = 400, 0.02
     data = SimpleNamespace(
-        behavior=np.tile([1 - said, said], (n, 1)),
+        behavior=np.tile([1 - said / n, said / n], (n, 1)),
         scored=SimpleNamespace(actions=(np.arange(n) < n_given).astype(int)),
         episodes=SimpleNamespace(pad=lambda values: values[:, None]),
     )
-    found = lacking_share(np.tile([1 - wanted, wanted], (n, 1)), data, 0.01)
+    found = lacking_share(np.tile([1 - wanted, wanted], (n, 1)), data, 0.02)
     assert found == pytest.approx(share)
 
 
