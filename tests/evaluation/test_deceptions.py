@@ -30,7 +30,8 @@ BETTER, NOT_BETTER, UNIDENTIFIED = (
 
 @pytest.fixture(scope="module")
 def settings():
-    return load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": 60}})
+    """The shipped ones, but sooner: fewer folds and refits, on which no rule of the verdict depends."""
+    return load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": 60, "folds": 3}})
 
 
 def make_data(train, scored, model, normalizer=lambda states: states):
@@ -59,17 +60,29 @@ def lookup(icu, table):
     return lambda states: table[icu.state_index(states)]
 
 
+@pytest.fixture(scope="module")
+def fatal(icu, settings):
+    """Every dose that clinicians never give kills at once; what their patients alike got is counted already."""
+    fatal = with_harm(icu, 1.0)
+    known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, 1e-12)))
+    data = make_data(fatal.simulate(3000, 1), fatal.simulate(2585, 3), known)
+    data.local_actions(settings.gates.local_neighbors)
+    return fatal, data
+
+
 @pytest.mark.parametrize(("share", "told"), [(0.01, 1e-12), (0.02, 1e-12), (0.01, 1e-4)])
-def test_a_small_share_of_fatal_doses_that_clinicians_never_give_is_not_endorsed(icu, settings, share, told):
+def test_a_small_share_of_fatal_doses_that_clinicians_never_give_is_not_endorsed(
+    icu, settings, fatal, share, told
+):
+    environment, data = fatal
     never = icu.clinicians <= 0
     best = tilt_behavior(icu.optimal_q, np.maximum(icu.clinicians, 1e-12), 0.7)
     risky = np.where(never, 1.0, 0.0) / np.maximum(never.sum(axis=1, keepdims=True), 1)
     risky[~never.any(axis=1)] = best[~never.any(axis=1)]
-    policy, fatal = mix(risky, best, 1 - share), with_harm(icu, 1.0)
-    assert fatal.true_value(policy) < fatal.true_value(fatal.clinicians) - 0.3
-    known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, told)))
-    data = make_data(fatal.simulate(3000, 1), fatal.simulate(2585, 3), known)
-    is_praised, verdict = verdicts(lookup(icu, policy), data, settings)
+    policy = mix(risky, best, 1 - share)
+    assert environment.true_value(policy) < environment.true_value(environment.clinicians) - 0.3
+    said = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, told)))
+    is_praised, verdict = verdicts(lookup(icu, policy), data.with_behavior(said), settings)
     assert is_praised
     assert verdict.label == UNIDENTIFIED
 
@@ -157,10 +170,13 @@ def simulate_toxicity(n_episodes, seed, tilt=0.0):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_harm_that_the_state_does_not_show_is_not_endorsed(settings, seed):
+def test_more_vasopressor_is_truly_worse_by_its_sum():
     truth = [simulate_toxicity(100_000, 99, tilt).rewards.sum() / 100_000 for tilt in (0.15, 0.0)]
     assert truth[0] < truth[1] - 0.4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_harm_that_the_state_does_not_show_is_not_endorsed(settings, seed):
     known = FunctionPolicy("clinicians", pressor_policy(0.0))
     data = make_data(simulate_toxicity(1000, 1 + seed), simulate_toxicity(750, 50 + seed), known)
     is_praised, verdict = verdicts(pressor_policy(0.15), data, settings)

@@ -85,10 +85,10 @@ def evaluation():
 
 def settings_with(case, **changes):
     changed = {
-        "repetitions": 3,
+        "repetitions": 2,
         "resamples": 50,
         "refits": 50,
-        "truth_episodes": 4000,
+        "truth_episodes": 1500,
         "cases": {"small": case},
     }
     return load_shipped(CalibrationSettings, "calibration.yaml", changed | changes)

@@ -11,11 +11,11 @@ from sepsis_cql.common.strict import SHIPPED, load_shipped
 from sepsis_cql.evaluation.data import assemble_data
 from sepsis_cql.evaluation.estimate import estimate_policy, lacking_share, value_missing_at_worst
 from sepsis_cql.evaluation.original_protocol import original_metrics
-from sepsis_cql.evaluation.policies.base import FunctionPolicy, QPolicy, baseline_policies
+from sepsis_cql.evaluation.policies.base import FunctionPolicy, QPolicy
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy, list_versions
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.validation_score import score_policy
-from sepsis_cql.evaluation.verdict import check_gates, identified, judge
+from sepsis_cql.evaluation.verdict import check_gates, judge
 from sepsis_cql.training.learners.cql import ConservativeQLearning
 from sepsis_cql.training.learners.registry import load_training_settings
 from sepsis_cql.training.step.device_buffer import DeviceBuffer, epoch_order
@@ -27,7 +27,7 @@ def settings():
     return load_shipped(
         EvaluationSettings,
         "evaluation.yaml",
-        {"fqe": {"refits": 10}, "validation": {"resamples": 200, "refits": 10}},
+        {"fqe": {"refits": 10, "folds": 3}, "validation": {"resamples": 200, "refits": 10}},
     )
 
 
@@ -36,7 +36,7 @@ def data(icu):
     return make_data(icu, 1, 3)
 
 
-def make_data(icu, seed, scored_seed, sizes=(3000, 2585)):
+def make_data(icu, seed, scored_seed, sizes=(1000, 1000)):
     model = FunctionPolicy("clinicians", lambda states: icu.clinicians[icu.state_index(states)])
     return assemble_data(
         icu.simulate(sizes[0], seed),
@@ -47,44 +47,29 @@ def make_data(icu, seed, scored_seed, sizes=(3000, 2585)):
     )
 
 
-@pytest.fixture(scope="module")
-def decide(data, settings):
-    def policy_estimate(policy, role="learned"):
-        return estimate_policy(EvaluatedPolicy(policy, role, "none"), data, settings, 200)
-
-    baselines = [policy_estimate(policy, "baseline") for policy in baseline_policies(data.train.actions)[:2]]
-
-    baselines = identified(baselines, data.behavior, settings)
-
-    def decide(name, probabilities):
-        found = policy_estimate(FunctionPolicy(name, probabilities))
-        return judge(found, check_gates(found, data.behavior, settings), baselines, settings), found
-
-    return decide
+def decide(policy, data, settings):
+    """The verdict on a policy, and its estimates."""
+    found = estimate_policy(EvaluatedPolicy(policy, "learned", "none"), data, settings, 200)
+    return judge(found, check_gates(found, data.behavior, settings), [], settings), found
 
 
-def test_greedy_policy_without_overlap_is_not_endorsed_however_good(icu, decide):
+def test_greedy_policy_without_overlap_is_not_endorsed_however_good(icu, data, settings):
     best = icu.optimal_q.argmax(axis=1)
-    verdict, _ = decide("greedy", lambda states: best[icu.state_index(states)])
+    greedy = FunctionPolicy("greedy", lambda states: best[icu.state_index(states)])
+    verdict, _ = decide(greedy, data, settings)
     assert verdict.label == "cannot be identified"
     assert any("effective sample size" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.parametrize(
-    ("scored_seed", "label"), [(31, "better than clinicians"), (3, "cannot be identified")]
-)
-def test_softened_optimal_policy_is_endorsed_where_every_family_finds_it_better(
-    icu, settings, scored_seed, label
-):
+def test_softened_optimal_policy_is_not_endorsed_where_a_family_does_not_find_it_better(icu, settings):
     """Truly better by 0.65; a family without the Markov property finds that in some draws of 2585 episodes only."""
-    data = make_data(icu, 11, scored_seed)
+    data = make_data(icu, 11, 3, sizes=(3000, 2585))
     logs = np.log(np.maximum(icu.clinicians, 1e-12))
     policy = softmax(logs + icu.optimal_q / 0.8, axis=1)
     softened = FunctionPolicy("softened", lambda states: policy[icu.state_index(states)])
-    found = estimate_policy(EvaluatedPolicy(softened, "learned", "none"), data, settings, 200)
-    verdict = judge(found, check_gates(found, data.behavior, settings), [], settings)
+    verdict, found = decide(softened, data, settings)
     assert found.difference.lower > 0
-    assert verdict.label == label, (verdict.reasons, found.differences)
+    assert verdict.label == "cannot be identified", (verdict.reasons, found.differences)
     assert icu.true_value(policy) > icu.true_value(icu.clinicians)
 
 
@@ -134,7 +119,7 @@ def test_the_score_of_a_network_is_the_same_on_a_gpu(icu, data, settings):
 
 def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them(icu, settings):
     policy = QPolicy("optimal", lambda states: icu.optimal_q[icu.state_index(states)])
-    chosen = settings.model_copy(update={"tilt_temperatures": [0.02, 0.01]})
+    chosen = settings.model_copy(update={"tilt_temperatures": [0.02]})
     data = make_data(icu, 1, 3, sizes=(600, 500))
     versions = list_versions(policy, data.clinicians, chosen)
     lowers = [
@@ -147,12 +132,14 @@ def test_a_network_none_of_whose_versions_overlaps_is_scored_by_the_best_of_them
 
 
 @pytest.mark.slow
-def test_policy_of_the_published_alpha_is_not_endorsed(icu, decide, data):
+def test_policy_of_the_published_alpha_is_not_endorsed(icu, settings):
     """Reported the published way it looks worth 13; it is worth about what clinicians achieve."""
+    data = make_data(icu, 1, 3, sizes=(3000, 1000))
     q_values = train_with_little_conservatism(data.train, icu)
     policy = q_values(icu.features).argmax(axis=1)
     assert icu.true_value(np.eye(25)[policy]) < 9
-    verdict, found = decide("CQL, alpha 0.05", lambda states: q_values(states).argmax(axis=1))
+    acts = FunctionPolicy("CQL, alpha 0.05", lambda states: q_values(states).argmax(axis=1))
+    verdict, found = decide(acts, data, settings)
     published = original_metrics(data.scored, q_values(data.scored.states), gamma=0.99, n_resamples=50)
     assert published.fqe_mean > 12
     assert verdict.label == "cannot be identified"
@@ -184,8 +171,8 @@ def train_with_little_conservatism(training, icu):
         return lambda states: network.outputs_with(network.weights, torch.tensor(states)).numpy()
 
 
-def test_clone_of_the_clinicians_is_worth_what_they_are(data, decide):
-    verdict, found = decide("clone", data.model.probabilities)
+def test_clone_of_the_clinicians_is_worth_what_they_are(data, settings):
+    verdict, found = decide(FunctionPolicy("clone", data.model.probabilities), data, settings)
     assert found.summary.ess == pytest.approx(data.episodes.n_episodes)
     assert found.estimates["wis"].value == pytest.approx(data.episodes.returns.mean())
     assert verdict.label == "not better than clinicians"

@@ -155,7 +155,7 @@ def test_the_place_is_named_and_not_what_is_gone_when_the_message_is_read(tmp_pa
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
     replay = tmp_path / "replay.parquet"
     write_original(make_transitions(), replay)
-    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=30"]
+    options = [f"--replay={replay}", "--set=training.batch_size=4", "--set=training.epochs=18"]
     options += ["--set=training.checkpoint_epochs=3", "--set=runtime.threads=1", "--set=runtime.device=cpu"]
 
     def start(*more):
