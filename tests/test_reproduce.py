@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.commands.app import app
+from sepsis_cql.commands.study import REQUEST
+from sepsis_cql.common.ownership import MARK
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.test_split import sha256_split
 from sepsis_cql.replay.directory import open_replay
@@ -67,7 +69,10 @@ def test_every_stage_leaves_its_directory(run):
 def test_the_same_command_goes_on_after_an_interruption_and_ends_with_the_same_files(
     run, mimic_demo, tmp_path, monkeypatch
 ):
-    """Stopped in the second run, in the evaluation and before the export; nothing that was finished is made again."""
+    """Stopped after the build, in the second run, in the evaluation and before the export; nothing is made again."""
+    shutil.copytree(run[0] / "replay", tmp_path / "run" / "replay")
+    for name in (MARK, REQUEST):
+        shutil.copy(run[0] / name, tmp_path / "run")
     again = [*command(mimic_demo), "--out", str(tmp_path / "run")]
     epochs = []
 

@@ -213,7 +213,8 @@ def test_a_rare_dose_of_whose_few_patients_none_died_by_chance_is_not_endorsed(s
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_policy_equal_to_clinicians_is_never_better(icu, settings, seed):
+def test_a_policy_equal_to_clinicians_is_never_better(icu, seed):
+    settings = load_shipped(EvaluationSettings, "evaluation.yaml", {"fqe": {"refits": 60}})
     known = FunctionPolicy("clinicians", lookup(icu, np.maximum(icu.clinicians, 1e-12)))
     data = make_data(icu.simulate(1000, seed), icu.simulate(1000, 10 + seed), known)
     is_praised, verdict = verdicts(known.probabilities, data, settings)

@@ -3,12 +3,11 @@
 import os
 import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from sepsis_cql.commands.app import main
 from sepsis_cql.common.errors import SepsisCQLError
 from sepsis_cql.common.ownership import (
     LOCK,
@@ -19,35 +18,40 @@ from sepsis_cql.common.ownership import (
     one_writer,
     scratch_directory,
 )
-from sepsis_cql.common.storage import new_directory, open_directory
+from sepsis_cql.common.storage import new_directory, new_file, open_directory
 from sepsis_cql.training.doctor import examine
 
-from .conftest import STAGE_OF, here, tree
+from ..forked import CONTEXT, Fork
+from .conftest import STAGE_OF, tree
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from sepsis_cql.common.storage import new_directory, new_file, open_directory, one_writer
-from sepsis_cql.common.ownership import scratch_directory
-out = Path(sys.argv[1])
-if sys.argv[2] == "whole":
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin_whole(out):
     with new_directory(out, "build", private=True) as directory:
         (directory / "patients.parquet").write_text("private")
-        os.kill(os.getpid(), signal.SIGKILL)
-elif sys.argv[2] == "part":
+        die()
+
+
+def begin_part(out):
     open_directory(out, "train", resume=False, force=False)
-    with new_file(out / "log") as temporary:
-        os.kill(os.getpid(), signal.SIGKILL)
-else:
+    with new_file(out / "log"):
+        die()
+
+
+def begin_scratch(out):
     with scratch_directory(out) as directory:
         (directory / "work.duckdb").write_text("private")
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
+        die()
 
 
-def kill_in(out, kind):
-    process = subprocess.run([sys.executable, "-c", KILLED, str(out), kind], env=here())
-    assert process.returncode == -signal.SIGKILL
+def kill_in(out, work):
+    process = CONTEXT.Process(target=work, args=(out,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -137,19 +141,15 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path, hold, home):
 
 
 def test_of_two_commands_at_once_one_works(tmp_path):
-    call = "from sepsis_cql.commands.app import main; main()"
-    arguments = ["synthesize", "--patients", "60", "--out", str(tmp_path / "out")]
-    both = [
-        subprocess.Popen([sys.executable, "-c", call, *arguments], env=here(), stderr=subprocess.DEVNULL)
-        for _ in range(2)
-    ]
-    assert sorted(process.wait() for process in both) == [0, 2]
+    arguments = ["sepsis-cql", "synthesize", "--patients", "60", "--out", tmp_path / "out"]
+    both = [Fork(main, tmp_path, arguments) for _ in range(2)]
+    assert sorted(fork.wait()[0] for fork in both) == [0, 2]
     assert (tmp_path / "out" / MARK).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_a_killed_run_left_is_private_is_listed_and_is_removed_by_the_next(tmp_path):
-    kill_in(tmp_path / "out", "whole")
+    kill_in(tmp_path / "out", begin_whole)
     (left,) = list_leftovers(tmp_path)
     assert left.name.startswith(TEMPORARY)
     assert stat.S_IMODE(left.stat().st_mode) == 0o700
@@ -164,14 +164,14 @@ def test_what_a_killed_run_left_is_private_is_listed_and_is_removed_by_the_next(
 
 
 def test_what_a_killed_run_left_in_a_run_is_removed_by_resuming_it(tmp_path):
-    kill_in(tmp_path / "out", "part")
+    kill_in(tmp_path / "out", begin_part)
     assert len(list_leftovers(tmp_path)) == 1
     open_directory(tmp_path / "out", "train", resume=True, force=False)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [MARK]
 
 
 def test_scratch_of_dead_runs_is_removed_and_of_living_ones_kept(tmp_path):
-    kill_in(tmp_path, "scratch")
+    kill_in(tmp_path, begin_scratch)
     (dead,) = list_leftovers(tmp_path)
     with scratch_directory(tmp_path) as first:
         assert not dead.exists()
