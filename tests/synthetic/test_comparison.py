@@ -72,6 +72,7 @@ def made(trip, tmp_path_factory, rendering):
     return folder, common, output
 
 
+@pytest.mark.slow
 def test_every_seed_of_every_learner_and_what_is_made_of_them_is_judged_on_the_test_split(made):
     folder, _, output = made
     found = read_record(Comparison, folder / "out" / "comparison.json", expected="")

@@ -152,6 +152,7 @@ def test_the_place_is_named_and_not_what_is_gone_when_the_message_is_read(tmp_pa
     assert "run the command again" in said
 
 
+@pytest.mark.slow
 def test_the_command_survives_ctrl_c_and_kills_and_ends_with_the_same_weights(tmp_path):
     replay = tmp_path / "replay.parquet"
     write_original(make_transitions(), replay)

@@ -62,6 +62,7 @@ def read(out, name):
     return json.loads((out / name).read_text())
 
 
+@pytest.mark.slow
 def test_stage_1_trains_the_grid_and_stage_2_repeats_the_top_with_every_seed(finished):
     out, scored, _ = finished
     first, second = read(out, "stage1_evaluation.json"), read(out, "stage2_evaluation.json")
