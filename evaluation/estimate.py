@@ -6,7 +6,10 @@ import numpy as np
 
 from sepsis_cql.evaluation.data import EvaluationData
 from sepsis_cql.evaluation.estimators import importance
-from sepsis_cql.evaluation.estimators.another_death import bound_with_another_death
+from sepsis_cql.evaluation.estimators.another_death import (
+    bound_with_another_death,
+    weigh_little_seen,
+)
 from sepsis_cql.evaluation.estimators.episodes import select_rows
 from sepsis_cql.evaluation.estimators.fqe import FqeResult, cross_fit, fit_on_training
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions
@@ -124,6 +127,7 @@ def estimate_policy(
                 _value(statistics[rules.independent]),
                 settings.bound,
                 settings.seed,
+                little_seen=weigh_little_seen(probabilities, data.behavior, data.scored.actions),
             )
         ),
         worst_missing=value_missing_at_worst(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from sepsis_cql.benchmarks.attacks.deceiving import WARDS
+from sepsis_cql.benchmarks.deceptions import SCORED_SEED
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.data import assemble_data, hold_out
@@ -18,7 +20,7 @@ from sepsis_cql.evaluation.policies.behavior import fit_behavior
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.record import find_judged
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.verdict import NOT_FROZEN, RARE, check_estimates, check_gates, judge
+from sepsis_cql.evaluation.verdict import ANOTHER_DEATH, NOT_FROZEN, RARE, check_estimates, check_gates, judge
 from sepsis_cql.replay.transitions import Transitions
 
 BETTER, NOT_BETTER, UNIDENTIFIED = (
@@ -260,3 +262,14 @@ def test_an_endorsement_says_what_it_survives_and_none_is_given_to_what_validati
         "validation selected this policy; only the test split can endorse it"
     )
     assert selected.gates == tested.gates
+
+
+def test_a_fatal_dose_in_a_region_that_few_reach_is_not_endorsed_where_nobody_was_seen_to_get_it(settings):
+    """In 7 of 30 draws every other rule praised this policy, which kills as many as it helps; this is one of them."""
+    ward, told = WARDS["thin region"], settings.model_copy(update={"seed": 15})
+    data = ward.assemble(SCORED_SEED + 14, told)
+    policy = EvaluatedPolicy(FunctionPolicy("policy", ward.act(0, data)), "learned", "none")
+    found = estimate_policy(policy, data, told, 200)
+    gates = check_gates(found, data.behavior, told)
+    assert [gate.name for gate in gates if not gate.passed] == [ANOTHER_DEATH]
+    assert judge(found, gates, [], told).label == UNIDENTIFIED

@@ -7,7 +7,7 @@ import pytest
 
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.estimate import lacking_share, unseen_share, value_missing_at_worst
-from sepsis_cql.evaluation.estimators.another_death import bound_with_another_death
+from sepsis_cql.evaluation.estimators.another_death import bound_with_another_death, weigh_little_seen
 from sepsis_cql.evaluation.looks import check_looks
 from sepsis_cql.evaluation.policies.behavior import Covariate
 from sepsis_cql.evaluation.record import Difference, Estimate, Gate
@@ -102,6 +102,21 @@ def test_another_death_costs_most_where_few_patients_carry_the_advantage():
     assert lower(even) == pytest.approx(0.3)
     assert lower(heavy) < 0.05 < lower(np.tile(heavy, 10)) < 0.3
     assert np.isnan(bound_with_another_death(np.full(9, np.nan), even, 14.0, 15.0, 0))
+
+
+@pytest.mark.parametrize(("n_given", "weight"), [(0, 8.0), (1, 4.0), (3, 2.0)])
+def test_who_gets_a_dose_that_is_hardly_seen_has_the_weight_of_all_that_the_policy_gives(n_given, weight):
+    """Of 400 patients ten could get it, one in twenty of whom does; the policy gives it to eight of the ten."""
+    behavior, policy = np.tile([1.0, 0.0], (400, 1)), np.tile([1.0, 0.0], (400, 1))
+    behavior[:10], policy[:10] = [0.95, 0.05], [0.2, 0.8]
+    actions = (np.arange(400) < n_given).astype(int)
+    assert weigh_little_seen(policy, behavior, actions) == pytest.approx(weight)
+    assert weigh_little_seen(behavior, behavior, actions) == 0
+    plain, added = (
+        bound_with_another_death(np.full(1000, 0.3), np.ones(400), 14.0, 15.0, 0, little_seen=more)
+        for more in (0.0, weight)
+    )
+    assert added < 0.1 < plain
 
 
 @pytest.mark.parametrize(
