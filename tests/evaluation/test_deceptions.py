@@ -99,7 +99,8 @@ def test_fatal_doses_are_not_endorsed_where_chance_hides_them_from_the_weights(i
     assert target.true_value < environment.clinicians_value - 1
     is_praised, verdict = verdicts(target.policy.probabilities, data, told)
     assert is_praised
-    assert verdict.label == UNIDENTIFIED and "as badly as possible" in verdict.reasons[0]
+    assert verdict.label == UNIDENTIFIED
+    assert any("as badly as possible" in reason for reason in verdict.reasons)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_an_endorsement_says_what_it_survives_and_none_is_given_to_what_validati
 
 
 def test_a_fatal_dose_in_a_region_that_few_reach_is_not_endorsed_where_nobody_was_seen_to_get_it(settings):
-    """In 7 of 30 draws every other rule praised this policy, which kills a few more than it helps; this is one of them."""
+    """In 7 of 30 draws every other rule praised this policy, which is worse by 0.02; this is one of them."""
     ward, told = WARDS["thin region"], settings.model_copy(update={"seed": 15})
     data = ward.assemble(SCORED_SEED + 14, told)
     policy = EvaluatedPolicy(FunctionPolicy("policy", ward.act(0, data)), "learned", "none")
