@@ -73,6 +73,7 @@ def evaluate(
     from sepsis_cql.evaluation.policies.load import load_policy, probe_policy
     from sepsis_cql.evaluation.settings import EvaluationSettings
     from sepsis_cql.evaluation.test_split import enter_test_split, frozen_version, ledger_of
+    from sepsis_cql.publishing.explorer import explore_evaluated
     from sepsis_cql.replay.directory import open_replay
     from sepsis_cql.synthetic.truth import open_truth
 
@@ -101,7 +102,8 @@ def evaluate(
         )
         if uses is not None:
             found = found.model_copy(update={"ledger": ledger_of(opened, ledger)})
-        write_evaluation(found, directory)
+        explorer = explore_evaluated(Path(policy), found, opened) if Path(policy).is_dir() else None
+        write_evaluation(found, directory, explorer)
     print_metrics(out, wide=wide)
     console.print(escape(str(out)))
     console.answer(found.model_dump(mode="json"))

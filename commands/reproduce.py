@@ -61,7 +61,7 @@ NEXT = {
     "Read the verdict and its reasons in a browser:": "{0}/evaluation/report.html",
     "See what may be published, and why:": "sepsis-cql push OWNER/NAME --run {0} --dry-run",
     "Check the export as its readers would:": "sepsis-cql verify {0}/export",
-    "Make a page that runs the network:": "sepsis-cql export --run {0} --out SPACE --format space",
+    "Make a Space of the explorer that the report leads to:": "sepsis-cql export --run {0} --out SPACE --format space",
 }
 
 

@@ -41,6 +41,7 @@ from sepsis_cql.synthetic.truth import Truth
 
 Report = Callable[[str, int], None]  # what is done next, and how many such calls follow
 Protocol = Literal["published", "sound", "both"]
+EXPLORER = "explorer.html"  # beside the report
 SELECTION_SPLIT = "validation"  # a sweep ranks on it, so it endorses nothing
 ORIGINAL_FIELDS = (
     "fqe_mean", "fqe_lower", "fqe_upper", "wis_mean", "wis_lower", "wis_upper", "ess", "n_episodes",
@@ -142,13 +143,22 @@ def evaluate_policy(
     )
 
 
-def write_evaluation(evaluation: record.Evaluation, directory: Path) -> None:
-    """Write evaluation.json, the file of the original format where it was made, figures and the report page."""
+def write_evaluation(evaluation: record.Evaluation, directory: Path, explorer: str | None = None) -> None:
+    """Write evaluation.json, the file of the original format where it was made, figures and the report page.
+
+    Args:
+        evaluation: the record.
+        directory: that receives them.
+        explorer: a page that runs the network, to put beside the report, which then leads to it.
+    """
     write_json(directory / record.RECORD, evaluation.model_dump(mode="json"))
     if evaluation.published is not None:
         write_json(directory / original_file(evaluation.split), original_fields(evaluation))
     figures = draw_figures(evaluation, directory / "figures")
-    (directory / "report.html").write_text(render_page(evaluation, figures), encoding="utf-8")
+    if explorer is not None:
+        (directory / EXPLORER).write_text(explorer, encoding="utf-8")
+    page = render_page(evaluation, figures, explorer=None if explorer is None else EXPLORER)
+    (directory / "report.html").write_text(page, encoding="utf-8")
 
 
 def original_file(split: str) -> str:

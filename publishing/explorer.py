@@ -7,20 +7,24 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn import Linear
 
 from sepsis_cql.checkpoints.example import example_patient
-from sepsis_cql.checkpoints.hub_package import new_feature_extractor
+from sepsis_cql.checkpoints.hub_package import load_package, new_feature_extractor
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_directory
 from sepsis_cql.common.strict import Settings, load_shipped
+from sepsis_cql.evaluation.record import Evaluation
 from sepsis_cql.evaluation.report.style import name_doses
 from sepsis_cql.feature_extraction_sepsis_cql import NEVER_ABOVE, RATIOS
 from sepsis_cql.modeling_sepsis_cql import IDENTITY, SepsisCQLModel
 from sepsis_cql.publishing.evidence import Records
+from sepsis_cql.publishing.guard.disclosure import reduce_evaluation
+from sepsis_cql.publishing.guard.evaluation import PublishedEvaluation
 from sepsis_cql.publishing.guard.strict_json import dump_json
+from sepsis_cql.replay.directory import Replay
 
 PAGE, SPACE_CARD = "index.html", "README.md"
 COURSE_HOURS = 4  # of a step in configs/made_up_courses.yaml
@@ -54,7 +58,7 @@ def write_space(
         force: replace what the same stage made there.
         inputs: what the directory must stay apart from.
     """
-    page = render_explorer(model, records)
+    page = render_explorer(model, records.evaluation)
     card = _environment().get_template("space.md.j2").render(network=model.config.algorithm)
     with new_directory(out, "export-space", force=force, inputs=inputs) as directory:
         (directory / PAGE).write_text(page, encoding="utf-8")
@@ -62,14 +66,33 @@ def write_space(
     return out / PAGE
 
 
-def render_explorer(model: SepsisCQLModel, records: Records) -> str:
+def explore_evaluated(package: Path, found: Evaluation, replay: Replay) -> str | None:
+    """Return the page of a package for the report of its evaluation: the one that a Space of the run would have.
+
+    Args:
+        package: directory of the evaluated network.
+        found: its evaluation, with exact numbers; the page has those that may be published.
+        replay: that it was evaluated on.
+
+    Returns:
+        The page; None of a network that the explorer does not run, or where the replay does not say how it was built.
+    """
+    if replay.provenance is None:
+        return None
+    try:
+        return render_explorer(load_package(package), reduce_evaluation(found, replay.provenance.settings))
+    except (PublishingError, ValidationError):
+        return None
+
+
+def render_explorer(model: SepsisCQLModel, evaluation: PublishedEvaluation) -> str:
     """Return the page as HTML that needs no other file and contacts nobody.
 
     Raises:
         PublishingError: the network is not one of fully connected layers from clinical units to 25 values or logits.
     """
     data = (
-        dump_json(_describe(model, records)).decode("ascii").replace("</", "<\\/")
+        dump_json(_describe(model, evaluation)).decode("ascii").replace("</", "<\\/")
     )  # ends no script element
     return _environment().get_template("explorer.html.j2").render(data=data)
 
@@ -80,8 +103,8 @@ def _environment() -> Environment:
     )
 
 
-def _describe(model: SepsisCQLModel, records: Records) -> dict[str, Any]:
-    config, extractor, evaluation = model.config, new_feature_extractor(), records.evaluation
+def _describe(model: SepsisCQLModel, evaluation: PublishedEvaluation) -> dict[str, Any]:
+    config, extractor = model.config, new_feature_extractor()
     is_plain = (
         config.outputs in ("values", "logits") and not config.factored and config.hidden_units == "rectified"
     )
@@ -129,7 +152,7 @@ def _describe(model: SepsisCQLModel, records: Records) -> dict[str, Any]:
         "courses": made_up_courses(),
         "largest_difference": DEFER_WITHIN,
         "smallest_share": SMALLEST_SHARE,
-        "trained_on": config.training_data,
+        "trained_on": config.training_data.partition(":")[0],  # without its counts, which are exact in a run
         "verdict": evaluation.verdict.label,
     }
 

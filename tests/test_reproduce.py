@@ -15,6 +15,7 @@ from sepsis_cql.commands.study import REQUEST
 from sepsis_cql.common.ownership import MARK
 from sepsis_cql.evaluation.policies.load import load_policy
 from sepsis_cql.evaluation.test_split import sha256_split
+from sepsis_cql.publishing.export import write_explorer
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.training.sweep.ledger import read_ledger
 
@@ -134,6 +135,13 @@ def list_files(package):
     return [
         name for row in rows if row.startswith("| `") for name in re.findall(r"`([^`]+)`", row.split("|")[1])
     ]
+
+
+def test_the_report_leads_to_the_explorer_that_a_space_of_the_run_would_have(run, tmp_path):
+    evaluation = run[0] / "evaluation"
+    (place,) = re.findall(r'href="(.*?)"', (evaluation / "report.html").read_text(encoding="utf-8"))
+    assert write_explorer(run[0], tmp_path / "space").read_bytes() == (evaluation / place).read_bytes()
+    assert not [*(run[0] / "export").rglob("*.html"), *(run[0] / "card").rglob("*.html")]
 
 
 def test_nine_test_episodes_identify_no_policy(run):

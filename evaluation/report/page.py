@@ -27,12 +27,13 @@ HELP = {
 }
 
 
-def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
+def render_page(evaluation: Evaluation, figures: Mapping[Path, str], explorer: str | None = None) -> str:
     """Render the page as HTML that needs no other file.
 
     Args:
         evaluation: the record.
         figures: what each picture lets conclude, by its file.
+        explorer: name of a page beside it that runs the network.
     """
     images = [
         (file.stem, caption, base64.b64encode(file.read_bytes()).decode())
@@ -53,6 +54,7 @@ def render_page(evaluation: Evaluation, figures: Mapping[Path, str]) -> str:
         judged=find_judged(evaluation.policies, evaluation.frozen),
         calibration=measured_lines() if evaluation.policies else [],
         figures=images,
+        explorer=explorer,
         captions=list_captions(),
         groups=[{"name": name, "caption": row.caption, "help": row.method} for name, row in shown.items()],
         has_truth=any(policy.true_value for policy in evaluation.policies),

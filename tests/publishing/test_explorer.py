@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from sepsis_cql.publishing.card import load_facts
 from sepsis_cql.publishing.explorer import (
     DEFER_WITHIN,
     SMALLEST_SHARE,
+    explore_evaluated,
     made_up_courses,
     render_explorer,
     write_space,
@@ -51,7 +53,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def page(model):
-    return render_explorer(model, load_facts(ROOT)["records"])
+    return render_explorer(model, load_facts(ROOT)["evaluation"])
 
 
 EXTRACTOR = new_feature_extractor()
@@ -146,7 +148,7 @@ addEventListener("load", () => {{
 def test_report_and_explorer_fit_a_telephone_and_a_screen(browse, page):
     """A browser without a screen has no window below 500 pixels; a frame can be as narrow as a telephone."""
     figures = {file: file.stem for file in sorted((ROOT / "model" / "figures").glob("*.png"))}
-    report = render_page(load_facts(ROOT)["evaluation"], figures)
+    report = render_page(load_facts(ROOT)["evaluation"], figures, explorer="explorer.html")
     frame = '<iframe src="{}.html" style="border:0;width:{}px;height:900px"></iframe>'
     frames = "".join(frame.format(name, width) for name in ("report", "explorer") for width in (390, 1280))
     found = browse(frames=FRAMES.format(frames), report=report, explorer=page)
@@ -194,3 +196,18 @@ def test_a_space_is_written_whole_and_other_networks_are_refused(model, tmp_path
     finally:
         model.config.normalization = before
     assert not (tmp_path / "other").exists()
+
+
+def test_the_report_of_a_network_that_no_page_runs_does_without(model, tmp_path):
+    found, settings = load_facts(ROOT)["evaluation"], load_facts(ROOT)["records"].build.settings
+    built, file = (SimpleNamespace(provenance=one) for one in (SimpleNamespace(settings=settings), None))
+    assert explore_evaluated(ROOT, found, built) == render_explorer(model, found)
+    assert explore_evaluated(ROOT, found, file) is None
+    package = tmp_path / "package"
+    package.mkdir()
+    shutil.copy(ROOT / "model.safetensors", package)
+    config = (ROOT / "config.json").read_text(encoding="utf-8")
+    other = config.replace('"decision_interval_hours": 4', '"decision_interval_hours": 1')
+    (package / "config.json").write_text(other, encoding="utf-8")
+    assert explore_evaluated(package, found, built) is None
+    assert "href" not in render_page(found, {}) and 'href="x.html"' in render_page(found, {}, "x.html")

@@ -206,7 +206,7 @@ def test_no_other_file_passes(clean):
 
 @pytest.mark.parametrize(
     "name", ["train.parquet", ".private-replay", ".env", ".cache/rows.json", "hosp/patients.csv.gz", "steal.py",
-             "model/states.npz", "model/10012345.pt", "report.html", "README.md/rows.csv"],
+             "model/states.npz", "model/10012345.pt", "report.html", "explorer.html", "README.md/rows.csv"],
 )  # fmt: skip
 def test_foreign_file_in_a_directory_is_refused_without_its_number(export, name):
     if name.startswith("README.md"):

@@ -41,6 +41,7 @@ class Postgres:
 @contextmanager
 def start_postgres() -> Iterator[Postgres]:
     """Start a server with text sorted by bytes, as DuckDB sorts it; skip the test where that cannot be."""
+    pytest.importorskip("adbc_driver_postgresql", reason="the extra `postgresql` is not installed")
     folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
     folders += sorted(DEBIAN.glob("*/bin"), reverse=True)
     complete = [folder for folder in folders if all((folder / name).exists() for name in PROGRAMS)]
