@@ -107,7 +107,8 @@ def build_replay(
             write_json(directory / STATISTICS, _statistics(rows, fingerprint).model_dump(mode="json"))
             provenance = _provenance(tables, settings, fingerprint)
             write_json(directory / PROVENANCE, provenance.model_dump(mode="json"))
-            announce("report", f"{len(report.warnings)} warnings; see build_report.md")
+            found = len(report.warnings)
+            announce("report", f"{found} {'warning' if found == 1 else 'warnings'}; see build_report.md")
     return report
 
 
