@@ -112,23 +112,26 @@ def evaluate(
 def print_metrics(directory: Path, *, wide: bool = False) -> None:
     """Print the verdict and the table of an evaluation directory, within 80 columns or with every estimate."""
     from sepsis_cql.evaluation.record import load_evaluation
-    from sepsis_cql.evaluation.report.results import FAILED, find_published
+    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_published
 
-    found = load_evaluation(directory)
+    found, said = load_evaluation(directory), list[str]()
     if (old := found.published) is not None:
-        fqe, wis = (find_published(old, name, found.bound) or FAILED for name in ("fqe", "wis"))
+        fqe, wis = said = [str(find_published(old, name, found.bound) or FAILED) for name in ("fqe", "wis")]
         console.print(escape(f"published protocol: FQE {fqe}, WIS {wis}, ESS {old.ess:.1f}"))
     if found.policies:
-        _print_table(found, wide=wide)
+        said += _print_table(found, wide=wide)
+    if FAILED in said:
+        console.print(f"{FAILED}: {WHY_FAILED.format(found.bound)}.", soft_wrap=False)
     console.print(f"[bold]Verdict: {found.verdict.label}[/]")
     about = [] if found.frozen is None else [f"about the version that validation froze: {found.frozen}"]
     for reason in [*about, *found.verdict.reasons]:
         console.print(Padding(escape(reason), (0, 0, 0, 2)), soft_wrap=False)
 
 
-def _print_table(found: "Evaluation", *, wide: bool) -> None:
+def _print_table(found: "Evaluation", *, wide: bool) -> list[str]:
+    """Print a row for every policy; return what it says of estimates."""
     from sepsis_cql.evaluation.estimators.table import list_captions
-    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_result, name_policy
+    from sepsis_cql.evaluation.report.results import FAILED, find_result, name_policy
 
     captions = list_captions("terminal") if wide else {MAIN: list_captions()[MAIN]}
     table = new_table()
@@ -162,5 +165,4 @@ def _print_table(found: "Evaluation", *, wide: bool) -> None:
         console.print(table, soft_wrap=wide)
     finally:
         console.width = width
-    if FAILED in shown:
-        console.print(f"{FAILED}: {WHY_FAILED.format(found.bound)}.", soft_wrap=False)
+    return shown

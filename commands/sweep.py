@@ -234,7 +234,9 @@ def print_ranking(ranking: "Ranking", bound: float) -> None:
         for best in [run.best(ranking.metric)]
     ]
     print_rows(("run", "FQE (95% interval)", "ESS", "overlap", "max Q", "judged as"), rows)
-    order = "by max Q" if ranking.metric == "published" else "overlap first, then the lower end of the interval"
+    order = (
+        "by max Q" if ranking.metric == "published" else "overlap first, then the lower end of the interval"
+    )
     console.print(f"best first, {order}; a configuration counts as its seeds together do")
 
 

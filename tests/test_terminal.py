@@ -108,6 +108,14 @@ def test_an_estimate_that_failed_is_not_printed_as_a_number(evaluated, tmp_path,
         assert "2947" not in text and "failed: undefined, outside the attainable range of -15 to 15" in text
 
 
+def test_a_published_metric_that_failed_is_explained_without_a_table(evaluated, tmp_path):
+    found = load_evaluation(evaluated[1])
+    old = found.published.model_copy(update={"fqe_mean": 21.4, "fqe_lower": 21.3, "fqe_upper": 21.5})
+    changed = found.model_copy(update={"published": old, "policies": [], "frozen": None})
+    (tmp_path / "evaluation.json").write_text(json.dumps(changed.model_dump(mode="json")))
+    assert "FQE failed" in (text := printed(tmp_path)) and "failed: undefined, outside" in text
+
+
 def test_an_interval_ends_where_returns_end(evaluated, tmp_path):
     directory = edited(evaluated[1], tmp_path, -1.64, -119.44, 116.15)
     assert "-1.64 [-15.00, 15.00]" in printed(directory)
