@@ -112,7 +112,7 @@ def evaluate(
 def print_metrics(directory: Path, *, wide: bool = False) -> None:
     """Print the verdict and the table of an evaluation directory, within 80 columns or with every estimate."""
     from sepsis_cql.evaluation.record import load_evaluation
-    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED, find_published
+    from sepsis_cql.evaluation.report.results import FAILED, find_published
 
     found, said = load_evaluation(directory), list[str]()
     if (old := found.published) is not None:
@@ -120,12 +120,19 @@ def print_metrics(directory: Path, *, wide: bool = False) -> None:
         console.print(escape(f"published protocol: FQE {fqe}, WIS {wis}, ESS {old.ess:.1f}"))
     if found.policies:
         said += _print_table(found, wide=wide)
-    if FAILED in said:
-        console.print(f"{FAILED}: {WHY_FAILED.format(found.bound)}.", soft_wrap=False)
+    explain_failed(said, found.bound)
     console.print(f"[bold]Verdict: {found.verdict.label}[/]")
     about = [] if found.frozen is None else [f"about the version that validation froze: {found.frozen}"]
     for reason in [*about, *found.verdict.reasons]:
         console.print(Padding(escape(reason), (0, 0, 0, 2)), soft_wrap=False)
+
+
+def explain_failed(said: list[str], bound: float) -> None:
+    """Print what "failed" means, if it was said of an estimate."""
+    from sepsis_cql.evaluation.report.results import FAILED, WHY_FAILED
+
+    if FAILED in said:
+        console.print(f"{FAILED}: {WHY_FAILED.format(bound)}.", soft_wrap=False)
 
 
 def _print_table(found: "Evaluation", *, wide: bool) -> list[str]:

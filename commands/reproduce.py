@@ -2,6 +2,7 @@
 
 import resource
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -59,9 +60,9 @@ SECTIONS = ("study", "synthetic", "replay", "sweep", "training", "runtime", "eva
 
 NEXT = {
     "Read the verdict and its reasons in a browser:": "{0}/evaluation/report.html",
-    "See what may be published, and why:": "sepsis-cql push OWNER/NAME --run {0} --dry-run",
-    "Check the export as its readers would:": "sepsis-cql verify {0}/export",
-    "Make a Space of the explorer that the report leads to:": "sepsis-cql export --run {0} --out SPACE --format space",
+    "See what may be published, and why:": "{1} push OWNER/NAME --run {0} --dry-run",
+    "Check the export as its readers would:": "{1} verify {0}/export",
+    "Make a Space of the explorer that the report leads to:": "{1} export --run {0} --out SPACE --format space",
 }
 
 
@@ -209,9 +210,9 @@ def _walk(
     for name in ("replay", SWEEP, TRAINING, EVALUATION, "card", "export"):
         console.print(f"{name:<12}{escape(str(out / name))}")
     console.rule("what next", align="left")
-    place = shlex.quote(str(out))
+    place, program = shlex.quote(str(out)), shlex.quote(_name_program(sys.argv[0]))
     for what, command in NEXT.items():
-        console.print(f"{what}\n  {escape(command.format(place))}")
+        console.print(f"{what}\n  {escape(command.format(place, program))}")
     console.answer(
         {
             "out": str(out),
@@ -247,6 +248,12 @@ def _describe(out: Path, size: str, sweep: Any, scorer: Any, runs: list[Any]) ->
         study = describe_study(sweep, size, runs[:2], runs[2], truth_of, clinicians, scored)
     write_json(out / RECORD, study.model_dump(mode="json"))
     return study
+
+
+def _name_program(called: str) -> str:
+    """Return how a shell finds this command: by name, or as it was called where only `make` knows its environment."""
+    name = "sepsis-cql"
+    return called if shutil.which(name) is None and Path(called).name == name else name
 
 
 def _own_ledger(out: Path, source: str) -> Path | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from sepsis_cql.commands.evaluate import explain_failed
 from sepsis_cql.commands.options import EngineName
 from sepsis_cql.commands.output import console, new_table, print_table
 from sepsis_cql.commands.sweep import RunsBar, SweepFiles, new_sweep
@@ -167,6 +168,7 @@ def print_choices(study: "Study", bound: float) -> None:
         if any(cells):  # the truth of patients is not known
             table.add_row(name, *cells)
     print_table(table)
+    explain_failed([cell for row in rows for cell in row], bound)
     if study.clinicians is not None:
         console.print(f"true value of the clinicians: {study.clinicians.value:.2f}")
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sepsis_cql.checkpoints.example import example_patient
 from sepsis_cql.commands.app import app
+from sepsis_cql.commands.reproduce import _name_program
 from sepsis_cql.commands.study import REQUEST
 from sepsis_cql.common.ownership import MARK
 from sepsis_cql.evaluation.policies.load import load_policy
@@ -64,6 +65,16 @@ def test_every_stage_leaves_its_directory(run):
     assert [name for name in files if not (out / name).exists()] == []
     for word in ("140 ICU stays", "62 of them septic", "47 episodes", "519 transitions", "15 deaths"):
         assert word in output
+    compared = output.split("compare the choices")[1].split("audit")[0]
+    assert "failed: undefined" in compared or "failed" not in compared
+
+
+def test_what_to_do_next_is_what_a_shell_finds(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert _name_program(".venv/bin/sepsis-cql") == ".venv/bin/sepsis-cql"
+    assert _name_program("somewhere/pytest") == "sepsis-cql"
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    assert _name_program(".venv/bin/sepsis-cql") == "sepsis-cql"
 
 
 @pytest.mark.slow
