@@ -43,6 +43,17 @@ def shipped(rows_of):
     return rows_of()
 
 
+@pytest.fixture(scope="module")
+def changed(rows_of):
+    """Options each of which changes columns of its own, all at once."""
+    return rows_of(
+        carry_forward="unlimited",
+        vasopressor_rule="time_weighted",
+        carriers="left_out",
+        partial_window_urine="as_charted",
+    )
+
+
 SAME = [  # on the demo, which has no text and none of the items
     {"vasopressor_items": "official", "comfort_measures": "exclude", "intubated_gcs": "missing"},
     {"comfort_measures": "censor", "intubated_gcs": "last_known"},
@@ -58,12 +69,11 @@ def test_options_for_what_the_demo_lacks_change_nothing(shipped, rows_of, change
         assert np.array_equal(states(rows, name), states(shipped, name), equal_nan=True)
 
 
-def test_values_carried_without_limit_are_known_more_often_and_are_older(shipped, rows_of):
-    rows = rows_of(carry_forward="unlimited")
+def test_values_carried_without_limit_are_known_more_often_and_are_older(shipped, changed):
     for name in ("peep", "lactate", "pf_ratio"):
-        assert np.isnan(states(rows, name)).sum() < np.isnan(states(shipped, name)).sum()
+        assert np.isnan(states(changed, name)).sum() < np.isnan(states(shipped, name)).sum()
     features = load_build_settings().features
-    ages = [clinical_tables(each, features).value_ages["lactate"].high for each in (shipped, rows)]
+    ages = [clinical_tables(each, features).value_ages["lactate"].high for each in (shipped, changed)]
     assert ages[0] <= 16 < ages[1]  # 12 h after a window of 4
 
 
@@ -72,20 +82,20 @@ def test_procedures_stand_in_for_charted_ventilation(shipped, rows_of):
     assert not column(rows_of(ventilation_source="charted"), "is_ventilated").any()
 
 
-def test_both_dose_rules_are_stored_whichever_is_used(shipped, rows_of):
-    rows = rows_of(vasopressor_rule="time_weighted")
+def test_both_dose_rules_are_stored_whichever_is_used(shipped, changed):
     for name in ("vasopressor_maximum", "vasopressor_mean"):
-        assert (column(rows, name) == column(shipped, name)).all()
+        assert (column(changed, name) == column(shipped, name)).all()
     assert (column(shipped, "norepinephrine_equivalent") == column(shipped, "vasopressor_maximum")).all()
-    assert (column(rows, "norepinephrine_equivalent") == column(rows, "vasopressor_mean")).all()
-    assert (column(rows, "vasopressor_mean") <= column(rows, "vasopressor_maximum") + 1e-6).all()
+    assert (column(changed, "norepinephrine_equivalent") == column(changed, "vasopressor_mean")).all()
+    assert (column(changed, "vasopressor_mean") <= column(changed, "vasopressor_maximum") + 1e-6).all()
 
 
-def test_carriers_can_be_left_out_of_the_action(shipped, rows_of):
-    rows = rows_of(carriers="left_out")
+def test_carriers_can_be_left_out_of_the_action(shipped, changed):
     carriers = column(shipped, "carrier_volume")
     assert carriers.sum() > 0
-    assert column(rows, "fluid_volume") + carriers == pytest.approx(column(shipped, "fluid_volume"), abs=0.01)
+    assert column(changed, "fluid_volume") + carriers == pytest.approx(
+        column(shipped, "fluid_volume"), abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,16 +160,10 @@ def test_shock_is_looked_for_as_long_as_the_setting_says(shipped, rows_of):
     assert counts == sorted(counts) and counts[0] < counts[-1]
 
 
-def test_urine_of_a_window_partly_before_the_icu_is_missing_scaled_or_as_charted(shipped, rows_of):
+def test_urine_of_a_window_partly_before_the_icu_is_missing_scaled_or_as_charted(shipped, changed, rows_of):
     hours = column(shipped, "window_hours")
-    missing, charted, scaled = (
-        states(rows, "urine_output_4h")
-        for rows in (
-            shipped,
-            rows_of(partial_window_urine="as_charted"),
-            rows_of(partial_window_urine="scaled"),
-        )
-    )
+    every = (shipped, changed, rows_of(partial_window_urine="scaled"))
+    missing, charted, scaled = (states(rows, "urine_output_4h") for rows in every)
     partial = hours < 4
     assert np.isnan(missing[partial]).all() and not np.isnan(charted[partial]).all()
     assert scaled[partial] == pytest.approx(charted[partial] * 4 / hours[partial], rel=1e-4, nan_ok=True)
