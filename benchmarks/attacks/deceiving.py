@@ -64,7 +64,7 @@ def fatal() -> Ward:
     )
 
 
-def thin(edge: float, gain: float, horizon: int = 1) -> Ward:
+def thin(edge: float, gain: float) -> Ward:
     """Beyond an edge that few reach a dose kills, which a twentieth gets everywhere; the policy gives it there.
 
     Elsewhere it gives a little more of what truly helps, to nearly as many as it kills.
@@ -83,8 +83,6 @@ def thin(edge: float, gain: float, horizon: int = 1) -> Ward:
         policies=(policy,),
         dies=lambda now, actions: 0.2 * now["x"] - 2.0 - gain * now["given"],
         dies_now=lambda now, actions: ((now["x"] > edge) & (actions == STRONG)).astype(float),
-        move=wander(0.0) if horizon > 1 else None,
-        horizon=horizon,
         scored=2585,
     )
 
@@ -251,7 +249,6 @@ WARDS: dict[str, Ward] = {
     "twenty stays a patient": twenty(),
     "twelve policies on one split": many(12),
     "thin region": thin(2.6, 1.0),
-    "thin region, five decisions": thin(2.7, 1.2, 5),
     "drift, year seen": drift(("x", "year"), is_known=True),
     "drift, year seen, estimated": drift(("x", "year"), is_known=False),
     "drift, year hidden": drift(("x",), is_known=False),

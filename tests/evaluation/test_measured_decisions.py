@@ -70,3 +70,18 @@ def test_what_the_page_says_of_behavior_refits_is_the_record():
     wider = refitted["independent difference"]["mean_width"] / without["independent difference"]["mean_width"]
     assert f"at {wider:.1f} times the width" in page
     assert f"hold in {refitted['gates hold']:.2f} instead of {without['gates hold']:.2f}" in page
+
+
+def test_no_ward_made_to_deceive_has_a_policy_endorsed_more_often_than_the_decision_says():
+    wards = json.loads((ROOT / "benchmarks/deceptions.json").read_text(encoding="utf-8"))["wards"]
+    text = (ROOT / "docs/decisions/0012-doses-that-hardly-anybody-was-seen-to-get.md").read_text(
+        encoding="utf-8"
+    )
+    for name, ward in wards.items():
+        n = ward["repetitions"]
+        endorsed, lenient = (
+            f"{round(ward[key]['value'] * n)} of {n}"
+            for key in ("endorsed", "endorsed_but_for_hidden_factors")
+        )
+        start = f"| {name} | {ward['clinicians']} | {ward['decisions']}, {ward['scored']} | "
+        assert f"{start}{ward['true_gain']:.2f} | {endorsed} | {lenient} |" in text
