@@ -123,12 +123,14 @@ def push(
     """
     from sepsis_cql.publishing.export import export_run
     from sepsis_cql.publishing.guard.files import Export, read_export
+    from sepsis_cql.publishing.hub import check_hub_id
     from sepsis_cql.publishing.hub import push as push_export
 
     if [run, export, replay].count(None) != 2:
         raise PublishingError("push: give exactly one of --run, --export and --replay.")
     if sign is not None and run is None:
         raise PublishingError("--sign: signs what --run exports; an export is signed by `export --sign`.")
+    check_hub_id(repository)
     with nullcontext() if dry_run else one_writer(f"Hub repository {repository}", "push"):
         if replay is not None:
             from sepsis_cql.publishing.dataset import make_dataset

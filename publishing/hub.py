@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.publishing.evidence import RECORDS
@@ -84,8 +85,7 @@ def push(
     """
     if pull_request and tag:
         raise PublishingError("--pr and --tag: a pull request is tagged after it is merged. Use one of them.")
-    if repository.count("/") != 1:
-        raise PublishingError(f"{repository}: not a Hub id. Expected OWNER/NAME.")
+    check_hub_id(repository)
     export = source if isinstance(source, Export) else read_export(source)
     export.list_files()
     api = api or HfApi()
@@ -124,6 +124,18 @@ def download(
         api.snapshot_download(repository, revision=commit, local_dir=directory, repo_type=kind)
     _drop_client_files(directory)
     return commit
+
+
+def check_hub_id(repository: str) -> None:
+    """Refuse what cannot name a repository; contacts nobody.
+
+    Raises:
+        PublishingError: it is not OWNER/NAME in the letters that the Hub takes.
+    """
+    with explained(repository):
+        validate_repo_id(repository)
+    if repository.count("/") != 1:
+        raise PublishingError(f"{repository}: not a Hub id. Expected OWNER/NAME.")
 
 
 @contextmanager

@@ -40,6 +40,12 @@ def test_dry_run_lists_every_file_with_its_reason_and_contacts_nobody(export, hu
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("name", ["bad name!!/x/y", "sepsis", "someone/two words"])
+def test_dry_run_refuses_what_is_no_hub_id_before_it_lists_anything(command, export, name):
+    code, printed = command("push", name, "--export", export, "--dry-run")
+    assert code == 2 and "not a Hub id. Expected OWNER/NAME" in printed and "network weights" not in printed
+
+
 def test_push_with_the_stored_login_prints_commit_and_tag_but_never_the_token(
     command, export, hub, logged_in
 ):
