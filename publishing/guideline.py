@@ -121,14 +121,12 @@ def collect_evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
     evaluation = facts["evaluation"]
     document, build = evaluation.model_dump(mode="json"), facts["build"]
     judged = find_judged(evaluation.policies, evaluation.frozen)
-    learned = [policy for policy in document["policies"] if policy["role"] == "learned"]
     records = {"study": facts["study"], "membership": facts["audit"]}
     return {
         "build": _with_absent(PublishedBuild, build)
         | {"settings": _with_absent(ReplaySettings, build["settings"])},
         "training": facts["training"],
         "evaluation": _with_absent(PublishedEvaluation, document),
-        "learned": learned[0] if learned else {},
         "judged": _with_absent(PolicyRecord, judged.model_dump(mode="json")) if judged else {},
         **{name: None if one is None else one.model_dump(mode="json") for name, one in records.items()},
         "card": facts["card"].model_dump(mode="json"),
@@ -257,7 +255,6 @@ def _name(path: str, evidence: Mapping[str, Any]) -> str:
     """The file behind the first name of a path, and the way in it."""
     root, _, rest = path.partition(".")
     ways = {
-        "learned": (RECORDS["evaluation"], "policies, the learned one"),
         "judged": (RECORDS["evaluation"], "policies, the one the verdict is about"),
         "source": (CARD, f"sources.{evidence['build']['source']['name']}"),
         "card": (CARD, ""),

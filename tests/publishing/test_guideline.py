@@ -56,10 +56,20 @@ def test_what_the_records_lack_is_not_reported(evidence):
         load_guideline("tripod-ai"), evidence | {"build": evidence["build"] | {"splits": {}}}
     )
     assert {one.number: one.text for one in without.answers}["12a"].endswith("test 0.15")
-    nothing = answer_items(load_guideline("chai"), evidence | {"study": None, "learned": {}})
+    nothing = answer_items(load_guideline("chai"), evidence | {"study": None, "judged": {}})
     assert {one.number: one for one in nothing.answers}["KeyMetrics/SafetyReliability"].found.keys() == {
         "model/evidence/evaluation.json: diagnostics.unsupported_share"
     }
+
+
+def test_the_contrast_is_that_of_the_version_which_the_verdict_is_about(evidence):
+    """Not of the greedy policy, whose interval rests on next to no episode."""
+    (contrast,) = (
+        row for row in answer_items(load_guideline("target"), evidence).emulation if "Contrast" in row.number
+    )
+    judged = evidence["judged"]
+    assert judged["softening"] == evidence["evaluation"]["frozen"]
+    assert f"{judged['difference_to_clinicians']['value']:.3f}"[:4] in contrast.text
 
 
 TRIPOD = "1 2 3abc 4 5ab 6abc 7 8abc 9abc 10 11 12abcdefg 13 14 15 16 17 18abcdef 19 20abc 21 22 23ab 24 25 26 27abc"
