@@ -24,7 +24,7 @@ def train(
     resume: Resume = False,
     force: Force = False,
     log_to: Annotated[
-        Literal["tensorboard", "trackio"] | None,
+        Literal["tensorboard", "trackio", "wandb"] | None,
         typer.Option(help="Also send losses to this tracker; metrics.jsonl is written anyway."),
     ] = None,
 ) -> None:

@@ -28,6 +28,7 @@ OPTIONAL = {
     "cryptography": "--sign and verify --key",
     "tensorboard": "train --log-to tensorboard",
     "trackio": "train --log-to trackio",
+    "wandb": "train --log-to wandb",
 }
 
 

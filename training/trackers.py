@@ -1,14 +1,17 @@
-"""Losses of a run to TensorBoard or trackio, beside the metrics.jsonl that every run writes."""
+"""Losses of a run to TensorBoard, trackio or Weights & Biases, beside the metrics.jsonl that every run writes."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sepsis_cql.common.errors import TrainingError
 from sepsis_cql.training.loop import Progress
 
 Log = Callable[[Progress], None]
+PROJECT = "sepsis-cql"
 
 
 @contextmanager
@@ -17,7 +20,8 @@ def open_tracker(tracker: str | None, out: Path) -> Iterator[Log]:
 
     Args:
         tracker: tensorboard writes to `out`/tensorboard; trackio to its own local database, as a run of
-            project sepsis-cql named after `out`.
+            project sepsis-cql named after `out`; wandb to `out`/wandb and, unless WANDB_MODE=offline, to the account
+            of `wandb login`, as a run of the same project and name.
         out: the run's directory.
 
     Raises:
@@ -27,7 +31,7 @@ def open_tracker(tracker: str | None, out: Path) -> Iterator[Log]:
         yield lambda progress: None
         return
     try:
-        log, close = _open_tensorboard(out) if tracker == "tensorboard" else _open_trackio(out)
+        log, close = OPENERS[tracker](out)
     except ImportError as error:
         raise TrainingError(
             f"--log-to {tracker}: not installed. Run `pip install 'sepsis-cql[{tracker}]'`."
@@ -55,5 +59,32 @@ def _open_tensorboard(out: Path) -> tuple[Log, Callable[[], None]]:
 def _open_trackio(out: Path) -> tuple[Log, Callable[[], None]]:
     import trackio
 
-    trackio.init(project="sepsis-cql", name=out.name, embed=False)
+    trackio.init(project=PROJECT, name=out.name, embed=False)
     return lambda progress: trackio.log(progress.losses[0], step=progress.epoch), trackio.finish
+
+
+def _open_wandb(out: Path) -> tuple[Log, Callable[[], None]]:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when it is imported
+    import wandb
+
+    # by itself it sends the terminal's text, the repository's address, the packages and the machine as well
+    losses_alone = wandb.Settings(
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        host="",
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+
+    @cache
+    def run() -> Any:  # opened after the first epoch: a run begins in an empty directory
+        return wandb.init(project=PROJECT, name=out.name, dir=str(out), settings=losses_alone)
+
+    def log(progress: Progress) -> None:
+        run().log(progress.losses[0], step=progress.epoch)
+
+    return log, lambda: run().finish() if run.cache_info().currsize else None
+
+
+OPENERS = {"tensorboard": _open_tensorboard, "trackio": _open_trackio, "wandb": _open_wandb}

@@ -1,6 +1,7 @@
 """Trackers get the losses of every epoch; one that is not installed is named."""
 
 import importlib.util
+import platform
 import sys
 
 import pytest
@@ -12,9 +13,9 @@ from sepsis_cql.training.trackers import open_tracker
 EPOCHS = [Progress(epoch, 2, epoch, [{"td_loss": 1.0 / epoch}], 1.0) for epoch in (1, 2)]
 
 
-@pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
+@pytest.mark.parametrize("tracker", ["tensorboard", "trackio", "wandb"])
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch, tracker):
-    for module in ("torch.utils.tensorboard", "trackio"):
+    for module in ("torch.utils.tensorboard", "trackio", "wandb"):
         monkeypatch.setitem(sys.modules, module, None)
     with (
         pytest.raises(TrainingError, match=rf"--log-to {tracker}: not installed.*sepsis-cql\[{tracker}\]"),
@@ -48,3 +49,19 @@ def test_trackio_gets_every_epoch(tmp_path, monkeypatch):
     (run,) = trackio.Api().runs("sepsis-cql")
     assert run.name == "run"
     assert list((tmp_path / "trackio").glob("*sepsis-cql*"))
+
+
+def test_wandb_gets_every_epoch_and_nothing_of_the_machine(tmp_path, monkeypatch):
+    if importlib.util.find_spec("wandb") is None:
+        pytest.skip("Weights & Biases is not installed: pip install 'sepsis-cql[wandb]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = tmp_path / "run"
+    with open_tracker("wandb", out) as log:
+        out.mkdir()  # as a run does, in which nothing may lie before
+        for progress in EPOCHS:
+            log(progress)
+    (file,) = out.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()
+    assert content.count(b"td_loss") >= len(EPOCHS) and b"0.5" in content
+    for elsewhere in (platform.node(), sys.executable, str(tmp_path), "test_trackers"):
+        assert elsewhere.encode() not in content
