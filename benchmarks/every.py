@@ -133,7 +133,7 @@ def steps(record: dict[str, Any]) -> Lines:
 
 
 def updates(record: dict[str, Any]) -> Lines:
-    """Milliseconds of an update of each learner, compiled, and of d3rlpy's."""
+    """Milliseconds of an update of each learner, compiled, and of d3rlpy's, on the machine that was measured last."""
     return turned(
         {
             size: {
@@ -141,7 +141,7 @@ def updates(record: dict[str, Any]) -> Lines:
                 for learner, one in learners.items()
                 for who in ("ours, compiled", "d3rlpy")
             }
-            for size, learners in record["batch_size"].items()
+            for size, learners in record["machines"][-1]["batch_size"].items()
         }
     )
 

@@ -10,7 +10,7 @@ the second writes docs/learners.md from benchmarks/learners_*.json.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -207,8 +207,21 @@ def render_beside() -> list[str]:
 
 
 def render_speed() -> list[str]:
-    """Return the section on the time of an update, from what `learners_speed.py` found."""
+    """Return the section on the time of an update, from what `learners_speed.py` found on each machine."""
     found = read_json(ROOT / "benchmarks" / "learners_speed.json", expected="what the benchmark found")
+    return [
+        "## Time of an update, beside d3rlpy's",
+        "",
+        "Milliseconds of the median round, and medians of the rounds' ratios, all interleaved with d3rlpy on one "
+        f"thread. Networks of 62-256-256-25, {N_TRANSITIONS:,} transitions; 32 is d3rlpy's own size of batch. "
+        "`compiled` is `--set runtime.compiled=true`. Ratios of one run differ from another's by some tenths.",
+        "",
+        *(line for machine in found["machines"] for line in render_machine(machine)),
+    ]
+
+
+def render_machine(found: dict[str, Any]) -> list[str]:
+    """Return the table of one machine, with what is reached there and what products alone forbid."""
     sides = ("ours", "ours, compiled", "products alone")
     rows: list[str] = []
     places: dict[str, list[str]] = {"is reached": [], "is not reached": [], "cannot be": []}
@@ -223,13 +236,11 @@ def render_speed() -> list[str]:
             places[place].append(f"{name} at {size}")
     said = {place: ", ".join(names) or "none" for place, names in places.items()}
     return [
-        "## Time of an update, beside d3rlpy's",
+        f"### {found['processor']}",
         "",
-        f"Milliseconds of the median round of {found['rounds']}, and medians of the rounds' ratios, all interleaved "
-        f"with d3rlpy {found['versions']['d3rlpy']} on {found['threads']} thread of {found['processor']}, beside other "
-        f"work (mean load {found[LOAD]:.0f}). Networks of 62-256-256-25, {N_TRANSITIONS:,} transitions; 32 is d3rlpy's "
-        "own size of batch. `compiled` is `--set runtime.compiled=true`. Made by `python "
-        f"benchmarks/learners_speed.py --rounds {found['rounds']}`.",
+        f"{found['rounds']} rounds with d3rlpy {found['versions']['d3rlpy']}, beside other work of a mean load of "
+        f"{max(found[LOAD] - found['threads'], 0):.0f}. Made by `python benchmarks/learners_speed.py --rounds "
+        f"{found['rounds']}`.",
         "",
         "| learner | batch | d3rlpy | here | compiled | products alone | d3rlpy / here | d3rlpy / compiled "
         "| d3rlpy / products |",
@@ -237,10 +248,8 @@ def render_speed() -> list[str]:
         *rows,
         "",
         f"{FAST} times d3rlpy's step is reached, plain or compiled, by {said['is reached']}; it is not by "
-        f"{said['is not reached']}. It cannot be in float32 by {said['cannot be']}: there the matrix products alone, "
-        "which on this processor come from the same library on both sides, take more than a fifth of d3rlpy's time. "
-        "Compiled, an update of large batches takes about as long as its products, so that what is left to gain is in "
-        "small batches. Ratios of one run differ from another's by some tenths.",
+        f"{said['is not reached']}. It cannot be in float32 by {said['cannot be']}: there the matrix products alone "
+        "take more than a fifth of d3rlpy's time.",
         "",
     ]
 

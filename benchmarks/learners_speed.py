@@ -5,7 +5,8 @@
 needs d3rlpy (`benchmarks/requirements.txt`). Both sides have the published sizes: 140,635 transitions, networks of two
 layers of 256. Each sampling is included: d3rlpy draws its batch, ours takes the next slice of a shuffled epoch. Ours is
 timed as it is and with `runtime.compiled`. `products alone` are the matrix products that the method needs in float32:
-about the floor of any update. It is the processor's time on one thread, so that other work counts for neither side.
+about the floor of any update. DIR/learners_speed.json keeps the results of other processors. It is the processor's time
+on one thread, so that other work counts for neither side.
 """
 
 import argparse
@@ -29,9 +30,8 @@ from sepsis_cql.benchmarks.contenders import (
     shuffled,
 )
 from sepsis_cql.benchmarks.published_recipe import q_network
-from sepsis_cql.benchmarks.training_step import describe_processor, interleave, summarize
+from sepsis_cql.benchmarks.training_step import describe_processor, interleave, record, summarize
 from sepsis_cql.common.provenance import package_versions
-from sepsis_cql.common.storage import write_json
 from sepsis_cql.common.strict import SHIPPED
 from sepsis_cql.training.learners.base import Learner
 from sepsis_cql.training.learners.registry import LEARNERS, load_training_settings
@@ -113,10 +113,8 @@ def main() -> None:
             times = interleave(theirs | mine, arguments.rounds, {}, calls, clock=time.process_time)
             found[pair.name] = summarize(times, theirs, mine)
             print(batch_size, pair.name, found[pair.name], flush=True)
-        write_json(
-            arguments.out / "learners_speed.json",
-            result | {"load of the machine in the last minutes": os.getloadavg()[2]},
-        )
+        load = {"load of the machine in the last minutes": os.getloadavg()[2]}
+        record(result | load, arguments.out / "learners_speed.json")
 
 
 def make_dataset(columns: Columns) -> Any:
