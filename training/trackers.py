@@ -25,7 +25,7 @@ def open_tracker(tracker: str | None, out: Path) -> Iterator[Log]:
         out: the run's directory.
 
     Raises:
-        TrainingError: the tracker is not installed.
+        TrainingError: the tracker is not installed, or does not know whom to log for.
     """
     if tracker is None:
         yield lambda progress: None
@@ -77,14 +77,28 @@ def _open_wandb(out: Path) -> tuple[Log, Callable[[], None]]:
         x_save_requirements=False,
     )
 
+    with _explained(wandb.Error):
+        wandb.login()  # before minutes of training; offline it asks for nothing
+
     @cache
     def run() -> Any:  # opened after the first epoch: a run begins in an empty directory
-        return wandb.init(project=PROJECT, name=out.name, dir=str(out), settings=losses_alone)
+        with _explained(wandb.Error):
+            return wandb.init(project=PROJECT, name=out.name, dir=str(out), settings=losses_alone)
 
     def log(progress: Progress) -> None:
         run().log(progress.losses[0], step=progress.epoch)
 
     return log, lambda: run().finish() if run.cache_info().currsize else None
+
+
+@contextmanager
+def _explained(errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise TrainingError(
+            f"--log-to wandb: {str(error).rstrip('.')}. Or set WANDB_MODE=offline, and `wandb sync` later."
+        ) from None
 
 
 OPENERS = {"tensorboard": _open_tensorboard, "trackio": _open_trackio, "wandb": _open_wandb}

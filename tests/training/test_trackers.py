@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -65,3 +66,22 @@ def test_wandb_gets_every_epoch_and_nothing_of_the_machine(tmp_path, monkeypatch
     assert content.count(b"td_loss") >= len(EPOCHS) and b"0.5" in content
     for elsewhere in (platform.node(), sys.executable, str(tmp_path), "test_trackers"):
         assert elsewhere.encode() not in content
+
+
+def test_wandb_without_a_login_is_refused_before_training(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="Weights & Biases is not installed: pip install 'sepsis-cql[wandb]'")
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    code = (
+        "from pathlib import Path; from sepsis_cql.training.trackers import open_tracker\n"
+        f"with open_tracker('wandb', Path({str(tmp_path / 'run')!r})): pass"
+    )
+    ended = subprocess.run(  # a process remembers how it logged in
+        [sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+    )
+    assert (
+        "TrainingError: --log-to wandb: No API key" in ended.stderr and "WANDB_MODE=offline" in ended.stderr
+    )
+    assert not (tmp_path / "run").exists()
