@@ -1,5 +1,6 @@
 """The sound evaluation of one policy: estimates of several families, weights, and the difference to clinicians."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -259,10 +260,12 @@ def fit_evaluators(
     training = Decisions(data.train_inputs, trained, data.train_behavior, data.device)
     scored = Decisions(data.scored_inputs, probabilities, data.behavior, data.device)
     counts = data.counts(settings.fqe.refits, settings.seed)
-    return {
-        "fqe": fit_on_training(data.train, training, data.scored, scored, counts, settings),
-        "fqe_cross_fitted": cross_fit(data.scored, scored, counts, settings),
-    }
+    fits: list[Callable[[], FqeResult]] = [
+        lambda: fit_on_training(data.train, training, data.scored, scored, counts, settings),
+        lambda: cross_fit(data.scored, scored, counts, settings),
+    ]
+    on_training, cross_fitted = data.of_each(lambda fit: fit(), fits)
+    return {"fqe": on_training, "fqe_cross_fitted": cross_fitted}
 
 
 def _apply_table(

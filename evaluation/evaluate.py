@@ -205,10 +205,14 @@ def estimate_all(
         report: called with each policy, and how many such calls follow.
         has_truth: whether all of them are played afterwards, which calls it as often again.
     """
-    estimates = []
-    for index, evaluated in enumerate(policies):
+    data.local_actions(settings.gates.local_neighbors)  # by all threads, before each policy takes one
+
+    def estimate(part: tuple[int, EvaluatedPolicy]) -> PolicyEstimate:
+        index, evaluated = part
         report(evaluated.name, len(policies) - index - 1 + has_truth * (len(policies) + 1))
-        estimates.append(estimate_policy(evaluated, data, settings, settings.resamples))
+        return estimate_policy(evaluated, data, settings, settings.resamples)
+
+    estimates = data.of_each(estimate, enumerate(policies))
     observed = EvaluatedPolicy(FunctionPolicy("clinicians", data.clinicians), "clinicians", "none")
     return [*estimates, estimate_clinicians(observed, data, settings, settings.resamples)]
 

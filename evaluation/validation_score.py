@@ -1,7 +1,7 @@
 """The validation score of a policy: what a sweep ranks by."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from operator import not_
 from threading import Lock
@@ -81,10 +81,11 @@ def score_policy(policy: Policy, data: EvaluationData, settings: EvaluationSetti
     """
     versions = list_versions(policy, data.clinicians, settings)
     overlaps = [_overlaps(version, data, settings) for version in versions]
-    scores = [_score_version(version, data, settings) for version in compress(versions, overlaps)]
+    score = partial(_score_version, data=data, settings=settings)
+    scores = data.of_each(score, compress(versions, overlaps))
     if not any(score.passes_gates for score in scores):  # else a version without overlap cannot win
         others = compress(versions, map(not_, overlaps))
-        scores += [_score_version(version, data, settings) for version in others]
+        scores += data.of_each(score, others)
     best = max(scores, key=lambda score: score.rank("fqe"))
     if not isinstance(policy, QPolicy):
         return best

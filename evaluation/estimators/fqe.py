@@ -19,7 +19,7 @@ from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.evaluation.estimators.episodes import patients_of
 from sepsis_cql.evaluation.estimators.fqe_basis import Basis, Decisions, new_basis
 from sepsis_cql.evaluation.estimators.intervals import compute_normal_interval, resample_patients
-from sepsis_cql.evaluation.estimators.lstd import FqeData, FqeSolution, episode_pulls, solve
+from sepsis_cql.evaluation.estimators.lstd import FqeData, FqeSolution, episode_pulls, multiply, solve
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.replay.transitions import Transitions
 
@@ -85,7 +85,7 @@ def fit_on_training(
     fit = solve(data, settings.fqe)
     drawn = resample_patients(train, len(counts), settings.seed + 1)
     refits = _refit(data, fit, data.features.new_tensor(drawn.T - 1))
-    initial = basis.expected(decisions)[scored.episode_starts]
+    initial = basis.expected(decisions.rows(scored.episode_starts))
     return FqeResult(
         initial_values=_in_reward(initial @ fit.parameters, settings),
         refit_values=_in_reward((initial @ refits).T, settings),
@@ -123,11 +123,13 @@ def cross_fit(
     refit_values = np.empty((len(counts), scored.n_episodes), dtype=np.float32)
     q_values = np.empty((len(scored), decisions.policy.shape[1]))
     bounded_values = np.empty(scored.n_episodes)
+    folds = [(inside, inside[data.episode.cpu().numpy()]) for inside in _folds(patients_of(scored), settings)]
+    products = torch.stack([multiply(data.rows(within)) for _, within in folds])
+    whole = products.sum(dim=0)
     fits = []
-    for inside in _folds(patients_of(scored), settings):
-        within = inside[data.episode.cpu().numpy()]
+    for (inside, within), own in zip(folds, products, strict=True):
         others = data.rows(~within)
-        fit = solve(others, settings.fqe)
+        fit = solve(others, settings.fqe, products=whole - own)
         fits.append(fit)
         values[inside] = _in_reward(initial[inside] @ fit.parameters, settings)
         refit_values[:, inside] = _in_reward((initial[inside] @ _refit(others, fit, changes)).T, settings)

@@ -36,9 +36,9 @@ class Decisions:
     behavior: np.ndarray
     device: torch.device = CPU
 
-    def rows(self, mask: np.ndarray) -> "Decisions":
-        """Return the decisions where a (n,) mask is true."""
-        return replace(self, inputs=self.inputs[mask], policy=self.policy[mask], behavior=self.behavior[mask])
+    def rows(self, rows: np.ndarray) -> "Decisions":
+        """Return some of the decisions, by a (n,) mask or by their positions."""
+        return replace(self, inputs=self.inputs[rows], policy=self.policy[rows], behavior=self.behavior[rows])
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """Return an array as float64 on the device."""

@@ -61,19 +61,33 @@ class FqeSolution:
     change: float
 
 
-def solve(data: FqeData, settings: FqeSettings, counts: Tensor | None = None) -> FqeSolution:
+def multiply(data: FqeData, weighted: Tensor | None = None) -> Tensor:
+    """Return (2, p, p): F'F and F'N, which of several parts of the transitions add up.
+
+    Args:
+        data: the transitions.
+        weighted: (n, p) features times how often each transition is in the data set; once by default.
+    """
+    left = (data.features if weighted is None else weighted).T
+    return torch.stack([left @ data.features, left @ data.next_features])
+
+
+def solve(
+    data: FqeData, settings: FqeSettings, counts: Tensor | None = None, products: Tensor | None = None
+) -> FqeSolution:
     """Solve for the fixed point of fitted Q evaluation, with and without bounded targets.
 
     Args:
         data: the transitions.
         settings: ridge, and when the bounded sweeps end.
         counts: (n,) how often each transition is in the data set; once by default.
+        products: what `multiply` says of them, where it is known.
     """
     weighted = data.features if counts is None else data.features * counts[:, None]
     counts = torch.ones_like(data.rewards) if counts is None else counts
-    gram = weighted.T @ data.features
-    gram += settings.ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    jacobian = gram - weighted.T @ data.next_features
+    gram, ahead = multiply(data, weighted) if products is None else products
+    gram = gram + settings.ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    jacobian = gram - ahead
     parameters = torch.linalg.solve(jacobian, weighted.T @ data.rewards)
     factor = torch.linalg.cholesky(gram)
     bounded, targets = parameters, _bounded_targets(data, parameters)
@@ -93,7 +107,7 @@ def episode_pulls(data: FqeData, solution: FqeSolution, n_episodes: int) -> Tens
     Counts c give the parameters of a refit to first order, theta + pulls @ (c - 1): one Newton step of the equations
     from the fitted solution, instead of a new fit.
     """
-    errors = data.rewards + (data.next_features - data.features) @ solution.parameters
+    errors = data.rewards + data.next_features @ solution.parameters - data.features @ solution.parameters
     scores = data.features.new_zeros(n_episodes, data.features.shape[1])
     scores.index_add_(0, data.episode, data.features * errors[:, None])
     return torch.linalg.solve(solution.jacobian, scores.T)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import RLock
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ PROBABILITY_TOLERANCE = 1e-4
 ASKED_AGAIN = 1000  # states
 SAME = 1e-3  # of a probability; networks round otherwise in other batches
 FEW_TIES = 0.01  # share of the states in which they may decide a tie otherwise
+ASKING = RLock()  # a policy that somebody hands over need not bear two questions at once
 
 
 class Policy(Protocol):
@@ -142,7 +144,8 @@ def checked_probabilities(policy: Policy, states: np.ndarray) -> np.ndarray:
     Raises:
         EvaluationError: wrong shape, negative, NaN, or rows that do not sum to 1.
     """
-    probabilities = policy.probabilities(states)
+    with ASKING:
+        probabilities = policy.probabilities(states)
     expected = (len(states), N_ACTIONS)
     if probabilities.shape != expected:
         raise EvaluationError(f"{policy.name}: returned shape {probabilities.shape}, expected {expected}.")

@@ -16,11 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from sepsis_cql.common.strict import Record
 from sepsis_cql.evaluation.estimators.episodes import select_rows
 from sepsis_cql.evaluation.policies.boosting import Boosting
 from sepsis_cql.evaluation.settings import BehaviorSettings
+from sepsis_cql.evaluation.side_by_side import side_by_side
 from sepsis_cql.replay.rows.actions import N_ACTIONS
 
 
@@ -121,23 +123,28 @@ def fit_behavior(
     marginal = (np.bincount(actions, minlength=N_ACTIONS) + 1.0) / (len(actions) + N_ACTIONS)
     few = rng.permutation(len(actions))[: settings.selection_rows]
     few_held = rng.permutation(len(held_actions))[: settings.selection_rows]
-    candidates: list[Candidate] = []
-    fitted: dict[str, Any] = {}
-    for name in settings.models:
-        fitted[name] = _fit(name, inputs[few], actions[few], settings, seed)
-        logs = _log_probabilities(fitted[name], held_inputs[few_held], settings.floor)
+
+    def compare(name: str) -> tuple[Candidate, Any]:
+        fitted = _fit(name, inputs[few], actions[few], settings, seed)
+        logs = _log_probabilities(fitted, held_inputs[few_held], settings.floor)
         *calibration, likelihood = _choose_calibration(logs, held_actions[few_held], marginal, settings)
         probabilities = _calibrate(logs, calibration[0], marginal, calibration[1])
         bins = measure_reliability(
             probabilities, held_actions[few_held], settings.reliability_bins, smallest=1
         )
         error = compute_calibration_error(bins)
-        candidates.append(Candidate(name=name, log_likelihood=likelihood, calibration_error=error))
-    best = max(candidates, key=lambda candidate: candidate.log_likelihood).name
-    classifier = fitted[best] if len(few) == len(actions) else _fit(best, inputs, actions, settings, seed)
+        return Candidate(name=name, log_likelihood=likelihood, calibration_error=error), fitted
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # likelihood on other patients decides
+        compared = side_by_side(compare, settings.models)
+        best, classifier = max(compared, key=lambda pair: pair[0].log_likelihood)
+        if len(few) < len(actions):
+            classifier = _fit(best.name, inputs, actions, settings, seed)
     logs = _log_probabilities(classifier, held_inputs, settings.floor)
     temperature, share, _ = _choose_calibration(logs, held_actions, marginal, settings)
-    return BehaviorPolicy(best, classifier, temperature, marginal, share, tuple(candidates), settings.floor)
+    candidates = tuple(candidate for candidate, _ in compared)
+    return BehaviorPolicy(best.name, classifier, temperature, marginal, share, candidates, settings.floor)
 
 
 def describe_behavior(
@@ -194,8 +201,7 @@ def _fit(name: str, inputs: np.ndarray, actions: np.ndarray, settings: BehaviorS
     }[name]
     if len(np.unique(actions)) == 1:
         model = KNeighborsClassifier(1)  # the others refuse a single class
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # likelihood on other patients decides
+    with threadpool_limits(1):  # several take longer: those of BLAS and of OpenMP wait for one another
         return model.fit(_exact(inputs), actions)
 
 
