@@ -214,7 +214,9 @@ def render_speed() -> list[str]:
         "",
         "Milliseconds of the median round, and medians of the rounds' ratios, all interleaved with d3rlpy on one "
         f"thread. Networks of 62-256-256-25, {N_TRANSITIONS:,} transitions; 32 is d3rlpy's own size of batch. "
-        "`compiled` is `--set runtime.compiled=true`. Ratios of one run differ from another's by some tenths.",
+        "`compiled` is `--set runtime.compiled=true`, `bf16` products in bfloat16 (`--set runtime.precision=bf16`), "
+        "`products` the matrix products of an update alone, in float32. Ratios of one run differ from another's by "
+        "some tenths.",
         "",
         *(line for machine in found["machines"] for line in render_machine(machine)),
     ]
@@ -222,19 +224,42 @@ def render_speed() -> list[str]:
 
 def render_machine(found: dict[str, Any]) -> list[str]:
     """Return the table of one machine, with what is reached there and what products alone forbid."""
-    sides = ("ours", "ours, compiled", "products alone")
+    titles = {
+        "ours": "here",
+        "ours, compiled": "compiled",
+        "ours, bf16": "bf16",
+        "ours, bf16, compiled": "bf16, compiled",
+        "products alone": "products",
+    }
+    measured = next(iter(found["batch_size"]["32"].values()))
+    sides = [side for side in titles if f"ms, {side}" in measured]
     rows: list[str] = []
-    places: dict[str, list[str]] = {"is reached": [], "is not reached": [], "cannot be": []}
+    float32, bf16, cannot, not_reached = [], [], [], []
     for size, pairs in found["batch_size"].items():
         for name, times in pairs.items():
-            ratios = [times[f"d3rlpy / {side}"] for side in sides]
+            ratios = {side: times[f"d3rlpy / {side}"] for side in sides}
             milliseconds = [times[f"ms, {side}"]["median"] for side in ("d3rlpy", *sides)]
-            cells = [f"{value:.2f}" for value in milliseconds] + [f"{value:.1f}" for value in ratios]
+            cells = [f"{value:.2f}" for value in milliseconds] + [f"{value:.1f}" for value in ratios.values()]
             rows.append(f"| {name} | {size} | {' | '.join(cells)} |")
-            fast = max(ratios[:2]) >= FAST
-            place = "is reached" if fast else "is not reached" if ratios[2] >= FAST else "cannot be"
-            places[place].append(f"{name} at {size}")
-    said = {place: ", ".join(names) or "none" for place, names in places.items()}
+            fast = {side for side, ratio in ratios.items() if ratio >= FAST}
+            ours = {"ours", "ours, compiled"}
+            if fast & ours:
+                place = float32
+            elif fast - {"products alone"}:
+                place = bf16
+            elif "products alone" in fast:
+                place = not_reached
+            else:
+                place = cannot
+            place.append(f"{name} at {size}")
+    heads = [
+        "learner",
+        "batch",
+        "d3rlpy",
+        *(titles[side] for side in sides),
+        *(f"d3rlpy / {titles[side]}" for side in sides),
+    ]
+    in_bf16 = f", in bfloat16 besides by {', '.join(bf16) or 'none'}" if "ours, bf16" in sides else ""
     return [
         f"### {found['processor']}",
         "",
@@ -242,14 +267,13 @@ def render_machine(found: dict[str, Any]) -> list[str]:
         f"{max(found[LOAD] - found['threads'], 0):.0f}. Made by `python benchmarks/learners_speed.py --rounds "
         f"{found['rounds']}`.",
         "",
-        "| learner | batch | d3rlpy | here | compiled | products alone | d3rlpy / here | d3rlpy / compiled "
-        "| d3rlpy / products |",
-        f"|{' --- |' * 9}",
+        f"| {' | '.join(heads)} |",
+        f"|{' --- |' * len(heads)}",
         *rows,
         "",
-        f"{FAST} times d3rlpy's step is reached, plain or compiled, by {said['is reached']}; it is not by "
-        f"{said['is not reached']}. It cannot be in float32 by {said['cannot be']}: there the matrix products alone "
-        "take more than a fifth of d3rlpy's time.",
+        f"{FAST} times d3rlpy's step is reached in float32, plain or compiled, by {', '.join(float32) or 'none'}"
+        f"{in_bf16}; it is not by {', '.join(not_reached) or 'none'}. It cannot be in float32 by "
+        f"{', '.join(cannot) or 'none'}: there the matrix products alone take more than a fifth of d3rlpy's time.",
         "",
     ]
 

@@ -4,9 +4,10 @@
 
 needs d3rlpy (`benchmarks/requirements.txt`). Both sides have the published sizes: 140,635 transitions, networks of two
 layers of 256. Each sampling is included: d3rlpy draws its batch, ours takes the next slice of a shuffled epoch. Ours is
-timed as it is and with `runtime.compiled`. `products alone` are the matrix products that the method needs in float32:
-about the floor of any update. DIR/learners_speed.json keeps the results of other processors. It is the processor's time
-on one thread, so that other work counts for neither side.
+timed as it is, with `runtime.compiled`, and where the processor has them with products in bfloat16
+(`runtime.precision`). `products alone` are the matrix products that the method needs in float32: about the floor of any
+update. DIR/learners_speed.json keeps the results of other processors. It is the processor's time on one thread, so that
+other work counts for neither side.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from sepsis_cql.benchmarks.published_recipe import q_network
 from sepsis_cql.benchmarks.training_step import describe_processor, interleave, record, summarize
 from sepsis_cql.common.provenance import package_versions
 from sepsis_cql.common.strict import SHIPPED
+from sepsis_cql.training.devices import has_bf16_products
 from sepsis_cql.training.learners.base import Learner
 from sepsis_cql.training.learners.registry import LEARNERS, load_training_settings
 from sepsis_cql.training.step.compiled import CompiledUpdate
@@ -109,6 +111,9 @@ def main() -> None:
                 "ours, compiled": our_step(pair, columns, batch_size, compiled=True),
                 "products alone": products_of(pair, columns, batch_size),
             }
+            if has_bf16_products():
+                mine["ours, bf16"] = our_step(pair, columns, batch_size, bf16=True)
+                mine["ours, bf16, compiled"] = our_step(pair, columns, batch_size, compiled=True, bf16=True)
             theirs = {"d3rlpy": their_step(pair, dataset, batch_size)}
             times = interleave(theirs | mine, arguments.rounds, {}, calls, clock=time.process_time)
             found[pair.name] = summarize(times, theirs, mine)
@@ -132,7 +137,7 @@ def make_dataset(columns: Columns) -> Any:
     )
 
 
-def new_ours(pair: Pair, columns: Columns, first_seed: int = 0) -> Learner:
+def new_ours(pair: Pair, columns: Columns, first_seed: int = 0, *, bf16: bool = False) -> Learner:
     """Return our learner with its shipped settings, of networks that the seeds from `first_seed` on draw."""
     kind = LEARNERS[pair.name]
     settings = load_training_settings(SHIPPED / f"{pair.name}.yaml", pair.changes)
@@ -142,8 +147,10 @@ def new_ours(pair: Pair, columns: Columns, first_seed: int = 0) -> Learner:
         [RATE] * len(kind.parts),
         grad_clip=1e6,
         device=states.device,
+        reduced_precision=bf16,
     )
-    return kind(network, DeviceBuffer(states, next_states, actions, terminals), rewards, [settings])
+    buffer = DeviceBuffer(states.to(network.inputs_dtype), next_states, actions, terminals)
+    return kind(network, buffer, rewards, [settings])
 
 
 def new_theirs(pair: Pair, dataset: Any, batch_size: int) -> Any:
@@ -157,9 +164,11 @@ def new_theirs(pair: Pair, dataset: Any, batch_size: int) -> Any:
     return learner
 
 
-def our_step(pair: Pair, columns: Columns, batch_size: int, *, compiled: bool = False) -> Step:
+def our_step(
+    pair: Pair, columns: Columns, batch_size: int, *, compiled: bool = False, bf16: bool = False
+) -> Step:
     """One update of our learner."""
-    learner, batches = new_ours(pair, columns), shuffled(batch_size)
+    learner, batches = new_ours(pair, columns, bf16=bf16), shuffled(batch_size)
     update = CompiledUpdate(learner.update, batch_size) if compiled else learner.update
     return torch.no_grad()(lambda: update(next(batches)))
 

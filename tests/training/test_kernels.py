@@ -24,8 +24,10 @@ def avx512(monkeypatch):
 
 
 @pytest.mark.parametrize("n_rows", [7, kernels.MANY_ROWS])
-def test_products_by_onednn_equal_those_of_pytorch(avx512, monkeypatch, n_rows):
-    inputs, weight, bias, gradient = (torch.randn(*size) for size in ((n_rows, 6), (5, 6), (5,), (n_rows, 5)))
+@pytest.mark.parametrize("models", [(), (3,)], ids=["one model", "three"])
+def test_products_by_onednn_equal_those_of_pytorch(avx512, monkeypatch, n_rows, models):
+    sizes = (n_rows, 6), (5, 6), (5,), (n_rows, 5)
+    inputs, weight, bias, gradient = (torch.randn(*models, *size) for size in sizes)
     found = []
     for uses_onednn in (False, True):
         monkeypatch.setattr(kernels, "_USES_ONEDNN", uses_onednn)

@@ -2,8 +2,8 @@
 
 PyTorch multiplies float32 matrices on a processor by MKL. oneDNN, which ships inside PyTorch, needs about half the
 time on an AMD EPYC with AVX-512 and more time on one with AVX2, as `benchmarks/training_step.json` shows. Its products
-are private operations of PyTorch: they are called only where a trial at import finds them in order. Tensors of several
-models (three dimensions), other devices and compiled updates always take PyTorch's own products.
+are private operations of PyTorch: they are called only where a trial at import finds them in order, for several models
+(three dimensions) one after the other. Other devices and compiled updates always take PyTorch's own products.
 """
 
 import torch
@@ -21,17 +21,21 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tenso
         bias: (..., n_out).
         relu: whether the layer is followed by a rectifier.
     """
-    if _suits_onednn(inputs, torch.float32, torch.bfloat16):
+    if not _suits_onednn(inputs, torch.float32, torch.bfloat16):
+        outputs = (inputs @ weight.mT).add_(bias.unsqueeze(-2))
+        return outputs.relu_() if relu else outputs
+    if inputs.ndim == 2:
         return _product(inputs, weight, bias, relu)
-    outputs = (inputs @ weight.mT).add_(bias.unsqueeze(-2))
-    return outputs.relu_() if relu else outputs
+    return torch.stack([_product(*model, relu) for model in zip(inputs, weight, bias, strict=True)])
 
 
 def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """Return the (..., batch, n_in) gradient of a layer's inputs from the (..., batch, n_out) one of its outputs."""
-    if _suits_onednn(gradient, torch.float32):
+    if not _suits_onednn(gradient, torch.float32):
+        return gradient @ weight
+    if gradient.ndim == 2:
         return _product(gradient, weight.mT)
-    return gradient @ weight
+    return torch.stack([_product(*model) for model in zip(gradient, weight.mT, strict=True)])
 
 
 def layer_gradient(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +48,9 @@ def layer_gradient(gradient: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     if not _suits_onednn(gradient, torch.float32):
         dtype = torch.promote_types(gradient.dtype, torch.float32)
         return (gradient.mT @ inputs).to(dtype), gradient.sum(dim=-2, dtype=dtype)
+    if gradient.ndim == 3:
+        models = [layer_gradient(*model) for model in zip(gradient, inputs, strict=True)]
+        return torch.stack([weight for weight, _ in models]), torch.stack([bias for _, bias in models])
     if len(gradient) >= MANY_ROWS:
         return _onednn_layer_gradient(gradient, inputs)
     return _product(gradient.mT.contiguous(), inputs.mT), gradient.sum(dim=0)
@@ -83,4 +90,4 @@ _USES_ONEDNN = _try_onednn()
 def _suits_onednn(matrix: Tensor, *types: torch.dtype) -> bool:
     if not _USES_ONEDNN or torch.compiler.is_compiling():
         return False
-    return matrix.device.type == "cpu" and matrix.dtype in types and matrix.ndim == 2
+    return matrix.device.type == "cpu" and matrix.dtype in types and matrix.ndim in (2, 3)
