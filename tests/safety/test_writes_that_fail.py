@@ -184,7 +184,8 @@ from sepsis_cql.commands import app
 from sepsis_cql.replay.mimic import concepts, tables
 @contextlib.contextmanager
 def opened(*arguments, **more):
-    yield types.SimpleNamespace(connection=duckdb.connect(), concepts=())
+    # of several threads another could have the one task of this query, which no Ctrl-C ends before the task does
+    yield types.SimpleNamespace(connection=duckdb.connect(config={"threads": 1}), concepts=())
 def work(connection, further=()):
     print("working", flush=True)
     connection.execute("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b").fetchall()
