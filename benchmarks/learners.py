@@ -234,24 +234,19 @@ def render_machine(found: dict[str, Any]) -> list[str]:
     measured = next(iter(found["batch_size"]["32"].values()))
     sides = [side for side in titles if f"ms, {side}" in measured]
     rows: list[str] = []
-    float32, bf16, cannot, not_reached = [], [], [], []
+    places: dict[str, list[str]] = {"float32": [], "bf16": [], "not reached": [], "cannot be": []}
     for size, pairs in found["batch_size"].items():
         for name, times in pairs.items():
             ratios = {side: times[f"d3rlpy / {side}"] for side in sides}
             milliseconds = [times[f"ms, {side}"]["median"] for side in ("d3rlpy", *sides)]
             cells = [f"{value:.2f}" for value in milliseconds] + [f"{value:.1f}" for value in ratios.values()]
             rows.append(f"| {name} | {size} | {' | '.join(cells)} |")
-            fast = {side for side, ratio in ratios.items() if ratio >= FAST}
-            ours = {"ours", "ours, compiled"}
-            if fast & ours:
-                place = float32
-            elif fast - {"products alone"}:
-                place = bf16
-            elif "products alone" in fast:
-                place = not_reached
-            else:
-                place = cannot
-            place.append(f"{name} at {size}")
+            fast = [side for side, ratio in ratios.items() if ratio >= FAST]
+            place = "cannot be" if not fast else "not reached" if fast == ["products alone"] else "bf16"
+            if {"ours", "ours, compiled"} & set(fast):
+                place = "float32"
+            places[place].append(f"{name} at {size}")
+    said = {place: ", ".join(names) or "none" for place, names in places.items()}
     heads = [
         "learner",
         "batch",
@@ -259,7 +254,7 @@ def render_machine(found: dict[str, Any]) -> list[str]:
         *(titles[side] for side in sides),
         *(f"d3rlpy / {titles[side]}" for side in sides),
     ]
-    in_bf16 = f", in bfloat16 besides by {', '.join(bf16) or 'none'}" if "ours, bf16" in sides else ""
+    in_bf16 = f", in bfloat16 besides by {said['bf16']}" if "ours, bf16" in sides else ""
     return [
         f"### {found['processor']}",
         "",
@@ -271,9 +266,9 @@ def render_machine(found: dict[str, Any]) -> list[str]:
         f"|{' --- |' * len(heads)}",
         *rows,
         "",
-        f"{FAST} times d3rlpy's step is reached in float32, plain or compiled, by {', '.join(float32) or 'none'}"
-        f"{in_bf16}; it is not by {', '.join(not_reached) or 'none'}. It cannot be in float32 by "
-        f"{', '.join(cannot) or 'none'}: there the matrix products alone take more than a fifth of d3rlpy's time.",
+        f"{FAST} times d3rlpy's step is reached in float32, plain or compiled, by {said['float32']}{in_bf16}; it "
+        f"is not by {said['not reached']}. It cannot be in float32 by {said['cannot be']}: there the matrix "
+        "products alone take more than a fifth of d3rlpy's time.",
         "",
     ]
 
