@@ -12,6 +12,7 @@ from sepsis_cql.common.errors import SepsisCQLError
 
 if TYPE_CHECKING:
     from sepsis_cql.evaluation.record import PolicyRecord
+    from sepsis_cql.training.settings import TrainingSettings
 
 COPIES = {"evidence", "export", "card", "package"}  # folders whose records are of a run that lies beside them
 
@@ -49,11 +50,7 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
             if command == "train":
                 run = read_run_record(file.parent)
                 fingerprint = run.data.replay_fingerprint
-                chosen = run.settings
-                says = (
-                    f"{chosen.algorithm}, {chosen.reward_variant}, learning rate {chosen.learning_rate:g}, "
-                    f"{run.epochs} epochs, seed {chosen.seed}"
-                )
+                says = _describe(run.settings, run.epochs)
             else:
                 found = load_evaluation(file.parent)
                 fingerprint = found.replay.fingerprint
@@ -63,6 +60,18 @@ def _list_runs(directory: Path) -> Iterator[dict[str, str]]:
         except SepsisCQLError:
             fingerprint, says = "", "not readable: made by another version, or not by this program"
         yield {"directory": str(place), "command": command, "replay": fingerprint[:8], "says": says}
+
+
+def _describe(chosen: "TrainingSettings", epochs: int) -> str:
+    """Say by what settings a network was trained, those of its learner alone among them."""
+    from sepsis_cql.training.settings import TrainingSettings
+
+    shared = TrainingSettings.model_fields.keys() | {"gamma"}
+    own = [f"{name} {value}" for name, value in chosen.model_dump().items() if name not in shared]
+    rate = f"learning rate {chosen.learning_rate:g}"
+    return ", ".join(
+        [chosen.algorithm, chosen.reward_variant, rate, *own, f"{epochs} epochs", f"seed {chosen.seed}"]
+    )
 
 
 def _say_difference(judged: "PolicyRecord | None", bound: float) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sepsis_cql.checkpoints.hub_package import load_package
+from sepsis_cql.commands.app import app
 from sepsis_cql.common.errors import EvaluationError, SepsisCQLError, TrainingError
 from sepsis_cql.replay.directory import open_replay
 from sepsis_cql.training.run import train_from_replay
@@ -77,6 +78,13 @@ def test_stage_1_trains_the_grid_and_stage_2_repeats_the_top_with_every_seed(fin
     ]
     assert {run.name for run in scored} < {directory.name for directory in (out / "runs").iterdir()}
     assert len(list((out / "runs").iterdir())) == 6  # seed 42 is not trained twice
+
+
+def test_the_list_of_runs_tells_them_apart_by_their_settings(finished, capsys):
+    app(["runs", str(finished[0] / "runs"), "--json"], standalone_mode=False)
+    said = [run["says"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert len(set(said)) == len(said) == 6
+    assert any("alpha 1.0" in one for one in said)
 
 
 def test_every_run_is_scored_after_each_scored_epoch(finished):
