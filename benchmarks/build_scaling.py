@@ -6,7 +6,8 @@ makes tables of any size from the open demo (each copy has its own patients, adm
 four years later than the one before; the 17th is dated as the first), then measures two fresh processes at each size,
 one after the other: the floor, and the whole `sepsis-cql build`. Processor time is user and system time of all threads,
 which other work on a machine stretches less than the clock's. Disk is the most that the build's directory took, looked
-at five times a second. The result goes to DIR/build_scaling.json and to the screen.
+at five times a second. A third process builds once more and tells what each stage took: `before` is what comes before
+the first, Python's start and imports. The result goes to DIR/build_scaling.json and to the screen.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from sepsis_cql.common.storage import sha256_file, write_json
+from sepsis_cql.common.storage import read_json, sha256_file, write_json
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.replay.mimic.raw_files import TablesSettings, quote
 from sepsis_cql.replay.mimic.sources.folder import open_source
@@ -31,6 +32,7 @@ DENSE_KEYS = {"specimen_id", "micro_specimen_id", "microevent_id", "labevent_id"
 DICTIONARIES = {"d_items", "d_labitems"}
 KEY_STEP = 10_000_000  # the demo's keys span less, and 200 copies still fit 32 bits
 DAYS_STEP = 1461  # four years with their leap day, so that only the year of a date changes
+STAGES = "stages.json"
 SHIFTS = 16  # of time, which begin anew, so that no date leaves the years that a build admits
 
 
@@ -89,6 +91,9 @@ def measure_size(arguments: argparse.Namespace, copies: int) -> dict:
             f"{result[task]['peak_mib']:>7,.0f} MiB {times:6.2f} x floor",
             flush=True,
         )
+    run("stages", arguments, root, arguments.out / "scratch", copies)
+    result["stages"] = read_json(arguments.out / STAGES, expected="seconds of each stage")
+    (arguments.out / STAGES).unlink()
     if not arguments.keep:
         shutil.rmtree(root)
     return result
@@ -200,7 +205,32 @@ def build(arguments: argparse.Namespace) -> None:
     os.execv(sys.executable, command)
 
 
-WORKERS = {"multiply": multiply, "floor": parse_only, "build": build}
+def build_by_stages(arguments: argparse.Namespace) -> None:
+    """The same build, with the seconds of the processor that each of its stages took."""
+    # imported here, so that the process that measures stays small
+    from sepsis_cql.replay.build import Engine, build_replay
+    from sepsis_cql.replay.settings import load_build_settings
+
+    begins, seconds = {}, {"before": time.process_time()}
+
+    def announce(stage: str, line: str) -> None:
+        now = time.process_time()
+        if line:
+            seconds[stage] = now - begins[stage]
+        begins[stage] = now
+
+    engine = Engine(memory_limit=arguments.memory_limit)
+    build_replay(
+        arguments.mimic,
+        arguments.out / "replay",
+        load_build_settings(),
+        engine=engine,
+        announce=announce,
+    )
+    write_json(arguments.out.parent / STAGES, seconds)
+
+
+WORKERS = {"multiply": multiply, "floor": parse_only, "build": build, "stages": build_by_stages}
 
 
 def _arguments() -> argparse.Namespace:
