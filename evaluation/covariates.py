@@ -11,8 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sepsis_cql.evaluation.estimators.episodes import Episodes, select_rows
-from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, Covariate, fit_behavior
+from sepsis_cql.evaluation.policies.behavior import (
+    BehaviorPolicy,
+    Covariate,
+    fit_behavior,
+    ignore_convergence,
+)
 from sepsis_cql.evaluation.settings import CovariateSettings, EvaluationSettings
+from sepsis_cql.evaluation.side_by_side import side_by_side
 from sepsis_cql.replay.transitions import Transitions
 
 SMALLEST = 1e-9  # chance of a dose, and of any other, in odds
@@ -69,9 +75,12 @@ def measure_covariates(
     is_whole = len(parts[0][1]) == len(on.fitted[1])
     full = given(on.model, None) if is_whole else probabilities(None)
     names = scored.state_names
+    columns = _strongest(on, names, parts[1], typical, settings.covariates)
+    with ignore_convergence():
+        reduced = side_by_side(probabilities, columns)
     found = [
-        _compare(names[column], full, probabilities(column), episodes, settings.covariates)
-        for column in _strongest(on, names, parts[1], typical, settings.covariates)
+        _compare(names[column], full, part, episodes, settings.covariates)
+        for column, part in zip(columns, reduced, strict=True)
     ]
     return sorted(found, key=lambda one: one.odds, reverse=True)
 

@@ -6,6 +6,8 @@ chosen by likelihood; so every action keeps a positive probability however few d
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,8 +137,7 @@ def fit_behavior(
         error = compute_calibration_error(bins)
         return Candidate(name=name, log_likelihood=likelihood, calibration_error=error), fitted
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # likelihood on other patients decides
+    with ignore_convergence():
         compared = side_by_side(compare, settings.models)
         best, classifier = max(compared, key=lambda pair: pair[0].log_likelihood)
         if len(few) < len(actions):
@@ -145,6 +146,17 @@ def fit_behavior(
     temperature, share, _ = _choose_calibration(logs, held_actions, marginal, settings)
     candidates = tuple(candidate for candidate, _ in compared)
     return BehaviorPolicy(best.name, classifier, temperature, marginal, share, candidates, settings.floor)
+
+
+@contextmanager
+def ignore_convergence() -> Iterator[None]:
+    """Keep silent that a fit stopped early: likelihood on other patients decides.
+
+    Whoever fits in several threads does so within one of these, because leaving it is not the work of one thread alone.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def describe_behavior(

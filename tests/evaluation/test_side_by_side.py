@@ -1,6 +1,7 @@
 """Parts side by side: the same answers in the same order, each on one thread, and nothing left changed."""
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.data import assemble_data
 from sepsis_cql.evaluation.evaluate import estimate_all
 from sepsis_cql.evaluation.policies.base import FunctionPolicy
+from sepsis_cql.evaluation.policies.behavior import fit_behavior, ignore_convergence
 from sepsis_cql.evaluation.policies.softened import EvaluatedPolicy
 from sepsis_cql.evaluation.settings import EvaluationSettings
 from sepsis_cql.evaluation.side_by_side import MOST, side_by_side
@@ -77,3 +79,19 @@ def test_a_policy_is_asked_one_question_at_a_time(n_threads, icu):
     found = estimate_all(versions, data, settings, lambda name, left: None, has_truth=False)
     assert [one.evaluated.name for one in found] == ["0", "1", "2", "3", "clinicians"]
     assert len({one.estimates["wis"].value for one in found[:-1]}) == 1
+
+
+def test_fits_that_stop_early_in_several_threads_leave_the_warnings_as_they_were(n_threads):
+    settings = load_shipped(EvaluationSettings, "evaluation.yaml").behavior.model_copy(
+        update={"models": ["multilayer perceptron"]}
+    )
+    inputs, actions = np.random.default_rng(0).normal(size=(200, 5)), np.arange(200) % 25
+    before = list(warnings.filters)
+
+    def fit(number):
+        return fit_behavior(inputs, actions, inputs, actions, settings, number).name
+
+    with warnings.catch_warnings(record=True) as said, ignore_convergence():
+        side_by_side(fit, range(12))
+    assert said == []
+    assert warnings.filters == before
