@@ -211,7 +211,8 @@ def build_by_stages(arguments: argparse.Namespace) -> None:
     from sepsis_cql.replay.build import Engine, build_replay
     from sepsis_cql.replay.settings import load_build_settings
 
-    begins, seconds = {}, {"before": time.process_time()}
+    begins: dict[str, float] = {}
+    seconds = {"before": time.process_time()}
 
     def announce(stage: str, line: str) -> None:
         now = time.process_time()
