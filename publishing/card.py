@@ -14,6 +14,7 @@ from sepsis_cql.common.errors import PublishingError
 from sepsis_cql.common.storage import new_file
 from sepsis_cql.common.strict import Settings, load_shipped
 from sepsis_cql.evaluation.estimators.table import list_captions
+from sepsis_cql.evaluation.known_truth.limits import say_limits
 from sepsis_cql.evaluation.known_truth.record import MEASURED, CalibrationLine, measured_lines
 from sepsis_cql.evaluation.report.figures import FIGURES
 from sepsis_cql.evaluation.report.results import find_bias, say_difference, say_estimate, say_published
@@ -176,6 +177,7 @@ def _collect(records: Records, figures: list[str]) -> dict[str, Any]:
         "training": records.training.model_dump(mode="json"),
         "evaluation": evaluation,
         "calibration": calibration,
+        "limits": say_limits(calibration),
         "estimators": {
             name: caption
             for name, caption in list_captions("card").items()
