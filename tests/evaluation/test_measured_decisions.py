@@ -9,6 +9,7 @@ import pytest
 from sepsis_cql.benchmarks.ranking import cut_returns
 from sepsis_cql.evaluation.estimators.episodes import Episodes
 from sepsis_cql.evaluation.estimators.importance import weighted_doubly_robust
+from sepsis_cql.evaluation.looks import FAMILY_WISE
 
 ROOT = Path(__file__).parents[2]
 RULES = ("none", "worst case", "1 x strongest", "2 x strongest", "3 x strongest", "1 x group", "2 x group")
@@ -85,3 +86,5 @@ def test_no_ward_made_to_deceive_has_a_policy_endorsed_more_often_than_the_decis
         )
         start = f"| {name} | {ward['clinicians']} | {ward['decisions']}, {ward['scored']} | "
         assert f"{start}{ward['true_gain']:.2f} | {endorsed} | {lenient} |" in text
+        assert ward["endorsed"]["value"] <= (FAMILY_WISE if ward["policies"] > 1 else 0)
+    assert f"in {sum(ward['repetitions'] for ward in wards.values()):,} draws of {len(wards)} wards" in text
