@@ -9,7 +9,8 @@ import torch
 from sepsis_cql.common.errors import EvaluationError
 from sepsis_cql.common.strict import load_shipped
 from sepsis_cql.evaluation.data import assemble_data
-from sepsis_cql.evaluation.estimators.fqe import cross_fit, fit_on_training, make_fqe_data
+from sepsis_cql.evaluation.estimators.episodes import patients_of
+from sepsis_cql.evaluation.estimators.fqe import _folds, cross_fit, fit_on_training, make_fqe_data
 from sepsis_cql.evaluation.estimators.fqe_basis import Decisions, new_basis
 from sepsis_cql.evaluation.estimators.intervals import resample_counts
 from sepsis_cql.evaluation.estimators.lstd import FqeData, episode_pulls, solve
@@ -159,6 +160,18 @@ def test_first_order_refits_are_what_new_fits_give(softened, settings, unbounded
     )
     assert np.corrcoef(first_order.numpy(), exact.numpy())[0, 1] > 0.95
     assert float(first_order.std() / exact.std()) == pytest.approx(1, abs=0.2)
+
+
+def test_a_fold_is_valued_by_the_evaluator_that_is_fitted_on_the_others_alone(softened, settings, unbounded):
+    stays, decisions, _ = softened
+    rules = settings.model_copy(update={"fqe": unbounded})
+    found = cross_fit(stays, decisions, np.ones((2, stays.n_episodes)), rules)
+    data, initial = make_fqe_data(new_basis(decisions.inputs, unbounded, rules.seed), stays, decisions, rules)
+    folds = list(_folds(patients_of(stays), rules))
+    assert np.array_equal(sum(inside.astype(int) for inside in folds), np.ones(stays.n_episodes))
+    for inside in folds:
+        fit = solve(data.rows(~inside[data.episode.numpy()]), unbounded)
+        assert found.initial_values[inside] == pytest.approx(15 * (initial[inside] @ fit.parameters).numpy())
 
 
 def test_the_order_of_sums_moves_no_value_even_where_the_policy_leaves_the_data(
