@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +15,11 @@ from sepsis_cql.evaluation.local_support import count_local_actions
 from sepsis_cql.evaluation.policies.base import FunctionPolicy, checked_probabilities
 from sepsis_cql.evaluation.policies.behavior import BehaviorPolicy, Covariate, fit_behavior
 from sepsis_cql.evaluation.settings import EvaluationSettings
-from sepsis_cql.evaluation.side_by_side import side_by_side
+from sepsis_cql.evaluation.side_by_side import Part, Result, side_by_side
 from sepsis_cql.replay.directory import Replay
 from sepsis_cql.replay.transitions import Transitions
 
 ROUNDING = 1e-6  # of a return, relative
-Part = TypeVar("Part")
-Result = TypeVar("Result")
 REWARD_VARIANT = "sparse"  # survival is what a policy is judged by, whatever reward shaped its training
 
 
@@ -75,9 +72,9 @@ class EvaluationData:
 
     def of_each(self, function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
         """Return what `function` makes of each part: side by side on a processor, on a GPU one after the other."""
-        return (
-            side_by_side(function, parts) if self.device.type == "cpu" else [function(part) for part in parts]
-        )
+        if self.device.type == "cpu":
+            return side_by_side(function, parts)
+        return [function(part) for part in parts]
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """Return (R, n_episodes) counts of how often each episode is drawn, the same for every estimator and policy."""

@@ -1,10 +1,9 @@
 """The nearest of many points by exact search: boxes around parts of the points and bounds from a sample leave few."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
+
+from sepsis_cql.evaluation.side_by_side import side_by_side
 
 SHARE = 16  # one in so many points is in the sample that the bounds are from
 SLABS = 4  # of the sample, of which the nearest of each stands for all: a bound needs no more
@@ -58,9 +57,10 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
         return found
 
     # products this small take four times as long by several threads each
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with threadpool_limits(1, user_api="blas"):
         blocks = np.split(queries, range(QUERIES, len(queries), QUERIES))
-        return np.concatenate(list(pool.map(search, blocks, [2 * k // SHARE + 2] * len(blocks))))
+        found = side_by_side(lambda block: search(block, 2 * k // SHARE + 2), blocks, most=len(blocks))
+        return np.concatenate(found)
 
 
 def _split(points: np.ndarray) -> list[np.ndarray]:

@@ -16,15 +16,18 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-def side_by_side(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+def side_by_side(
+    function: Callable[[Part], Result], parts: Iterable[Part], *, most: int = MOST
+) -> list[Result]:
     """Return what `function` makes of each part, in their order, of as many at once as PyTorch may use threads.
 
-    A part that does so in its turn is not split further. The first error ends those that have not begun.
+    Never more than `most`. A part that does so in its turn is not split further. The first error ends those that have
+    not begun.
     """
     waiting, n_threads = list(parts), torch.get_num_threads()
     if min(n_threads, len(waiting)) < 2:
         return [function(part) for part in waiting]
-    pool = ThreadPoolExecutor(min(n_threads, len(waiting), MOST), initializer=_take_one_thread)
+    pool = ThreadPoolExecutor(min(n_threads, len(waiting), most), initializer=_take_one_thread)
     with threadpool_limits(1):  # of BLAS those of the process, of OpenMP this thread's
         try:
             return list(pool.map(function, waiting))

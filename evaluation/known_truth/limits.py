@@ -8,11 +8,11 @@ import numpy as np
 from sepsis_cql.evaluation.known_truth.record import CalibrationLine, Share
 from sepsis_cql.evaluation.known_truth.summary import count_share
 
-ERRORS, EPISODES, POWER = (
+ERRORS, EPISODES = (
     4,
     500,
-    0.8,
-)  # standard errors of a gain, and weights, from which it is to be found so often
+)  # standard errors of a gain, and what weights are worth, from which it is to be found
+POWER = 0.8  # so often
 COVERED = (0.93, 0.97)  # what intervals of 95% are to cover
 OFTEN = 0.5  # share of the repetitions in which gates hold
 
